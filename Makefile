@@ -1,0 +1,32 @@
+# The whole set-up: `make demo` (see it work), `make test`, `make lint`, `make bench`.
+# A Python is usable when it runs and is 3.11, 3.12 or 3.13; name one with `make PYTHON=/path/to/python3.12 demo`.
+VENV := .venv
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	if $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1; \
+	then echo $$p; break; fi; done)
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint bench clean
+
+demo: $(INSTALLED)
+	$(VENV)/bin/hpsearch demo
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(INSTALLED)
+	$(VENV)/bin/python benchmarks/demo_seeds.py
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "hpsearch needs Python 3.11, 3.12 or 3.13 with venv: none of python3.13, python3.12, python3.11, python3 and python is one. Install one, or name it: make PYTHON=/path/to/python3.12 demo" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
