@@ -1,0 +1,124 @@
+"""The command `hpsearch`. To add a command: a module in search/commands/ and a row in COMMANDS.
+
+Commands are imported when they are called, so that `hpsearch --help` stays quick; the second column is what the list shows.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.config import CONFIG_FILE, check_keys, read_config
+from search.errors import USER_ERRORS, SearchError
+from search.workspace import DEFAULT_FOLDER, Workspace
+
+COMMANDS = {
+    "prepare": "Clean, split and augment a set of labelled images, once.",
+    "check": "Re-verify the prepared set from its files.",
+    "run": "Search: one study per backbone, resumed by the same command.",
+    "status": "What ran, and what it cost.",
+    "compare": "The best trial of each backbone, side by side.",
+    "dashboard": "Browse the studies in optuna-dashboard.",
+    "export-best": "Hand over the winner as a verified model folder.",
+    "evaluate": "Score an exported model on labelled images.",
+    "backbones": "The backbones there are.",
+    "demo": "The whole way on the built-in set, in minutes.",
+}
+
+
+class Commands(click.Group):
+    """Loads commands late, gives each `-w` and `--debug`, and turns our errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"search.commands.{name.replace('-', '_')}")
+        command: click.Command = getattr(module, name.replace("-", "_"))
+        own = {option.name for option in command.params}
+        command.params += [option for option in (workspace_option(), debug_option()) if option.name not in own]
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name and command:
+            known = {option.name for option in command.params if option.name} - {"debug", "workspace"}
+            check_keys((ctx.default_map or {}).get(name, {}), known, f"{CONFIG_FILE} [{name}]")
+        return name, command, rest
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except USER_ERRORS as error:
+            if ctx.meta.get("debug"):
+                raise
+            raise click.ClickException(str(error)) from error
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.meta.get("debug"):
+                raise
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            raise click.ClickException(f"{message} (a bug in hpsearch? --debug shows where)") from error
+
+
+def _set_workspace(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.obj = Workspace(Path(value))
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta["debug"] = True
+
+
+def workspace_option() -> click.Option:
+    return click.Option(
+        ["-w", "--workspace"],
+        callback=_set_workspace,
+        expose_value=False,
+        help=f"The workspace folder [env: HPSEARCH_WORKSPACE; default: {DEFAULT_FOLDER}].",
+    )
+
+
+def debug_option() -> click.Option:
+    return click.Option(
+        ["--debug"], is_flag=True, callback=_set_debug, expose_value=False, help="Show the traceback of an error."
+    )
+
+
+@click.command(cls=Commands, params=[debug_option()], context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-w", "--workspace", envvar="HPSEARCH_WORKSPACE", help="The workspace folder.", show_envvar=True)
+@click.version_option(version("hpsearch"), prog_name="hpsearch")
+@click.pass_context
+def main(ctx: click.Context, workspace: str | None) -> None:
+    """Find the best fine-tuned image classifier for a set of labelled images, with a score that holds up.
+
+    \b
+    hpsearch prepare cells.npz
+    hpsearch run --backbone efficientnetv2s --trials 50
+    hpsearch export-best
+
+    Options come from flags, then from hpsearch.toml in the current folder, then from the defaults that each
+    command's --help shows.
+    """
+    try:
+        config = read_config(Path(CONFIG_FILE), COMMANDS)
+    except SearchError as error:
+        raise click.ClickException(str(error)) from error
+    folder = workspace or config.pop("workspace", None) or DEFAULT_FOLDER
+    config.pop("workspace", None)
+    ctx.default_map = config
+    ctx.obj = Workspace(Path(folder))

@@ -1,0 +1,70 @@
+"""The workspace: one folder that holds a prepared set and everything that was searched on it."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.errors import SearchError
+
+DEFAULT_FOLDER = "hpsearch-workspace"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The paths inside a workspace folder, and the lock that keeps `prepare` and `run` apart."""
+
+    folder: Path
+
+    @property
+    def prepared(self) -> Path:
+        return self.folder / "prepared"
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "studies.db"
+
+    @property
+    def trials(self) -> Path:
+        return self.folder / "trials"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "artifacts"
+
+    @property
+    def exports(self) -> Path:
+        return self.folder / "exports"
+
+    @property
+    def test_readings(self) -> Path:
+        return self.folder / "test-readings.jsonl"
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Held while the prepared set is written. SearchError when a `run` (or another `prepare`) is at work here."""
+        with self._lock(fcntl.LOCK_EX, "a run or another prepare is at work in it; wait for it or stop it first"):
+            yield
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Held while trials run; several runs may hold it. SearchError while a `prepare` is at work here."""
+        with self._lock(fcntl.LOCK_SH, "a prepare is at work in it; wait for it to end"):
+            yield
+
+    @contextmanager
+    def _lock(self, kind: int, why: str) -> Iterator[None]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = open(self.folder / ".lock", "a")  # noqa: SIM115  closed below; opening may fail on its own
+        except OSError as error:
+            raise SearchError(f"the workspace {self.folder} cannot be written: {error.strerror}") from error
+        with handle:
+            try:
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SearchError(f"the workspace {self.folder} is in use: {why}") from error
+            yield
