@@ -1,0 +1,108 @@
+"""A network as two models: a frozen prefix in inference mode and a trained suffix with the new head.
+
+`joined` is the same network in one piece, of stock layers alone: what is scored, saved and exported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from models.backbones import UNTRAINED, Backbone, build
+from models.cut_points import CutPoint, chosen_cuts, nearest_cut
+from models.preprocessing import PREPROCESSING, in_model_augmentation
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """What a network is made of, besides its hyperparameters."""
+
+    backbone: Backbone
+    weights: str
+    """`imagenet`, `none` or a file."""
+    image_shape: tuple[int, int, int]
+    classes: int
+
+    @property
+    def pretrained(self) -> bool:
+        return self.weights != UNTRAINED
+
+
+class Frozen(keras.layers.Layer):
+    """Runs a model in inference mode, all of it, whatever mode the model around it runs in.
+
+    `trainable = False` alone would leave drop-connect and stochastic depth active, and a `training=False` given while
+    a functional model is put together is overridden when it is fitted (keras#20285).
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__(trainable=False)
+        self.model = model
+
+    def call(self, x: Any) -> Any:
+        return self.model(x, training=False)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Shared layers in several graphs: the joined network, and on demand one training model per cut."""
+
+    settings: ClassifierSettings
+    network: keras.Model
+    """The backbone: preprocessed images -> features."""
+    cuts: tuple[CutPoint, ...]
+    head: tuple[keras.layers.Layer, ...]
+    """Pooling, dropout and the softmax layer."""
+    joined: keras.Model
+    """uint8 (n, h, w, 3) -> float32 probabilities (n, classes)."""
+
+    def training_model(self, frozen_fraction: float, in_model: bool) -> tuple[keras.Model, CutPoint]:
+        """Prefix and suffix behind each other, for training: uint8 images -> probabilities; not compiled.
+
+        The trainable flags of the shared layers are set for it, so the last model asked for is the one to train.
+        """
+        cut = nearest_cut(self.cuts, frozen_fraction)
+        prefix = keras.Model(self.network.inputs[0], cut.tensor) if cut.fraction > 0 else None
+        suffix = keras.Model(cut.tensor, self.network.outputs[0]) if cut.fraction < 1 else None
+        _set_trainable(self.network, False)
+        if suffix is not None:
+            _set_trainable(suffix, True, norm=not self.settings.pretrained)
+        image = keras.Input(self.settings.image_shape, dtype="uint8")
+        x = image
+        if in_model:
+            x = keras.layers.Rescaling(1.0)(x)
+            for layer in in_model_augmentation():
+                x = layer(x)
+        x = PREPROCESSING[self.settings.backbone.preprocessing](x)
+        if prefix is not None:
+            x = Frozen(prefix)(x)
+        if suffix is not None:
+            x = suffix(x)
+        for layer in self.head:
+            x = layer(x)
+        return keras.Model(image, x), cut
+
+
+def make_classifier(settings: ClassifierSettings, dropout: float) -> Classifier:
+    """A new network: the backbone with its weights, a new head. ModelError when it cannot be built."""
+    network = build(settings.backbone, settings.weights, settings.image_shape)
+    cuts = chosen_cuts(network)
+    head = (
+        keras.layers.GlobalAveragePooling2D(name="pool"),
+        keras.layers.Dropout(dropout, name="dropout"),
+        keras.layers.Dense(settings.classes, activation="softmax", dtype="float32", name="probabilities"),
+    )
+    image = keras.Input(settings.image_shape, dtype="uint8", name="image")
+    x = network(PREPROCESSING[settings.backbone.preprocessing](image))
+    for layer in head:
+        x = layer(x)
+    return Classifier(settings, network, cuts, head, keras.Model(image, x, name=f"hpsearch_{settings.backbone.name}"))
+
+
+def _set_trainable(model: keras.Model, trainable: bool, norm: bool = True) -> None:
+    """Sets the flag layer by layer; batch norm with `norm=False` stays frozen, which is inference mode in Keras."""
+    for layer in model._flatten_layers(include_self=False):
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = trainable and (norm or not is_norm)

@@ -1,0 +1,64 @@
+"""What one trial varies. To add a search parameter: a field here, a line in studies/*.toml, and its use in models/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from models.errors import ModelError
+
+NO_AUGMENTATION = "none"
+INPUT_MODES = ("bank", "bank+in-model")
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """The hyperparameters of one trial. Raises ModelError when a value is outside its range."""
+
+    frozen_fraction: float = 0.5
+    """Share of the backbone's layers, 0..1, kept as they are; the nearest cut point is taken."""
+    dropout: float = 0.3
+    """Rate in front of the last layer, 0 <= rate < 1."""
+    learning_rate: float = 1e-4
+    """Of the fine-tuning phase, > 0; the head phase has its own (`Recipe`)."""
+    optimizer: str = "adamw"
+    """A row of models/optimizers.py."""
+    weight_decay: float = 0.004
+    """Decoupled weight decay >= 0; used by adamw alone."""
+    momentum: float = 0.9
+    """0 <= momentum < 1; used by sgd and rmsprop."""
+    augmentation: str = "low+medium+hard"
+    """Strengths of stored views to draw from besides the original, joined by `+`, or `none`."""
+    input_mode: str = "bank"
+    """`bank`: stored views alone; `bank+in-model`: random flip, rotation, zoom, contrast and noise on top."""
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("0 <= frozen_fraction <= 1", 0 <= self.frozen_fraction <= 1, self.frozen_fraction),
+            ("0 <= dropout < 1", 0 <= self.dropout < 1, self.dropout),
+            ("0 < learning_rate", self.learning_rate > 0, self.learning_rate),
+            ("0 <= weight_decay", self.weight_decay >= 0, self.weight_decay),
+            ("0 <= momentum < 1", 0 <= self.momentum < 1, self.momentum),
+            (f"input_mode in {INPUT_MODES}", self.input_mode in INPUT_MODES, self.input_mode),
+        )
+        for rule, holds, value in rules:
+            if not holds:
+                raise ModelError(f"`{rule}` must hold, but the value is {value!r}")
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The augmentation strengths as names, empty for `none`."""
+        return () if self.augmentation == NO_AUGMENTATION else tuple(self.augmentation.split("+"))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Hyperparameters:
+        """From plain values, as a job brings them; ModelError for an unknown name."""
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ModelError(f"unknown hyperparameter `{min(unknown)}`; known are {', '.join(names())}")
+        return cls(**values)
+
+
+def names() -> tuple[str, ...]:
+    """The names of all hyperparameters."""
+    return tuple(field.name for field in fields(Hyperparameters))

@@ -1,0 +1,45 @@
+"""The figures of a classifier, by scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+
+
+def figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Accuracy, log loss, and macro and weighted precision, recall and F1.
+
+    Args:
+        labels: int (n,), 0 <= label < classes.
+        probabilities: float32 (n, classes), rows summing to 1. A class never predicted has precision and F1 of 0.
+    """
+    guesses, classes = probabilities.argmax(axis=1), np.arange(probabilities.shape[1])
+    result = {
+        "accuracy": float((guesses == labels).mean()),
+        "loss": float(log_loss(labels, probabilities, labels=classes)),
+    }
+    for average in ("macro", "weighted"):
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            labels, guesses, labels=classes, average=average, zero_division=0
+        )
+        result |= {f"{average}_precision": precision, f"{average}_recall": recall, f"{average}_f1": f1}
+    return {name: float(value) for name, value in result.items()}
+
+
+def per_class(labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Precision, recall, F1 and number of images of each class, by name. Arguments as for `figures`."""
+    columns = precision_recall_fscore_support(
+        labels, probabilities.argmax(axis=1), labels=np.arange(len(class_names)), zero_division=0
+    )
+    keys = ("precision", "recall", "f1", "images")
+    rows = zip(class_names, zip(*columns, strict=True), strict=True)
+    return {name: {key: value.item() for key, value in zip(keys, row, strict=True)} for name, row in rows}
+
+
+def confusion(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int]]:
+    """Counts, a row per true class and a column per predicted class."""
+    classes = np.arange(probabilities.shape[1])
+    matrix: list[list[int]] = confusion_matrix(labels, probabilities.argmax(axis=1), labels=classes).tolist()
+    return matrix

@@ -1,0 +1,50 @@
+"""What stands in front of a backbone: raw pixels to the range its weights expect, and random changes while training.
+
+Stock Keras layers and operations only, so that an exported model opens anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+# ImageNet means per channel in BGR order, as keras.applications.imagenet_utils subtracts them in mode "caffe".
+BGR_MEANS = (103.939, 116.779, 123.68)
+
+
+def _bgr_minus_mean(x: Any) -> Any:
+    x = keras.layers.Rescaling(1.0)(x)
+    x = keras.ops.flip(x, axis=-1)
+    return keras.layers.Rescaling(1.0, offset=[-mean for mean in BGR_MEANS])(x)
+
+
+def _to_minus_one_one(x: Any) -> Any:
+    return keras.layers.Rescaling(1 / 127.5, offset=-1.0)(x)
+
+
+def _to_float(x: Any) -> Any:
+    return keras.layers.Rescaling(1.0)(x)
+
+
+# Each takes images (n, h, w, 3), uint8 or float, 0..255, and gives float32 in the range of its name.
+PREPROCESSING: dict[str, Callable[[Any], Any]] = {
+    "-1..1": _to_minus_one_one,
+    "bgr-mean": _bgr_minus_mean,
+    "inside": _to_float,  # the network rescales by itself
+}
+
+
+def in_model_augmentation() -> list[keras.layers.Layer]:
+    """The published recipe's random layers for float images of 0..255: flip, rotation, zoom, contrast, noise.
+
+    Noise was published as 0.05 for images of 0..1.
+    """
+    return [
+        keras.layers.RandomFlip("horizontal_and_vertical"),
+        keras.layers.RandomRotation(0.1, fill_mode="reflect"),
+        keras.layers.RandomZoom(0.1, fill_mode="reflect"),
+        keras.layers.RandomContrast(0.1, value_range=(0, 255)),
+        keras.layers.GaussianNoise(0.05 * 255),
+    ]
