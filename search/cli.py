@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from search.config import CONFIG_FILE, check_keys, read_config
-from search.errors import USER_ERRORS, SearchError
+from search.config import CONFIG_FILE, read_config
+from search.errors import USER_ERRORS
 from search.workspace import DEFAULT_FOLDER, Workspace
+from studies.keys import check_keys
 
 COMMANDS = {
     "prepare": "Clean, split and augment a set of labelled images, once.",
@@ -116,7 +117,7 @@ def main(ctx: click.Context, workspace: str | None) -> None:
     """
     try:
         config = read_config(Path(CONFIG_FILE), COMMANDS)
-    except SearchError as error:
+    except USER_ERRORS as error:
         raise click.ClickException(str(error)) from error
     folder = workspace or config.pop("workspace", None) or DEFAULT_FOLDER
     config.pop("workspace", None)

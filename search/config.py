@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from search.errors import SearchError
+from studies.keys import check_keys
 
 CONFIG_FILE = "hpsearch.toml"
 
@@ -35,13 +35,3 @@ def read_config(path: Path, commands: Iterable[str]) -> dict[str, Any]:
         name: {key.replace("-", "_"): value for key, value in table.items()} if isinstance(table, dict) else table
         for name, table in config.items()
     }
-
-
-def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """SearchError for the first key that is not known, with the nearest known one."""
-    known = sorted(known)
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(known)}"
-            raise SearchError(f"{where}: unknown key `{key}`; {hint}")

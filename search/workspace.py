@@ -56,10 +56,16 @@ class Workspace:
             yield
 
     @contextmanager
-    def _lock(self, kind: int, why: str) -> Iterator[None]:
+    def study(self, name: str) -> Iterator[None]:
+        """Held while trials of one study run. SearchError while another `run` is at work on it."""
+        with self._lock(fcntl.LOCK_EX, f"another run is at work on the study {name}; wait for it", f".{name}.lock"):
+            yield
+
+    @contextmanager
+    def _lock(self, kind: int, why: str, file: str = ".lock") -> Iterator[None]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = open(self.folder / ".lock", "a")  # noqa: SIM115  closed below; opening may fail on its own
+            handle = open(self.folder / file, "a")  # noqa: SIM115  closed below; opening may fail on its own
         except OSError as error:
             raise SearchError(f"the workspace {self.folder} cannot be written: {error.strerror}") from error
         with handle:

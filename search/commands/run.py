@@ -1,0 +1,103 @@
+"""`hpsearch run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+
+from data_prep.prepared import PreparedSet
+from models.backbones import Backbone, backbone_named
+from models.errors import ModelError
+from models.recipe import Recipe
+from search.loop import Search
+from search.output import console
+from search.progress import observing
+from search.sessions import RunOptions, Session, job_maker, open_study, plan_session
+from search.workers import Worker
+from search.workspace import Workspace
+from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
+from studies.storage import existing_storage, open_storage
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("-b", "--backbone", "backbones", multiple=True, required=True, help="May be repeated; see `backbones`.")
+@click.option("-n", "--trials", type=click.IntRange(1), default=20, help="Complete and pruned trials in all, a study.")
+@click.option("--weights", help="imagenet, none or a file.  [default: imagenet where there are any]")
+@click.option("--space", type=click.Path(path_type=Path), help="Search space in TOML.  [default: the built-in one]")
+@click.option("--head-epochs", type=click.IntRange(0), default=Recipe.head_epochs, help="Epochs of the new head alone.")
+@click.option("--epochs", type=click.IntRange(1), default=Recipe.epochs, help="Epochs of fine-tuning, at most.")
+@click.option("--batch-size", type=click.IntRange(1), default=Recipe.batch_size, help="Images a training step.")
+@click.option("--sampler", type=click.Choice(list(SAMPLERS)), default=DEFAULT_SAMPLER, help="Who proposes.")
+@click.option("--pruner", type=click.Choice(list(PRUNERS)), default=DEFAULT_PRUNER, help="Who ends poor trials early.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of sampler, weights and batches.")
+@click.pass_context
+def run(ctx: click.Context, backbones: tuple[str, ...], **options: Any) -> None:
+    """Search for the best fine-tuning of each backbone: one study each, --trials trials each.
+
+    \b
+    hpsearch run --backbone efficientnetv2s --trials 50
+    hpsearch run --backbone vgg19 --backbone resnet101v2 --trials 20
+
+    The same command again goes on where it stopped. Settings that a study fixed when it was made are kept;
+    another value for one of them is refused.
+    """
+    given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
+    chosen = RunOptions(**options, given=given)
+    workspace: Workspace = ctx.obj
+    rows = []
+    for name in dict.fromkeys(backbones):
+        try:
+            rows.append(backbone_named(name))
+        except ModelError as error:
+            raise click.BadParameter(str(error), param_hint="--backbone") from error
+    out = console()
+    try:
+        run_backbones(workspace, rows, chosen, out)
+    except KeyboardInterrupt:
+        out.print("\nInterrupted: finished trials are stored, and the same command goes on.")
+        ctx.exit(INTERRUPTED)
+
+
+def run_backbones(workspace: Workspace, rows: list[Backbone], options: RunOptions, out: Console) -> None:
+    """All studies, one after the other. Every one is planned first: a mistake is found before any work is done."""
+    prepared = PreparedSet.open(workspace.prepared)
+    with workspace.shared():
+        storage = existing_storage(workspace.database) if workspace.database.is_file() else None
+        sessions = [plan_session(storage, prepared, row, options) for row in rows]
+        for session in sessions:
+            _run_session(workspace, session, options.trials, out)
+
+
+def _run_session(workspace: Workspace, session: Session, trials: int, out: Console) -> None:
+    settings = session.settings
+    worker = Worker(workspace.trials / settings.name / "worker.log")
+    make_job = job_maker(workspace, session)
+    with workspace.study(settings.name):
+        try:
+            # Builds the network, which finds missing weights before a study is made.
+            job = make_job(0, {}, 0)
+            facts = worker.describe({key: getattr(job, key) for key in ("prepared", "backbone", "weights")})
+            for note in session.notes:
+                out.print(note, markup=False)
+            out.print(
+                f"study {settings.name}{' (new)' if session.is_new else ''}: {facts['parameters']:,} parameters, "
+                f"weights {settings.weights}, at most {_most_epochs(session)} epochs a trial",
+                markup=False,
+            )
+            study = open_study(open_storage(workspace.database), session, lambda line: out.print(line, markup=False))
+            with observing(out, settings.backbone, trials, _most_epochs(session)) as observer:
+                Search(study, settings, session.definition, worker, make_job, observer).run(trials)
+        finally:
+            worker.stop()
+
+
+def _most_epochs(session: Session) -> int:
+    recipe = session.settings.recipe
+    head = 0 if session.weights == "none" else recipe["head_epochs"]
+    return int(head + recipe["epochs"])

@@ -1,0 +1,36 @@
+"""What the asking process sends to a training process, and what comes back: one JSON object a line, both ways.
+
+Requests: `describe` (build the network once: are its weights there, what is it like) and `train` (a `TrainingJob`).
+Replies to `describe`: `described` or `failed`. While training: `epoch` for each finished epoch, each answered with
+`continue` or `stop`; at the end `done` or `failed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One trial's work; plain values only, so that it can cross to another process or machine."""
+
+    prepared: str
+    """Folder of the prepared set."""
+    folder: str
+    """Where the trial leaves its weights and probabilities."""
+    backbone: str
+    weights: str
+    recipe: dict[str, Any]
+    objective: str
+    hyperparameters: dict[str, Any]
+    seed: int
+
+
+WEIGHTS_FILE = "best.weights.h5"
+PROBABILITIES_FILE = "validation_probabilities.npy"
+
+
+def trial_folder(trials: Path, study: str, number: int) -> Path:
+    return trials / study / f"{number:05d}"

@@ -1,0 +1,45 @@
+"""Tables on the terminal, or the same rows as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+MIN_WIDTH_WITHOUT_TERMINAL = 140
+
+
+def console() -> Console:
+    """Standard output; wide where nobody looks, so that a log or a pipe is not folded."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=max(out.width, MIN_WIDTH_WITHOUT_TERMINAL))
+
+
+def print_json(rows: Any) -> None:
+    click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str | None = None) -> None:
+    """One row per mapping; numbers to the right, floats to four places, absent values as a dash."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        numeric = all(isinstance(row.get(column), int | float) or row.get(column) is None for row in rows)
+        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row.get(column)) for column in columns))
+    console().print(table)
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value).replace("[", "\\[")

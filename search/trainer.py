@@ -1,0 +1,84 @@
+"""The real trainer of a worker: joins the prepared set and the networks. The only one here that imports Keras."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.prepared import PreparedSet
+from models.backbones import backbone_named
+from models.classifier import ClassifierSettings, make_classifier
+from models.feeding import TrainingViews
+from models.hyperparameters import Hyperparameters
+from models.recipe import Recipe
+from models.training import EpochFigures, Plan, TrainingData, TrialOutcome, run_trial
+from search.job import PROBABILITIES_FILE, WEIGHTS_FILE, TrainingJob
+
+
+class KerasTrainer:
+    """Trains on the CPU or GPU of this process."""
+
+    def describe(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Builds the network once, which fetches its weights: its parameters and cut points."""
+        settings = classifier_settings(PreparedSet.open(Path(request["prepared"])), request)
+        classifier = make_classifier(settings, dropout=0.0)
+        cuts = [
+            {"fraction": cut.fraction, "parameter_fraction": cut.parameter_fraction, "layer": cut.layer}
+            for cut in classifier.cuts
+        ]
+        return {"parameters": classifier.joined.count_params(), "cuts": cuts}
+
+    def train(self, job: dict[str, Any], on_epoch: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """One trial. Leaves weights and validation probabilities in the job's folder unless it is stopped."""
+        settings = TrainingJob(**job)
+        prepared = PreparedSet.open(Path(settings.prepared))
+        hyperparameters = Hyperparameters.from_dict(settings.hyperparameters)
+        plan = Plan(
+            classifier_settings(prepared, job),
+            hyperparameters,
+            Recipe(**settings.recipe),
+            settings.objective,
+            settings.seed,
+        )
+
+        def report(figures: EpochFigures) -> bool:
+            return on_epoch(asdict(figures))
+
+        outcome = run_trial(plan, training_data(prepared, hyperparameters), report)
+        if not outcome.stopped:
+            save_outcome(outcome, Path(settings.folder))
+        return outcome.as_dict()
+
+
+def classifier_settings(prepared: PreparedSet, job: dict[str, Any]) -> ClassifierSettings:
+    return ClassifierSettings(
+        backbone_named(job["backbone"]), job["weights"], prepared.image_shape, len(prepared.class_names)
+    )
+
+
+def training_data(prepared: PreparedSet, hyperparameters: Hyperparameters) -> TrainingData:
+    """The prepared set as a trial sees it; images stay memory-mapped."""
+    banks = [prepared.bank(level) for level in hyperparameters.levels]
+    return TrainingData(
+        views=TrainingViews(prepared.images("train"), banks, prepared.labels("train")),
+        class_weights=prepared.class_weights,
+        validation_images=prepared.images("validation"),
+        validation_labels=prepared.labels("validation"),
+    )
+
+
+def save_outcome(outcome: TrialOutcome, folder: Path) -> None:
+    """Writes weights and probabilities, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, probabilities = folder / f"partial.{WEIGHTS_FILE}", folder / f"partial.{PROBABILITIES_FILE}"
+    outcome.classifier.joined.save_weights(weights)
+    np.save(probabilities, outcome.probabilities)
+    for path, name in ((weights, WEIGHTS_FILE), (probabilities, PROBABILITIES_FILE)):
+        with open(path, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(path, folder / name)

@@ -1,0 +1,175 @@
+"""A study's definition: the search space and the trial to start with, read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import BaseTrial
+
+from studies.errors import StudyError
+from studies.keys import check_keys
+
+Value = str | float | int | bool
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension of the search space; just one of `value`, `choices`, `low` and `high` is given."""
+
+    name: str
+    value: Value | None = None
+    choices: tuple[Value, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    when: Mapping[str, list[Value]] = field(default_factory=dict)
+    """Names of other parameters, each with the values under which this one is used."""
+
+    def __post_init__(self) -> None:
+        ways = [self.value is not None, bool(self.choices), self.low is not None or self.high is not None]
+        if sum(ways) != 1:
+            raise StudyError(f"the parameter `{self.name}` needs one of `value`, `choices`, or `low` and `high`")
+        if self.low is None and self.high is None:
+            return
+        if not (_is_number(self.low) and _is_number(self.high) and self.low <= self.high):  # type: ignore[operator]
+            raise StudyError(f"`{self.name}`: `low <= high` must hold, but got low={self.low}, high={self.high}")
+        if self.log and (self.step or self.low <= 0):  # type: ignore[operator]
+            raise StudyError(f"`{self.name}`: `log` needs `low > 0` and no `step`, but got low={self.low}")
+
+    def is_used(self, chosen: Mapping[str, Value]) -> bool:
+        return all(chosen.get(name) in values for name, values in self.when.items())
+
+    def suggest(self, trial: BaseTrial) -> Value:
+        if self.value is not None:
+            return self.value
+        if self.choices:
+            return trial.suggest_categorical(self.name, self.choices)
+        assert self.low is not None and self.high is not None
+        return trial.suggest_float(self.name, self.low, self.high, log=self.log, step=self.step)
+
+    def contains(self, value: Value) -> bool:
+        if self.value is not None:
+            return value == self.value
+        if self.choices:
+            return value in self.choices
+        assert self.low is not None and self.high is not None
+        if not (_is_number(value) and self.low <= float(value) <= self.high):
+            return False
+        steps = (float(value) - self.low) / self.step if self.step else 0.0
+        return abs(steps - round(steps)) < 1e-9
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The search space of one backbone, and the trial to start with."""
+
+    parameters: tuple[Parameter, ...]
+    published: Mapping[str, Value] = field(default_factory=dict)
+
+    def suggest(self, trial: BaseTrial) -> dict[str, Value]:
+        """The hyperparameters of a trial, fixed ones included, unused ones left out."""
+        chosen: dict[str, Value] = {}
+        for parameter in self.parameters:
+            if parameter.is_used(chosen):
+                chosen[parameter.name] = parameter.suggest(trial)
+        return chosen
+
+    def why_not(self, values: Mapping[str, Value]) -> str | None:
+        """Why these hyperparameters are not in the space, in words; None when they are."""
+        used = [parameter for parameter in self.parameters if parameter.is_used(values)]
+        for parameter in used:
+            if parameter.name not in values:
+                return f"`{parameter.name}` is missing"
+            if not parameter.contains(values[parameter.name]):
+                return f"`{parameter.name}` = {values[parameter.name]!r} is outside"
+        extra = set(values) - {parameter.name for parameter in used}
+        return f"`{min(extra)}` is not searched" if extra else None
+
+    def searched(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The part of a trial's hyperparameters that Optuna chooses: without the fixed ones."""
+        fixed = {parameter.name for parameter in self.parameters if parameter.value is not None}
+        return {name: value for name, value in values.items() if name not in fixed}
+
+    def without_levels(self, levels: Iterable[str]) -> Definition:
+        """The same space with only the augmentation choices that a prepared set with these strengths has."""
+        have = {"none", *levels}
+        parameters = []
+        for parameter in self.parameters:
+            if parameter.name == "augmentation" and parameter.choices:
+                kept = tuple(choice for choice in parameter.choices if set(str(choice).split("+")) <= have)
+                parameter = Parameter("augmentation", choices=kept or ("none",), when=parameter.when)  # noqa: PLW2901
+            parameters.append(parameter)
+        return Definition(tuple(parameters), self.published)
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """The space alone, ready for JSON; `definition_of` reads it back."""
+        empty = asdict(Parameter("", value=0)) | {"value": None}
+        return {
+            parameter.name: {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in asdict(parameter).items()
+                if key != "name" and value != empty[key]
+            }
+            for parameter in self.parameters
+        }
+
+
+def read_definition(path: Path | None, backbone: str, known: Iterable[str]) -> Definition:
+    """The definition for one backbone from a TOML file, or from studies/default.toml.
+
+    Args:
+        known: the names that a parameter may have.
+
+    Raises StudyError when the file cannot be read, or holds a key that nothing reads.
+    """
+    where = str(path) if path else "studies/default.toml"
+    try:
+        text = (path or resources.files("studies") / "default.toml").read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StudyError(f"the search space {where} cannot be read: {error}") from error
+    check_keys(content, ("space", "published", "backbone"), where)
+    override = _table(content, "backbone", where).get(backbone, {})
+    check_keys(override, ("space", "published"), f"{where} [backbone.{backbone}]")
+    space = _table(content, "space", where) | override.get("space", {})
+    if not space:
+        raise StudyError(f"{where} defines no parameter: it needs a [space.NAME] table for each")
+    check_keys(space, known, f"{where} [space]")
+    published = override.get("published", content.get("published", {}))
+    check_keys(published, known, f"{where} [published]")
+    return definition_of(space, published, where)
+
+
+def definition_of(
+    space: Mapping[str, Any], published: Mapping[str, Value] | None = None, where: str = "the study"
+) -> Definition:
+    """From a table per parameter. StudyError for an unknown key or a parameter that makes no sense."""
+    parameters = []
+    for name, table in space.items():
+        if not isinstance(table, Mapping):
+            raise StudyError(f"{where} [space]: `{name}` must be a table, but is {table!r}")
+        check_keys(table, [item.name for item in fields(Parameter) if item.name != "name"], f"{where} [space.{name}]")
+        values = {key: tuple(value) if key == "choices" else value for key, value in table.items()}
+        parameters.append(Parameter(name, **values))
+    seen: set[str] = set()
+    for parameter in parameters:
+        check_keys(parameter.when, seen, f"{where} [space.{parameter.name}] when")
+        seen.add(parameter.name)
+    return Definition(tuple(parameters), published or {})
+
+
+def _table(content: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    table = content.get(key, {})
+    if not isinstance(table, dict):
+        raise StudyError(f"{where}: `{key}` must be a table, but is {table!r}")
+    return table
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

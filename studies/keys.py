@@ -1,0 +1,18 @@
+"""Leftover or misspelt keys in a settings file are errors."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from studies.errors import StudyError
+
+
+def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """StudyError for the first key that is not known, with the nearest known one."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(known) or 'none'}"
+            raise StudyError(f"{where}: unknown key `{key}`; {hint}")

@@ -1,0 +1,70 @@
+"""What a study fixes when it is made, stored in it, and compared when it is run again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna import Study
+
+from studies.errors import StudyError
+
+ATTRIBUTE = "hpsearch"
+FINGERPRINT_LETTERS = 8
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """One study: the data it is on, and everything that all of its trials share."""
+
+    backbone: str
+    fingerprint: str
+    """Of the prepared set, 64 hex letters."""
+    weights: str
+    """`imagenet`, `none`, or a file and the hash of its content."""
+    recipe: dict[str, Any]
+    """Phases, epochs, batch size, as models.recipe.Recipe has them."""
+    objective: str
+    sampler: str
+    pruner: str
+    seed: int
+    space: dict[str, dict[str, Any]]
+    """As studies.definition.Definition.as_dict gives it."""
+
+    @property
+    def name(self) -> str:
+        return study_name(self.backbone, self.fingerprint)
+
+
+def study_name(backbone: str, fingerprint: str) -> str:
+    return f"{backbone}-{fingerprint[:FINGERPRINT_LETTERS]}"
+
+
+def store_settings(study: Study, settings: StudySettings) -> None:
+    study.set_user_attr(ATTRIBUTE, json.dumps(asdict(settings)))
+
+
+def stored_settings(study: Study) -> StudySettings:
+    """StudyError when the study was not made by hpsearch."""
+    text = study.user_attrs.get(ATTRIBUTE)
+    if text is None:
+        raise StudyError(f"the study {study.study_name} was not made by hpsearch; use another workspace")
+    return StudySettings(**json.loads(text))
+
+
+def differences(old: StudySettings, new: StudySettings) -> list[str]:
+    """What differs, one line each, nested tables by their path."""
+    before, after = _flat(asdict(old)), _flat(asdict(new))
+    return [
+        f"{key}: {before.get(key, 'absent')} there, {after.get(key, 'absent')} asked for"
+        for key in sorted(before | after)
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for key, value in table.items():
+        rows |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return rows

@@ -1,0 +1,65 @@
+"""Studies in an SQLite file, through Optuna's own storage, so that any Optuna tool reads them."""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import DatabaseError
+
+from studies.errors import StudyError
+from studies.settings import StudySettings, store_settings
+
+BUSY_TIMEOUT_S = 60
+
+
+def database_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def open_storage(path: Path) -> RDBStorage:
+    """Opens or creates the database. StudyError when the file is no database, or another program's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Processes that start together on a fresh file would race for the schema: one at a time.
+    with open(path.parent / ".studies.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; readers never block the writer
+            finally:
+                connection.close()
+            return RDBStorage(database_url(path), engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+        except (sqlite3.DatabaseError, DatabaseError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise StudyError(f"{path} cannot be opened as a study database: {reason}") from error
+
+
+def existing_storage(path: Path) -> RDBStorage:
+    """Opens the database to read. StudyError when there is none yet."""
+    if not path.is_file():
+        raise StudyError(f"there are no studies in {path.parent} yet: start one with `hpsearch run --backbone NAME`")
+    return open_storage(path)
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    return sorted(optuna.study.get_all_study_names(storage))
+
+
+def load_study(storage: RDBStorage, name: str) -> optuna.Study:
+    """StudyError that lists the studies there are when this one is not there."""
+    names = study_names(storage)
+    if name not in names:
+        raise StudyError(f"there is no study {name!r}; there are {', '.join(names) or 'none'}")
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
+    """A new, empty study that carries its settings."""
+    study = optuna.create_study(storage=storage, study_name=settings.name, direction="maximize")
+    store_settings(study, settings)
+    study.set_metric_names([settings.objective])
+    return study
