@@ -30,7 +30,7 @@ class ClassifierSettings:
         return self.weights != UNTRAINED
 
 
-class Frozen(keras.layers.Layer):
+class Frozen(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     """Runs a model in inference mode, all of it, whatever mode the model around it runs in.
 
     `trainable = False` alone would leave drop-connect and stochastic depth active, and a `training=False` given while

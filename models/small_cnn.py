@@ -7,7 +7,7 @@ import keras
 WIDTHS = (16, 32, 64, 96)
 
 
-def SmallCNN(  # noqa: N802  named and called as keras.applications functions are
+def SmallCNN(
     weights: str | None = None, include_top: bool = False, input_shape: tuple[int, int, int] = (96, 96, 3)
 ) -> keras.Model:
     """Four blocks of convolution, batch norm and ReLU, each halving the image: (n, h, w, 3) -> (n, h/16, w/16, 96)."""

@@ -1,6 +1,7 @@
 """The command `hpsearch`. To add a command: a module in search/commands/ and a row in COMMANDS.
 
-Commands are imported when they are called, so that `hpsearch --help` stays quick; the second column is what the list shows.
+Commands are imported when they are called, so that `hpsearch --help` stays quick; the second column is what
+the list shows.
 """
 
 from __future__ import annotations

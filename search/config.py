@@ -1,9 +1,9 @@
 """`hpsearch.toml` in the current folder: defaults of the options, a table per command, under the flags' own names.
 
-    workspace = "cells"
-    [run]
-    trials = 50
-    head-epochs = 2
+workspace = "cells"
+[run]
+trials = 50
+head-epochs = 2
 """
 
 from __future__ import annotations

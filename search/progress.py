@@ -60,7 +60,11 @@ class Lines:
         if finished <= 0:
             return "time left unknown"
         seconds = (time.monotonic() - self.started) / finished * (self.trials - done)
-        return f"about {duration(seconds)} left" if done < self.trials else f"took {duration(time.monotonic() - self.started)}"
+        return (
+            f"about {duration(seconds)} left"
+            if done < self.trials
+            else f"took {duration(time.monotonic() - self.started)}"
+        )
 
     def say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -84,7 +88,8 @@ class Bars:
 
     def epoch(self, number: int, figures: dict[str, Any]) -> None:
         self.best_value = max(self.best_value, figures["value"])
-        note = f"{figures['phase']}: now {figures['value']:.4f}, its best {self.best_value:.4f}, {figures['images_per_second']:.0f} images/s"
+        speed = f"{figures['images_per_second']:.0f} images/s"
+        note = f"{figures['phase']}: now {figures['value']:.4f}, its best {self.best_value:.4f}, {speed}"
         self.bars.update(self.running, completed=figures["step"] + 1, note=note)
 
     def trial_finished(self, record: TrialRecord, done: int) -> None:

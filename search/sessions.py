@@ -148,7 +148,9 @@ def job_maker(workspace: Workspace, session: Session) -> Any:
             prepared=str(workspace.prepared.resolve()),
             folder=str(trial_folder(workspace.trials, settings.name, number).resolve()),
             backbone=settings.backbone,
-            weights=session.weights if session.weights in (IMAGENET, UNTRAINED) else str(Path(session.weights).resolve()),
+            weights=session.weights
+            if session.weights in (IMAGENET, UNTRAINED)
+            else str(Path(session.weights).resolve()),
             recipe=settings.recipe,
             objective=settings.objective,
             hyperparameters=dict(hyperparameters),

@@ -49,7 +49,8 @@ class Parameter:
         if self.value is not None:
             return self.value
         if self.choices:
-            return trial.suggest_categorical(self.name, self.choices)
+            chosen: Value = trial.suggest_categorical(self.name, self.choices)  # type: ignore[assignment]
+            return chosen
         assert self.low is not None and self.high is not None
         return trial.suggest_float(self.name, self.low, self.high, log=self.log, step=self.step)
 
@@ -103,7 +104,7 @@ class Definition:
         for parameter in self.parameters:
             if parameter.name == "augmentation" and parameter.choices:
                 kept = tuple(choice for choice in parameter.choices if set(str(choice).split("+")) <= have)
-                parameter = Parameter("augmentation", choices=kept or ("none",), when=parameter.when)  # noqa: PLW2901
+                parameter = Parameter("augmentation", choices=kept or ("none",), when=parameter.when)
             parameters.append(parameter)
         return Definition(tuple(parameters), self.published)
 
@@ -155,13 +156,21 @@ def definition_of(
         if not isinstance(table, Mapping):
             raise StudyError(f"{where} [space]: `{name}` must be a table, but is {table!r}")
         check_keys(table, [item.name for item in fields(Parameter) if item.name != "name"], f"{where} [space.{name}]")
-        values = {key: tuple(value) if key == "choices" else value for key, value in table.items()}
-        parameters.append(Parameter(name, **values))
+        parameters.append(_parameter(name, table, where))
     seen: set[str] = set()
     for parameter in parameters:
         check_keys(parameter.when, seen, f"{where} [space.{parameter.name}] when")
         seen.add(parameter.name)
     return Definition(tuple(parameters), published or {})
+
+
+def _parameter(name: str, table: Mapping[str, Any], where: str) -> Parameter:
+    kinds = {"choices": list, "when": dict, "log": bool}
+    for key, kind in kinds.items():
+        if key in table and not isinstance(table[key], kind):
+            raise StudyError(f"{where} [space.{name}]: `{key}` must be a {kind.__name__}, but is {table[key]!r}")
+    values: dict[str, Any] = {key: tuple(value) if key == "choices" else value for key, value in table.items()}
+    return Parameter(name, **values)
 
 
 def _table(content: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:

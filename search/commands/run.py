@@ -37,7 +37,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 @click.option("--pruner", type=click.Choice(list(PRUNERS)), default=DEFAULT_PRUNER, help="Who ends poor trials early.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of sampler, weights and batches.")
 @click.pass_context
-def run(ctx: click.Context, backbones: tuple[str, ...], **options: Any) -> None:
+def run(ctx: click.Context, /, backbones: tuple[str, ...], **options: Any) -> None:
     """Search for the best fine-tuning of each backbone: one study each, --trials trials each.
 
     \b

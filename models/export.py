@@ -1,0 +1,65 @@
+"""From a trial's weights to one `.keras` file of stock layers: raw uint8 images in, probabilities out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from models.backbones import UNTRAINED
+from models.classifier import ClassifierSettings, make_classifier
+from models.errors import ModelError
+
+PLAIN_PREDICT = Path(__file__).with_name("plain_predict.py")
+
+
+def save_model(settings: ClassifierSettings, dropout: float, weights: Path, target: Path) -> int:
+    """Joins the network, loads a trial's weights into it and writes `target`; the number of parameters.
+
+    Raises ModelError when the weights do not fit.
+    """
+    # All weights come from the trial: the pretrained ones need not be on this machine.
+    joined = make_classifier(replace(settings, weights=UNTRAINED), dropout).joined
+    try:
+        joined.load_weights(weights)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the trial's weights in {weights} do not load: {' '.join(str(error).split())[:200]}"
+        ) from error
+    joined.save(target)
+    return int(joined.count_params())
+
+
+def predict_in_fresh_process(model: Path, images: Path, target: Path) -> np.ndarray:
+    """Probabilities float32 (n, classes) by a new process that knows Keras and nothing of ours.
+
+    Args:
+        images: `.npy` file, uint8 (n, h, w, 3).
+        target: where the process leaves them, as `.npy`.
+
+    Raises ModelError with the process's last line when it fails.
+    """
+    command = [sys.executable, "-I", str(PLAIN_PREDICT), str(model), str(images), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise ModelError(f"the exported model {model} does not open or predict in a fresh process: {last}")
+    probabilities: np.ndarray = np.load(target, allow_pickle=False)
+    return probabilities
+
+
+def load_model(path: Path) -> tuple[object, tuple[int, int, int]]:
+    """An exported model and its image shape (h, w, 3). ModelError when it is not one."""
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise ModelError(f"{path} does not open as a Keras model: {' '.join(str(error).split())[:200]}") from error
+    shape = getattr(model, "input_shape", None)
+    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and all(shape[1:])):
+        raise ModelError(f"{path} is no image classifier: its input is {shape}, not (images, height, width, 3)")
+    return model, shape[1:]

@@ -1,0 +1,51 @@
+"""`hpsearch export-best`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from data_prep.prepared import PreparedSet
+from models.backbones import backbone_named
+from search.exporting import Exported, export, find_winner
+from search.output import print_table
+from search.workspace import Workspace
+
+SHOWN = ("split", "images", "accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1")
+
+
+@click.command(name="export-best")
+@click.option("-b", "--backbone", help="Of this backbone only.  [default: of all]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: in the workspace]")
+@click.pass_obj
+def export_best(workspace: Workspace, backbone: str | None, out: Path | None) -> None:
+    """Hand over the best trial as a model folder: weights, preprocessing and class names inside, figures, model card.
+
+    \b
+    hpsearch export-best --out my-model
+
+    The model is reloaded in a fresh process and must give the same probabilities before the command says done.
+    The locked test set is read once for a trial; exporting it again shows the stored figures.
+    """
+    if backbone:
+        backbone_named(backbone)
+    prepared = PreparedSet.open(workspace.prepared)
+    winner = find_winner(workspace, prepared, backbone)
+    target = out or workspace.exports / f"{winner.settings.name}-trial-{winner.record.number}"
+    if out and out.exists() and not (out / "metrics.json").is_file():
+        raise click.BadParameter(f"{out} exists and is no export; name another folder", param_hint="--out")
+    with workspace.shared():
+        show(export(workspace, prepared, winner, target))
+
+
+def show(done: Exported) -> None:
+    """The figures and how they were come by."""
+    record = done.winner.record
+    click.echo(f"trial {record.number} of {done.winner.settings.name}, the best of its study: {record.value:.4f}")
+    rows = [{"split": split, **done.metrics[split]} for split in ("validation", "test")]
+    print_table(rows, SHOWN)
+    which = f"reading {done.reading} of this workspace" if done.reading else "the stored figures of its first export"
+    click.echo(f"test: {which}")
+    click.echo(f"reloaded in a fresh process: probabilities within {done.difference:.1e} on every validation image")
+    click.echo(f"done: {done.folder}")

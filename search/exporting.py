@@ -1,0 +1,177 @@
+"""The winner as a folder that proves itself: model, labels, figures, model card; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.prepared import PreparedSet
+from search.errors import SearchError
+from search.job import PROBABILITIES_FILE, WEIGHTS_FILE, trial_folder
+from search.readings import add_reading, earlier_reading
+from search.workspace import Workspace
+from studies.records import TrialRecord, best_record, records_of
+from studies.settings import StudySettings, stored_settings
+from studies.storage import existing_storage, load_study, study_names
+
+AGREEMENT = 1e-4
+"""Largest difference between a probability of the reloaded model and the one the worker stored."""
+MODEL_FILE, LABELS_FILE, METRICS_FILE, CARD_FILE = "model.keras", "labels.json", "metrics.json", "README.md"
+VERSIONS = ("hpsearch", "keras", "tensorflow", "numpy", "optuna", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best trial of the studies on the prepared set, of one backbone or of all."""
+
+    settings: StudySettings
+    record: TrialRecord
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export ended with."""
+
+    folder: Path
+    winner: Winner
+    difference: float
+    """Largest difference between two probabilities of one validation image."""
+    metrics: dict[str, Any]
+    reading: int | None
+    """Which reading of the test set this was; None when the stored figures were shown."""
+
+
+def find_winner(workspace: Workspace, prepared: PreparedSet, backbone: str | None) -> Winner:
+    """SearchError when no trial on this prepared set is complete, naming what there is instead."""
+    storage = existing_storage(workspace.database)
+    studies = [load_study(storage, name) for name in study_names(storage)]
+    winners, others = [], []
+    for study in studies:
+        settings = stored_settings(study)
+        if backbone and settings.backbone != backbone:
+            continue
+        if settings.fingerprint != prepared.fingerprint:
+            others.append(study.study_name)
+        elif best := best_record(records_of(study)):
+            winners.append(Winner(settings, best))
+    if not winners:
+        hint = f" (on an earlier preparation: {', '.join(others)})" if others else ""
+        wanted = backbone or "NAME"
+        raise SearchError(f"no finished trial to export{hint}: run `hpsearch run --backbone {wanted}` first")
+    return max(winners, key=lambda winner: winner.record.value or 0.0)
+
+
+def export(workspace: Workspace, prepared: PreparedSet, winner: Winner, target: Path) -> Exported:
+    """Writes the folder `target`, replacing an earlier one.
+
+    Raises SearchError when the reloaded model does not give the worker's validation probabilities within AGREEMENT.
+    """
+    from models.backbones import backbone_named
+    from models.classifier import ClassifierSettings
+    from models.export import predict_in_fresh_process, save_model
+
+    settings, record = winner.settings, winner.record
+    stored = trial_folder(workspace.trials, settings.name, record.number)
+    network = ClassifierSettings(
+        backbone_named(settings.backbone), settings.weights, prepared.image_shape, len(prepared.class_names)
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as temporary:
+        folder = Path(temporary) / "model"
+        folder.mkdir()
+        save_model(network, record.hyperparameters["dropout"], stored / WEIGHTS_FILE, folder / MODEL_FILE)
+
+        def predict(split: str) -> np.ndarray:
+            images = prepared.folder / f"{split}_images.npy"
+            return predict_in_fresh_process(folder / MODEL_FILE, images, Path(temporary) / f"{split}.npy")
+
+        validation = predict("validation")
+        difference = float(np.abs(validation - np.load(stored / PROBABILITIES_FILE)).max())
+        if not difference <= AGREEMENT:
+            raise SearchError(
+                f"the reloaded model differs from the trained one by {difference:.2g} in a probability, more than "
+                f"{AGREEMENT}: nothing was exported; this is a bug of hpsearch or a damaged file in {stored}"
+            )
+        metrics, reading = _metrics(workspace, prepared, winner, validation, predict)
+        _write_texts(folder, prepared, winner, metrics, difference)
+        _replace(folder, target)
+    return Exported(target, winner, difference, metrics, reading)
+
+
+def _metrics(
+    workspace: Workspace, prepared: PreparedSet, winner: Winner, validation: np.ndarray, predict: Any
+) -> tuple[dict[str, Any], int | None]:
+    """Validation and test figures; the test set is read once per trial, and its stored figures shown after that."""
+    from models.reporting import full_figures
+
+    names, study, trial = prepared.class_names, winner.settings.name, winner.record.number
+    scores = {"validation": full_figures(prepared.labels("validation"), validation, names)}
+    earlier = earlier_reading(workspace, study, trial)
+    if earlier is not None:
+        return scores | {"test": earlier}, None
+    test = full_figures(prepared.labels("test"), predict("test"), names)
+    reading = add_reading(workspace, "export-best", {"study": study, "trial": trial}, test)
+    return scores | {"test": test}, reading
+
+
+def _write_texts(
+    folder: Path, prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], difference: float
+) -> None:
+    from models.reporting import draw_confusion
+
+    names = prepared.class_names
+    (folder / LABELS_FILE).write_text(json.dumps(list(names), ensure_ascii=False, indent=1), encoding="utf-8")
+    facts = {
+        "study": winner.settings.name,
+        "trial": winner.record.number,
+        "fingerprint": prepared.fingerprint,
+        "objective": winner.settings.objective,
+        "value": winner.record.value,
+        "hyperparameters": winner.record.hyperparameters,
+        "largest_difference_after_reloading": difference,
+    }
+    text = json.dumps(facts | metrics, ensure_ascii=False, indent=1)
+    (folder / METRICS_FILE).write_text(text, encoding="utf-8")
+    for split in ("validation", "test"):
+        title = f"{split}: {metrics[split]['images']} images"
+        draw_confusion(metrics[split]["confusion_matrix"], names, title, folder / f"confusion_{split}.png")
+    (folder / CARD_FILE).write_text(model_card(prepared, winner, metrics, difference), encoding="utf-8")
+
+
+def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], difference: float) -> str:
+    """The export's README.md."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("search", "templates"), keep_trailing_newline=True)
+    height, width, _ = prepared.image_shape
+    return environment.get_template("model_card.md").render(
+        settings=winner.settings,
+        record=winner.record,
+        metrics=metrics,
+        difference=difference,
+        class_names=prepared.class_names,
+        source=prepared.source,
+        size=f"{height}x{width}",
+        versions={name: version(name) for name in VERSIONS},
+    )
+
+
+def _replace(folder: Path, target: Path) -> None:
+    """Moves the finished folder into place, on disk before it is there."""
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    folder.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
