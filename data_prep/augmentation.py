@@ -1,0 +1,93 @@
+"""Augmented views of the training images: AugMix (Hendrycks et al. 2020, one chain), then RandAugment (Cubuk et al.
+2020, one operation), both from keras-cv, at a strength per level.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import warnings
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from data_prep.progress import Progress
+from data_prep.settings import STRENGTHS
+
+_BATCH = 128
+
+
+def level_seed(seed: int, level: str, generation: int) -> int:
+    """A 32-bit seed for one level of one generation; levels do not depend on one another."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {level} {generation}".encode()).digest()[:4], "big")
+
+
+def augment(images: np.ndarray, views: np.ndarray, level: str, seed: tuple[int, int], progress: Progress) -> None:
+    """Fills `views` with augmented versions of `images`.
+
+    The same seed gives the same views, on CPU. Sets TensorFlow's, Keras's, NumPy's and Python's global random state.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+        views: uint8 (n, copies, h, w, 3), written; row i descends from image i.
+        level: a name from STRENGTHS.
+        seed: (seed, generation).
+        progress: advanced by the views made.
+    """
+    tf, keras, keras_cv = _libraries()
+    number = level_seed(seed[0], level, seed[1])
+    keras.utils.set_random_seed(number)
+    # keras-cv draws from TensorFlow's global generator, which set_random_seed leaves alone.
+    generator = tf.random.Generator.from_seed(number)
+    tf.random.set_global_generator(generator)
+    count, copies = views.shape[:2]
+    dataset = (
+        tf.data.Dataset.range(count * copies)
+        .batch(_BATCH)
+        .map(lambda rows: tf.numpy_function(lambda at: images[at // copies], [rows], tf.uint8, stateful=False))
+        .unbatch()
+        .map(_one_view(tf, keras_cv, generator, STRENGTHS[level], images.shape[1:]))
+        .batch(_BATCH)
+        .prefetch(1)
+    )
+    done = 0
+    for batch in dataset:
+        at = np.arange(done, done + len(batch))
+        views[at // copies, at % copies] = batch.numpy()
+        done += len(batch)
+        progress.advance(len(batch))
+
+
+def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float, shape: tuple[int, ...]) -> Any:
+    """A function from one uint8 image to one uint8 view of it.
+
+    One image at a time, not a batch: keras-cv maps over a batch with ten images in flight, which take their random
+    numbers in whatever order they come. It is no slower, as that loop is the same work.
+    """
+
+    class Severity(keras_cv.core.FactorSampler):  # type: ignore[misc]
+        """keras-cv's own sampler for AugMix, 0.01..strength, but from a generator whose draws have an order."""
+
+        def __call__(self, shape: tuple[int, ...] = (), dtype: str = "float32") -> Any:
+            return generator.uniform(shape, min(0.01, strength), strength, dtype)
+
+    augmix = keras_cv.layers.AugMix(value_range=(0, 255), severity=Severity(), num_chains=1)
+    randaugment = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=1, magnitude=strength)
+
+    def view(image: Any) -> Any:
+        changed = randaugment(augmix(tf.cast(tf.ensure_shape(image, shape), tf.float32)))
+        return tf.cast(tf.clip_by_value(tf.round(changed), 0, 255), tf.uint8)
+
+    return view
+
+
+def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
+    """TensorFlow, Keras and keras-cv, imported when first needed and without their greetings and warnings."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        import keras
+        import keras_cv
+        import tensorflow as tf
+    return tf, keras, keras_cv

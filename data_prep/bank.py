@@ -1,0 +1,38 @@
+"""The bank: augmented views of the training images, in numbered generations that are never changed once written."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import augmentation, store
+from data_prep.prepared import MANIFEST, bank_folder
+from data_prep.progress import Progress
+from data_prep.settings import PrepareSettings
+
+
+def write_generation(
+    folder: Path, settings: PrepareSettings, generation: int, fingerprint: str, progress: Progress
+) -> None:
+    """Draws one generation from (seed, level, generation) and writes it with its manifest.
+
+    Args:
+        folder: of the set; its `train_images.npy` is read.
+        settings: levels, copies and seed are used.
+        fingerprint: of the set it belongs to.
+    """
+    images = np.load(folder / "train_images.npy", mmap_mode="r", allow_pickle=False)
+    place = folder / bank_folder(generation)
+    names = []
+    for level in settings.levels:
+        progress.start(f"augmenting, level {level}", len(images) * settings.copies)
+        views = store.new_array(place / f"{level}.npy", (len(images), settings.copies, *images.shape[1:]))
+        augmentation.augment(images, views, level, (settings.seed, generation), progress)
+        views.flush()  # type: ignore[attr-defined]
+        names.append(f"{level}.npy")
+    manifest = {
+        "fingerprint": fingerprint,
+        "generation": generation,
+        "seed": settings.seed,
+        "files": store.checksums(place, names),
+    }
+    store.write_json(place / MANIFEST, manifest)

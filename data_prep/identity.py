@@ -1,0 +1,78 @@
+"""What makes a prepared set the one it is: source content, options, versions; and the fingerprint over them."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data_prep.settings import PrepareSettings
+from data_prep.sources import file_digest, find_source
+
+PREPARE_VERSION = 1
+"""To be raised whenever `prepare` makes something else from the same source and options."""
+
+_LIBRARIES = ("numpy", "tensorflow", "keras", "keras-cv", "imagehash", "pillow", "scikit-learn")
+_FLAGS = {"anomalies": "anomaly"}
+
+
+def identify(settings: PrepareSettings) -> dict[str, Any]:
+    """Source content, options and versions as JSON can hold them. Reads the source's bytes, decodes nothing.
+
+    Raises:
+        DataError: the source or an anomaly picture cannot be read.
+    """
+    row = find_source(settings.source)
+    options = asdict(settings)
+    del options["source"]
+    if not row.resized:
+        del options["image_size"]
+    options["anomalies"] = sorted(file_digest(Path(path)) for path in settings.anomalies)
+    identity = {
+        "source_kind": row.kind,
+        "source_sha256": row.digest(settings.source, settings.seed),
+        "settings": options,
+        "versions": {"prepare": str(PREPARE_VERSION)} | {name: _version(name) for name in _LIBRARIES},
+    }
+    read_back: dict[str, Any] = json.loads(json.dumps(identity))
+    return read_back
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Sha256 over an identity, 64 hexadecimal digits. Further keys of a manifest do not count."""
+    keys = ("source_kind", "source_sha256", "settings", "versions")
+    content = {key: identity[key] for key in keys}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, how two identities (or manifests) differ."""
+    found = []
+    if old["source_kind"] != new["source_kind"]:
+        found.append(f"source was {old['source_kind']}, now {new['source_kind']}")
+    elif old["source_sha256"] != new["source_sha256"] and old["source_kind"] != "demo":
+        found.append("the source has other content")
+    for part, prefix in (("settings", ""), ("versions", "version of ")):
+        for key in sorted(old[part].keys() & new[part].keys()):
+            before, after = old[part][key], new[part][key]
+            if before != after:
+                name = _FLAGS.get(key, key.replace("_", "-"))
+                found.append(f"{prefix}{name} was {_shown(before)}, now {_shown(after)}")
+    return found or ["its fingerprint"]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return (
+            "/".join(item[:8] if isinstance(item, str) and len(item) == 64 else str(item) for item in value) or "none"
+        )
+    return "none" if value is None else str(value)
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

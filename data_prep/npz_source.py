@@ -1,0 +1,102 @@
+"""Labelled images from an .npz file. Never unpickles; shapes and dtypes are read from headers before any pixel is."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.images import LabelledImages
+
+MAX_SIDE = 4096  # pixels
+_Header = tuple[tuple[int, ...], np.dtype]
+_BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+
+def read_npz(path: Path) -> LabelledImages:
+    """Images and labels from `images` (n, h, w, 3) uint8 and `labels` (n,) or (n, 1) integers.
+
+    Classes are named by their numbers, images by their rows.
+
+    Raises:
+        DataError: unreadable, not an npz, pickled objects, a key missing, a wrong shape or dtype, labels out of range.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise DataError(f"{path} is not an .npz file ({error}): write one with numpy.savez") from error
+    with archive:
+        headers = {key: _header(archive, key, path) for key in ("images", "labels")}
+        _check_headers(headers, path)
+        images = _read(archive, "images", path)
+        labels = _read(archive, "labels", path).reshape(-1)
+    classes = _check_labels(labels, path)
+    return LabelledImages(
+        images,
+        labels.astype(np.int64),
+        tuple(str(label) for label in range(classes)),
+        tuple(str(row) for row in range(len(images))),
+    )
+
+
+def _header(archive: zipfile.ZipFile, key: str, path: Path) -> _Header:
+    """Shape and dtype of a member, without reading its values."""
+    if f"{key}.npy" not in archive.namelist():
+        keys = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist())[:10]) or "none"
+        raise DataError(f"{path} must have the keys images and labels, but {key} is missing; its keys: {keys}")
+    try:
+        with archive.open(f"{key}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, _, dtype = read[version](member)
+    except _BROKEN as error:
+        raise _damaged(path, key, error) from error
+    if dtype.hasobject:
+        raise DataError(f"{path}: {key} holds pickled objects, which are never loaded: save it as a plain array")
+    return shape, dtype
+
+
+def _check_headers(headers: dict[str, _Header], path: Path) -> None:
+    (shape, dtype), (label_shape, label_dtype) = headers["images"], headers["labels"]
+    if dtype != np.uint8:
+        raise DataError(f"{path}: images must be uint8 with values 0..255, but are {dtype}: convert them first")
+    if len(shape) != 4 or shape[3] != 3 or not all(8 <= side <= MAX_SIDE for side in shape[1:3]):
+        raise DataError(f"{path}: images must have the shape (n, h, w, 3), sides 8..{MAX_SIDE}, but have {shape}")
+    if label_dtype.kind not in "iu":
+        raise DataError(f"{path}: labels must be integers, but are {label_dtype}: number the classes 0, 1, 2, ...")
+    if len(label_shape) not in (1, 2) or label_shape[1:] not in ((), (1,)):
+        raise DataError(f"{path}: labels must have the shape (n,) or (n, 1), but have {label_shape}")
+    if label_shape[0] != shape[0]:
+        raise DataError(f"{path}: images and labels must be as many, but there are {shape[0]} and {label_shape[0]}")
+    if shape[0] == 0:
+        raise DataError(f"{path} has no images: give a file with labelled images")
+
+
+def _read(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
+    try:
+        with archive.open(f"{key}.npy") as member:
+            return np.ascontiguousarray(np.lib.format.read_array(member, allow_pickle=False))
+    except MemoryError as error:
+        raise DataError(f"{path}: {key} does not fit into memory: prepare a smaller file") from error
+    except _BROKEN as error:
+        raise _damaged(path, key, error) from error
+
+
+def _damaged(path: Path, key: str, error: Exception) -> DataError:
+    return DataError(f"{path}: {key} cannot be read, the file is damaged ({error}): write it again".replace("\n", " "))
+
+
+def _check_labels(labels: np.ndarray, path: Path) -> int:
+    """Number of classes. Raises DataError for labels below 0 or beyond the number of images."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        raise DataError(f"{path}: labels must be 0 or more, but row {int(labels.argmin())} has {low}")
+    if high >= len(labels):
+        raise DataError(
+            f"{path}: labels are out of range: row {int(labels.argmax())} has {high}, so there would be "
+            f"{high + 1} classes for {len(labels)} images: number the classes 0, 1, 2, ... without gaps"
+        )
+    return high + 1

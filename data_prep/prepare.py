@@ -1,0 +1,207 @@
+"""Files to a clean, split, augmented, described image set on disk: read, clean, group, split, augment, write."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
+
+from data_prep import cleaning, hashing, splitting, store
+from data_prep.anomalies import read_anomalies
+from data_prep.bank import write_generation
+from data_prep.errors import DataError
+from data_prep.identity import differences, fingerprint, identify
+from data_prep.image_table import KEPT, LEFT_OUT, REJECTED, Row, write_table
+from data_prep.images import LabelledImages
+from data_prep.prepared import FORMAT_VERSION, MANIFEST, PreparedSet, recover
+from data_prep.progress import Progress, Silent
+from data_prep.settings import SPLITS, PrepareSettings
+from data_prep.sources import read_source, require_classes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `prepare` did.
+
+    Attributes:
+        created: False when the same set was there already.
+        manifest: the set's; its "counts" hold images_read, rejected (by reason), left_out, kept, groups and per_split
+            (by split, one number a class).
+        warnings: one line each, to be looked at.
+    """
+
+    created: bool
+    manifest: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What became of each image of a source.
+
+    Attributes:
+        hashes: uint64 (n,).
+        rejections: by cleaning.
+        groups: int64 (n,), group number of the images kept, else -1.
+        sides: int8 (n,), place in SPLITS of the images kept, else -1.
+        warnings: one line each.
+    """
+
+    hashes: np.ndarray
+    rejections: tuple[cleaning.Rejection, ...]
+    groups: np.ndarray
+    sides: np.ndarray
+    warnings: tuple[str, ...]
+
+    def rows(self, split: str) -> np.ndarray:
+        """Indices of the images of a split, rising."""
+        return np.flatnonzero(self.sides == SPLITS.index(split))
+
+
+def prepare(
+    settings: PrepareSettings, folder: Path, *, force: bool = False, progress: Progress | None = None
+) -> Outcome:
+    """Makes a prepared set in `folder`, or finds that it is there.
+
+    Atomic: interrupted at any moment it leaves the set that was there before, or none.
+
+    Args:
+        settings: what to prepare, and how.
+        folder: the set's own folder; its parents are made.
+        force: replace a set that is there, whatever it is.
+        progress: told of stages and images.
+
+    Raises:
+        DataError: the source cannot be used, or another set is there and `force` is not given.
+    """
+    identity = identify(settings)
+    recover(folder)
+    if folder.exists() and not force:
+        manifest = PreparedSet.open(folder).manifest
+        if manifest["fingerprint"] != fingerprint(identity):
+            what = "; ".join(differences(manifest, identity))
+            raise DataError(
+                f"{folder} holds a prepared set made otherwise ({what}): give --force to replace it, "
+                "or choose another --workspace"
+            )
+        return Outcome(False, manifest, tuple(manifest["warnings"]))
+    progress = progress or Silent()
+    data = read_source(settings.source, settings.image_size, seed=settings.seed, progress=progress)
+    require_classes(data, settings.source)
+    decisions = decide(data, settings, progress)
+    with store.building(folder) as new:
+        manifest = _write(new, data, decisions, (settings, identity), progress)
+    return Outcome(True, manifest, decisions.warnings)
+
+
+def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) -> Decisions:
+    """Cleans, groups, takes the part that `limit` asks for, and splits.
+
+    Raises:
+        DataError: an anomaly picture cannot be read, or a class is missing on a side.
+    """
+    progress.start("comparing images", len(data.images))
+    hashes = hashing.phashes(data.images, progress)
+    candidates = cleaning.Candidates(
+        data.images,
+        data.labels,
+        hashes,
+        data.class_names,
+        tuple(tuple(group) for group in hashing.copy_groups(data.images, hashes)),
+        settings.recurrence_limit,
+        read_anomalies(settings.anomalies, data.images.shape[1:3]),
+    )
+    rejections = tuple(cleaning.clean(candidates))
+    kept = np.setdiff1d(np.arange(len(hashes)), [rejection.index for rejection in rejections])
+    near = hashing.pairs(data.images, hashes, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE, kept)
+    numbers = splitting.group_by_pairs(len(kept), list(near))
+    if settings.limit is not None:
+        part = splitting.stratified_part(data.labels[kept], settings.limit, settings.seed)
+        kept, numbers = kept[part], numbers[part]
+    groups, sides = np.full(len(hashes), -1, np.int64), np.full(len(hashes), -1, np.int8)
+    groups[kept] = numbers
+    sides[kept] = splitting.split_groups(numbers, data.labels[kept], settings.split, data.class_names, settings.seed)
+    return Decisions(hashes, rejections, groups, sides, tuple(cleaning.suspicious(candidates, rejections)))
+
+
+def _write(
+    folder: Path,
+    data: LabelledImages,
+    decisions: Decisions,
+    made_from: tuple[PrepareSettings, Mapping[str, Any]],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Writes all files of a set; returns its manifest."""
+    settings, identity = made_from
+    for split in SPLITS:
+        rows = decisions.rows(split)
+        store.write_rows(folder / f"{split}_images.npy", data.images, rows)
+        np.save(folder / f"{split}_labels.npy", data.labels[rows])
+    mark = fingerprint(identity)
+    write_generation(folder, settings, 0, mark, progress)
+    write_table(folder / "images.csv", table(data, decisions))
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    train = data.labels[decisions.rows("train")]
+    weights = compute_class_weight("balanced", classes=np.arange(len(data.class_names)), y=train)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": mark,
+        "source": settings.source,
+        **identity,
+        "class_names": list(data.class_names),
+        "image_shape": list(data.images.shape[1:]),
+        "class_weights": [float(weight) for weight in weights],
+        "counts": counts(data, decisions),
+        "warnings": list(decisions.warnings),
+        "files": store.checksums(folder, names),
+    }
+    store.write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def counts(data: LabelledImages, decisions: Decisions) -> dict[str, Any]:
+    """Images read, rejected by reason, left out by the limit, kept; groups; images per split and class."""
+    reasons = Counter(rejection.reason for rejection in decisions.rejections)
+    if data.unreadable:
+        reasons["unreadable"] = len(data.unreadable)
+    kept = int((decisions.sides >= 0).sum())
+    classes = len(data.class_names)
+    return {
+        "images_read": len(data.images) + len(data.unreadable),
+        "rejected": dict(reasons.most_common()),
+        "left_out": len(data.images) - len(decisions.rejections) - kept,
+        "kept": kept,
+        "groups": len(np.unique(decisions.groups[decisions.sides >= 0])),
+        "per_split": {
+            split: np.bincount(data.labels[decisions.rows(split)], minlength=classes).tolist() for split in SPLITS
+        },
+    }
+
+
+def table(data: LabelledImages, decisions: Decisions) -> list[Row]:
+    """The rows of images.csv, in the order of the source, unreadable pictures last."""
+    gone = {rejection.index: rejection for rejection in decisions.rejections}
+    places = {int(index): place for split in SPLITS for place, index in enumerate(decisions.rows(split))}
+    rows = []
+    for index, name in enumerate(data.names):
+        label = int(data.labels[index])
+        known = {"name": name, "label": str(label), "class_name": data.class_names[label]}
+        known["phash"] = f"{int(decisions.hashes[index]):016x}"
+        if index in gone:
+            why = gone[index]
+            distance = "" if why.distance is None else str(why.distance)
+            twin = "" if why.twin is None else data.names[why.twin]
+            rows.append(
+                Row(**known, decision=REJECTED, reason=why.reason, detail=why.detail, distance=distance, twin=twin)
+            )
+        elif index in places:
+            split, group = SPLITS[decisions.sides[index]], str(decisions.groups[index])
+            rows.append(Row(**known, decision=KEPT, group=group, split=split, row=str(places[index])))
+        else:
+            rows.append(Row(**known, decision=LEFT_OUT, detail="not in the part that --limit takes"))
+    for bad in data.unreadable:
+        rows.append(Row(name=bad.name, decision=REJECTED, reason="unreadable", detail=bad.reason))
+    return rows

@@ -1,0 +1,23 @@
+"""How long work reports where it stands, without knowing who is watching."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What a watcher of a long task offers."""
+
+    def start(self, title: str, total: int) -> None:
+        """A stage called `title` begins, with `total` images to do; it ends the stage before."""
+
+    def advance(self, count: int) -> None:
+        """`count` more images of the current stage are done."""
+
+
+class Silent:
+    """Nobody is watching."""
+
+    def start(self, title: str, total: int) -> None:
+        """Ignored."""
+
+    def advance(self, count: int) -> None:
+        """Ignored."""

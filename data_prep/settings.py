@@ -1,0 +1,66 @@
+"""What `prepare` is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from data_prep.errors import DataError
+
+STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.1, "medium": 0.5, "hard": 0.9})
+"""Level -> severity of AugMix and magnitude of RandAugment. To add a level, add a row."""
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """The options of one preparation.
+
+    Attributes:
+        source: path of an .npz file or of a folder with a folder per class, or "demo".
+        image_size: side in pixels to which pictures of a folder are brought; other sources keep their size.
+        anomalies: paths of pictures whose copies are to be thrown out.
+        recurrence_limit: a picture with more copies than this is an anomaly; 1 or more.
+        levels: names from STRENGTHS, one part of the bank each.
+        copies: augmented views per training image and level; 1 or more.
+        split: percentages of train, validation and test; each above 0, their sum 100.
+        seed: of the split, the augmentation, the part taken by `limit`, and of the demo set.
+        limit: number of images, a stratified part of those that cleaning keeps (after cleaning, so that what is found
+            to recur or to contradict itself does not depend on it); None takes all.
+
+    Raises:
+        DataError: a value breaks its rule.
+    """
+
+    source: str
+    image_size: int = 96
+    anomalies: tuple[str, ...] = ()
+    recurrence_limit: int = 10
+    levels: tuple[str, ...] = ("low", "medium", "hard")
+    copies: int = 1
+    split: tuple[int, int, int] = (70, 15, 15)
+    seed: int = 0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        rules = (
+            (8 <= self.image_size <= 1024, f"image size must be 8 to 1024 pixels, but is {self.image_size}"),
+            (self.recurrence_limit >= 1, f"recurrence limit must be 1 or more, but is {self.recurrence_limit}"),
+            (1 <= self.copies <= 100, f"copies must be 1 to 100, but is {self.copies}"),
+            (0 <= self.seed < 2**32, f"seed must be 0 to 4294967295, but is {self.seed}"),
+            (self.limit is None or self.limit >= 1, f"limit must be 1 or more, but is {self.limit}"),
+            (
+                len(self.split) == 3 and min(self.split) > 0 and sum(self.split) == 100,
+                f"split must be three percentages above 0 with the sum 100, such as 70/15/15, "
+                f"but is {'/'.join(map(str, self.split))}",
+            ),
+            (
+                len(self.levels) > 0
+                and set(self.levels) <= set(STRENGTHS)
+                and len(set(self.levels)) == len(self.levels),
+                f"levels must be different ones of {', '.join(STRENGTHS)}, but are {', '.join(self.levels) or 'none'}",
+            ),
+        )
+        for holds, rule in rules:
+            if not holds:
+                raise DataError(rule)
