@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -85,9 +86,22 @@ def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float, shape: tu
 def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
     """TensorFlow, Keras and keras-cv, imported when first needed and without their greetings and warnings."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _no_log():
         warnings.simplefilter("ignore")
         import keras
         import keras_cv
         import tensorflow as tf
     return tf, keras, keras_cv
+
+
+@contextlib.contextmanager
+def _no_log() -> Iterator[None]:
+    """Drops what TensorFlow's C++ part writes to standard error while it loads; no setting silences its first lines."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

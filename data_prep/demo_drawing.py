@@ -4,6 +4,7 @@ the cell and the granules decide. Orientation, stain, light and focus vary from 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -119,7 +120,7 @@ def _lobes(kind: CellKind, rng: np.random.Generator) -> list[_Circle]:
     bend = 0.95 - sizes.max() if kind.smooth else 0.9 - sizes
     places = np.stack([bend * np.cos(angles), bend * np.sin(angles)], axis=1)
     circles = [(float(x), float(y), float(size)) for (x, y), size in zip(places, sizes, strict=True)]
-    for (x0, y0), (x1, y1) in zip(places[:-1], places[1:], strict=True):  # the thread between the beads
+    for (x0, y0), (x1, y1) in pairwise(places):  # the thread between the beads
         circles += [(x0 + part * (x1 - x0), y0 + part * (y1 - y0), 0.1) for part in (0.25, 0.5, 0.75)]
     return circles
 
@@ -146,7 +147,7 @@ def _photographed(image: Image.Image, rng: np.random.Generator) -> np.ndarray:
     slope, at = rng.normal(0, 0.08, 2), np.linspace(-1, 1, SIDE)
     pixels *= rng.uniform(0.85, 1.12) * (1 + slope[0] * at[:, None] + slope[1] * at[None, :])[..., None]
     pixels += rng.normal(0, rng.uniform(1.5, 6), pixels.shape)
-    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.round(pixels), 0, 255), np.uint8)
 
 
 def _blob(

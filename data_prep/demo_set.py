@@ -74,7 +74,7 @@ def demo_images(seed: int, progress: Progress | None = None) -> DemoSet:
 def _nearly(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same picture taken again: a little brighter, with noise; a near copy, not a copy."""
     again = image + rng.choice([-4.0, 4.0]) + rng.normal(0, 2, image.shape)
-    return np.clip(np.round(again), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.round(again), 0, 255), np.uint8)
 
 
 def _shuffled(

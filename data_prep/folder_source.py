@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages, Unreadable
@@ -54,7 +54,9 @@ def read_folder(folder: Path, image_size: int, progress: Progress) -> LabelledIm
         raise DataError(f"{folder} has no folders in it: put the pictures into a folder per class, named as the class")
     progress.start("reading pictures", len(found))
     images = np.empty((len(found), image_size, image_size, 3), np.uint8)
-    names, labels, unreadable = [], [], []
+    names: list[str] = []
+    labels: list[int] = []
+    unreadable: list[Unreadable] = []
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what matters comes as an error
         read = pool.map(lambda item: read_picture(item[1], image_size), found)
@@ -98,7 +100,7 @@ def open_picture(path: Path) -> Image.Image | str:
             return (upright.convert("RGBA") if upright.mode == "P" else upright).convert("RGB")
     except FileNotFoundError:
         return "no such file"
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         return "not a JPEG or PNG picture" if path.stat().st_size else "empty file"
     except Exception as error:  # Pillow raises many kinds on broken files; each is the picture's fault
         return f"damaged ({' '.join(str(error).split()) or type(error).__name__})"

@@ -1,7 +1,7 @@
 """Which images are the same picture: perceptual hashes suggest, pixels confirm.
 
-A copy has pHash distance 0 and a mean pixel difference under 2 grey levels; a near copy has distance 4 or less and a mean
-difference under 12. On the blood cells, distance 4 joins one pair of different cells at most, 8 joins 166.
+A copy has pHash distance 0 and a mean pixel difference under 2 grey levels; a near copy has distance 4 or less and a
+mean difference under 12. On the blood cells, distance 4 joins one pair of different cells at most, 8 joins 166.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,8 @@ def phashes(images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
 
 def distances(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Number of differing bits: uint64 (n,) and (m,) -> uint8 (n, m)."""
-    return np.bitwise_count(hashes[:, None] ^ others[None, :])
+    count: np.ndarray = np.bitwise_count(hashes[:, None] ^ others[None, :])
+    return count
 
 
 def mean_difference(image: np.ndarray, other: np.ndarray) -> float:

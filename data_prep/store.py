@@ -87,7 +87,7 @@ def new_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         size = int(np.prod(shape, dtype=np.int64))
         if size:
             os.posix_fallocate(file.fileno(), file.tell(), size)
-    return np.lib.format.open_memmap(path, "r+")  # type: ignore[no-untyped-call, no-any-return]
+    return np.lib.format.open_memmap(path, "r+")
 
 
 def write_rows(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
