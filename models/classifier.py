@@ -71,10 +71,8 @@ class Classifier:
             _set_trainable(suffix, True, norm=not self.settings.pretrained)
         image = keras.Input(self.settings.image_shape, dtype="uint8")
         x = image
-        if in_model:
-            x = keras.layers.Rescaling(1.0)(x)
-            for layer in in_model_augmentation():
-                x = layer(x)
+        for layer in in_model_augmentation() if in_model else ():
+            x = layer(x)
         x = PREPROCESSING[self.settings.backbone.preprocessing](x)
         if prefix is not None:
             x = Frozen(prefix)(x)

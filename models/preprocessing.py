@@ -37,14 +37,16 @@ PREPROCESSING: dict[str, Callable[[Any], Any]] = {
 
 
 def in_model_augmentation() -> list[keras.layers.Layer]:
-    """The published recipe's random layers for float images of 0..255: flip, rotation, zoom, contrast, noise.
+    """The published recipe's random layers: flip, rotation, zoom, contrast, noise.
 
-    Noise was published as 0.05 for images of 0..1.
+    In order, for images of 0..255, which they give back as float32; inside they work on 0..1, as the published ones did.
     """
     return [
+        keras.layers.Rescaling(1 / 255),
         keras.layers.RandomFlip("horizontal_and_vertical"),
         keras.layers.RandomRotation(0.1, fill_mode="reflect"),
         keras.layers.RandomZoom(0.1, fill_mode="reflect"),
-        keras.layers.RandomContrast(0.1, value_range=(0, 255)),
-        keras.layers.GaussianNoise(0.05 * 255),
+        keras.layers.RandomContrast(0.1, value_range=(0, 1)),
+        keras.layers.GaussianNoise(0.05),
+        keras.layers.Rescaling(255.0),
     ]

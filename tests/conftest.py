@@ -1,0 +1,41 @@
+"""Small things that many tests share: tiny images, a tiny prepared set, made once a session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+CLASSES = 3
+
+
+def tiny_images(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy pictures whose colour tells the class, all different: uint8 (count, size, size, 3), labels (count,)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % CLASSES
+    images = rng.integers(0, 160, (count, size, size, 3))
+    images[np.arange(count), :, :, labels] += 80
+    return images.astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("source") / "tiny.npz"
+    images, labels = tiny_images(90)
+    np.savez(path, images=images, labels=labels)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_workspace(tmp_path_factory: pytest.TempPathFactory, tiny_npz: Path) -> Path:
+    """A workspace with a prepared set of 90 images. Tests that write into it copy it first."""
+    from data_prep.prepare import prepare
+    from data_prep.settings import PrepareSettings
+
+    folder = tmp_path_factory.mktemp("workspace")
+    prepare(PrepareSettings(str(tiny_npz), levels=("low",)), folder / "prepared")
+    return folder

@@ -1,0 +1,177 @@
+"""What a trial keeps, freezes, reports and repeats, on tiny images and the small CNN or MobileNetV2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from conftest import CLASSES, tiny_images
+
+from models.backbones import UNTRAINED, backbone_named, build
+from models.classifier import Classifier, ClassifierSettings, make_classifier
+from models.errors import DivergedError, ModelError
+from models.feeding import TrainingViews
+from models.hyperparameters import Hyperparameters
+from models.optimizers import OPTIMIZERS
+from models.recipe import Recipe, phases_of
+from models.training import EpochFigures, Plan, TrainingData, predict, run_trial
+
+SHAPE = (32, 32, 3)
+SMALL = ClassifierSettings(backbone_named("small_cnn"), UNTRAINED, SHAPE, CLASSES)
+MOBILE = ClassifierSettings(backbone_named("mobilenetv2_035"), UNTRAINED, SHAPE, CLASSES)
+PLAN = Plan(SMALL, Hyperparameters(learning_rate=3e-3, augmentation="none"), Recipe(1, 3, 8), "macro_f1", seed=1)
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    images, labels = tiny_images(48)
+    validation, validation_labels = tiny_images(18, seed=1)
+    return TrainingData(TrainingViews(images, [], labels), (1.0,) * CLASSES, validation, validation_labels)
+
+
+def epochs_of(plan: Plan, data: TrainingData, stop_at: int | None = None) -> tuple[list[EpochFigures], Any]:
+    seen: list[EpochFigures] = []
+
+    def on_epoch(figures: EpochFigures) -> bool:
+        seen.append(figures)
+        return figures.step == stop_at
+
+    return seen, run_trial(plan, data, on_epoch)
+
+
+def timeless(epochs: list[EpochFigures]) -> list[EpochFigures]:
+    return [replace(epoch, seconds=0.0, images_per_second=0.0) for epoch in epochs]
+
+
+def test_the_same_plan_gives_the_same_figures_and_another_seed_others(data: TrainingData) -> None:
+    plan = replace(PLAN, hyperparameters=replace(PLAN.hyperparameters, input_mode="bank+in-model"))
+    first, one = epochs_of(plan, data)
+    second, two = epochs_of(plan, data)
+    assert timeless(first) == timeless(second)
+    np.testing.assert_array_equal(one.probabilities, two.probabilities)
+    third, _ = epochs_of(replace(plan, seed=2), data)
+    assert timeless(third) != timeless(first)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(data: TrainingData) -> None:
+    epochs, outcome = epochs_of(PLAN, data)
+    assert outcome.best == max(epochs, key=lambda epoch: (epoch.value, -epoch.step))
+    again = predict(outcome.classifier.joined, data.validation_images)
+    np.testing.assert_array_equal(again, outcome.probabilities)
+    accuracy = (again.argmax(1) == data.validation_labels).mean()
+    assert accuracy == pytest.approx(outcome.best.validation["accuracy"])
+
+
+def test_a_trial_learns(data: TrainingData) -> None:
+    _, outcome = epochs_of(replace(PLAN, recipe=Recipe(0, 8, 8)), data)
+    assert outcome.best.value > 0.9
+
+
+def test_a_stopped_trial_ends_after_that_epoch(data: TrainingData) -> None:
+    epochs, outcome = epochs_of(PLAN, data, stop_at=1)
+    assert [epoch.step for epoch in epochs] == [0, 1]
+    assert outcome.stopped
+
+
+def test_a_loss_that_leaves_the_finite_numbers_is_named(data: TrainingData) -> None:
+    wild = replace(PLAN.hyperparameters, learning_rate=1e30, optimizer="sgd")
+    with pytest.raises(DivergedError, match="diverged"):
+        epochs_of(replace(PLAN, hyperparameters=wild), data)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_moves_the_weights(optimizer: str, data: TrainingData) -> None:
+    plan = replace(PLAN, hyperparameters=replace(PLAN.hyperparameters, optimizer=optimizer), recipe=Recipe(0, 1, 24))
+    epochs, _ = epochs_of(plan, data)
+    assert np.isfinite(epochs[0].training_loss)
+
+
+def test_an_untrained_network_has_no_head_phase_and_nothing_frozen() -> None:
+    (only,) = phases_of(Hyperparameters(frozen_fraction=0.5), Recipe(3, 12), pretrained=False)
+    assert (only.name, only.frozen_fraction, only.epochs) == ("fine-tuning", 0.0, 12)
+
+
+def test_a_pretrained_network_trains_its_head_first() -> None:
+    head, tuning = phases_of(Hyperparameters(frozen_fraction=0.5, learning_rate=1e-4), Recipe(3, 12), pretrained=True)
+    assert (head.name, head.frozen_fraction, head.epochs, head.learning_rate) == ("head", 1.0, 3, 1e-3)
+    assert (tuning.frozen_fraction, tuning.epochs, tuning.learning_rate) == (0.5, 12, 1e-4)
+
+
+def pretrained_classifier() -> Classifier:
+    """Untrained weights treated as pretrained ones: frozen prefix, batch norm in inference mode."""
+    keras.utils.set_random_seed(0)
+    classifier = make_classifier(MOBILE, dropout=0.2)
+    return replace(classifier, settings=replace(MOBILE, weights="a file"))
+
+
+def changed_layers(model: keras.Model, network: keras.Model, data: TrainingData) -> set[str]:
+    """Names of the backbone's layers whose weights two training steps move."""
+    before = {layer.name: layer.get_weights() for layer in network.layers}
+    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    for _ in range(2):
+        model.train_on_batch(data.views.originals[:16], data.views.labels[:16])
+    return {
+        layer.name
+        for layer in network.layers
+        if any((one != other).any() for one, other in zip(before[layer.name], layer.get_weights(), strict=True))
+    }
+
+
+def test_only_what_lies_behind_the_cut_is_trained_and_batch_norm_stays(data: TrainingData) -> None:
+    classifier = pretrained_classifier()
+    order = [layer.name for layer in classifier.network.layers]
+    model, cut = classifier.training_model(0.5, in_model=False)
+    moved = changed_layers(model, classifier.network, data)
+    frozen = set(order[: order.index(cut.layer) + 1])
+    norms = {layer.name for layer in classifier.network.layers if isinstance(layer, keras.layers.BatchNormalization)}
+    assert moved
+    assert not moved & (frozen | norms)
+
+
+def test_at_the_last_cut_only_the_head_is_trained(data: TrainingData) -> None:
+    classifier = pretrained_classifier()
+    model, _ = classifier.training_model(1.0, in_model=False)
+    assert changed_layers(model, classifier.network, data) == set()
+
+
+def test_an_untrained_network_trains_its_batch_norm(data: TrainingData) -> None:
+    keras.utils.set_random_seed(0)
+    classifier = make_classifier(SMALL, dropout=0.2)
+    model, _ = classifier.training_model(0.0, in_model=False)
+    assert "block1_norm" in changed_layers(model, classifier.network, data)
+
+
+def test_a_frozen_prefix_is_inert_in_training_mode() -> None:
+    """Drop-connect inside EfficientNetV2 would make two training-mode passes differ."""
+    settings = ClassifierSettings(backbone_named("efficientnetv2s"), "a file", SHAPE, CLASSES)
+    classifier = make_classifier(replace(settings, weights=UNTRAINED), dropout=0.0)
+    model, _ = classifier.training_model(1.0, in_model=False)
+    images, _ = tiny_images(4)
+    one, other = (np.asarray(model(images, training=True)) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(one, classifier.joined(images, training=False), atol=1e-5)
+
+
+def test_the_learning_rate_falls_on_a_plateau_and_training_stops_early(data: TrainingData, tmp_path: Path) -> None:
+    weights = tmp_path / "own.weights.h5"
+    build(SMALL.backbone, UNTRAINED, SHAPE).save_weights(weights)
+    # Pretrained, so batch norm stands still, and a rate this low changes no prediction: the value never improves.
+    still = replace(PLAN.hyperparameters, learning_rate=1e-9, optimizer="sgd")
+    recipe = Recipe(0, 10, 24, plateau_patience=1, early_stopping_patience=3)
+    settings = replace(PLAN, classifier=replace(SMALL, weights=str(weights)), hyperparameters=still, recipe=recipe)
+    epochs, _ = epochs_of(settings, data)
+    assert len(epochs) == 4
+    assert epochs[-1].learning_rate < epochs[0].learning_rate
+
+
+def test_a_recipe_and_hyperparameters_state_their_rules() -> None:
+    with pytest.raises(ModelError, match="`epochs >= 1` must hold, but it is 0"):
+        Recipe(epochs=0)
+    with pytest.raises(ModelError, match="`0 <= dropout < 1` must hold, but the value is 1.5"):
+        Hyperparameters(dropout=1.5)
+    with pytest.raises(ModelError, match="unknown hyperparameter `dropuot`"):
+        Hyperparameters.from_dict({"dropuot": 0.1})
