@@ -35,7 +35,7 @@ def bank_folder(generation: int) -> str:
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """Images, labels and augmented views as `prepare` wrote them; arrays are memory-mapped and read-only.
+    """Images, labels and augmented views as `prepare` wrote them; images are memory-mapped and read-only.
 
     Attributes:
         folder: where it lies.
@@ -114,8 +114,8 @@ class PreparedSet:
         return self._array(f"{_known(split, SPLITS)}_images.npy", np.uint8, (None, *self.image_shape))
 
     def labels(self, split: str) -> np.ndarray:
-        """Labels: int64 (n,). Arguments and errors as for `images`."""
-        return self._array(f"{_known(split, SPLITS)}_labels.npy", np.int64, (None,))
+        """Labels: int64 (n,), in memory. Arguments and errors as for `images`."""
+        return np.array(self._array(f"{_known(split, SPLITS)}_labels.npy", np.int64, (None,)))
 
     def bank(self, level: str, generation: int = 0) -> np.ndarray:
         """Augmented views: uint8 (n_train, copies, h, w, 3); row i descends from training image i.
