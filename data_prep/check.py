@@ -1,0 +1,202 @@
+"""Re-verifies a prepared set from its files alone. To add a check, write a function like those below and add it to
+CHECKS. Checksums are one of them; the others look at pixels, labels and tables, and find what was altered together
+with its checksum.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import hashing, store
+from data_prep.errors import DataError
+from data_prep.identity import fingerprint
+from data_prep.image_table import KEPT, Row, read_table
+from data_prep.prepared import MANIFEST, PreparedSet
+from data_prep.progress import Progress, Silent
+from data_prep.settings import SPLITS
+
+_SHOWN = 20  # problems of one check that are spelled out
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The set under test, with what several checks need computed once."""
+
+    prepared: PreparedSet
+    progress: Progress = field(default_factory=Silent)
+
+    @cached_property
+    def table(self) -> list[Row]:
+        return read_table(self.prepared.folder / "images.csv")
+
+    @cached_property
+    def hashes(self) -> dict[str, np.ndarray]:
+        hashes = {}
+        for split in SPLITS:
+            images = self.prepared.images(split)
+            self.progress.start(f"checking {split} images", len(images))
+            hashes[split] = hashing.phashes(images, self.progress)
+        return hashes
+
+    @cached_property
+    def names(self) -> dict[tuple[str, str], str]:
+        return {(row.split, row.row): row.name for row in self.table if row.decision == KEPT}
+
+    def image(self, split: str, row: int) -> str:
+        """An image in words."""
+        return f"{split} image {row} ({self.names.get((split, str(row)), 'in no table')})"
+
+
+def check(folder: Path, progress: Progress | None = None) -> list[str]:
+    """Looks for damage and leaks.
+
+    Args:
+        folder: of the prepared set.
+        progress: told of stages and images.
+
+    Returns:
+        Problems, one line each; none when the set is sound.
+
+    Raises:
+        DataError: there is no prepared set that could be opened.
+    """
+    subject = _Subject(PreparedSet.open(folder), progress or Silent())
+    problems: list[str] = []
+    for one in CHECKS:
+        try:
+            found = list(one(subject))
+        except DataError as error:
+            found = [str(error)]
+        problems += found[:_SHOWN]
+        if len(found) > _SHOWN:
+            problems.append(f"and {len(found) - _SHOWN:,} more of this kind")
+    return list(dict.fromkeys(problems))
+
+
+def _checksums(subject: _Subject) -> Iterator[str]:
+    folder = subject.prepared.folder
+    yield from _altered(folder, subject.prepared.manifest["files"])
+    for place in _generations(folder):
+        try:
+            manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+            files, mark = dict(manifest["files"]), manifest["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield f"{place / MANIFEST} cannot be read ({error})"
+            continue
+        if mark != subject.prepared.fingerprint:
+            yield f"{place} belongs to another prepared set ({mark[:8]}, not {subject.prepared.fingerprint[:8]})"
+        yield from _altered(place, files)
+
+
+def _altered(folder: Path, files: dict[str, str]) -> Iterator[str]:
+    for name, expected in files.items():
+        try:
+            if store.checksums(folder, [name])[name] != expected:
+                yield f"{folder / name} was altered: its checksum differs from the manifest's"
+        except OSError as error:
+            yield f"{folder / name} cannot be read ({error.strerror})"
+
+
+def _fingerprint(subject: _Subject) -> Iterator[str]:
+    try:
+        right = fingerprint(subject.prepared.manifest) == subject.prepared.fingerprint
+    except KeyError as error:
+        right = False
+        yield f"{MANIFEST} lacks {error}"
+    if not right:
+        yield f"{MANIFEST} was altered: its fingerprint does not follow from source, settings and versions"
+
+
+def _labels(subject: _Subject) -> Iterator[str]:
+    names = subject.prepared.class_names
+    for split in SPLITS:
+        labels, images = subject.prepared.labels(split), subject.prepared.images(split)
+        if len(labels) != len(images):
+            yield f"{split} must have a label for each image, but has {len(images)} images and {len(labels)} labels"
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(names)):
+            yield f"{split} labels must be 0 to {len(names) - 1}, but are {labels.min()} to {labels.max()}"
+            continue
+        counts = np.bincount(labels, minlength=len(names)).tolist()
+        yield from (f"{split} has no image of class {name}" for name, n in zip(names, counts, strict=True) if not n)
+        stated = subject.prepared.manifest["counts"]["per_split"][split]
+        if counts != stated:
+            yield f"{split} has {counts} images by class, but the manifest says {stated}"
+
+
+def _table(subject: _Subject) -> Iterator[str]:
+    """images.csv against the arrays: rows, labels, perceptual hashes."""
+    rows = {split: [row for row in subject.table if row.split == split and row.decision == KEPT] for split in SPLITS}
+    for split in SPLITS:
+        labels = subject.prepared.labels(split)
+        if sorted(row.row for row in rows[split]) != sorted(str(place) for place in range(len(labels))):
+            yield f"images.csv must name each of the {len(labels)} rows of {split} once, but does not"
+            continue
+        for row in rows[split]:
+            place = int(row.row)
+            if row.label != str(labels[place]):
+                yield f"{subject.image(split, place)} has label {labels[place]}, but images.csv says {row.label}"
+            if row.phash != f"{int(subject.hashes[split][place]):016x}":
+                yield f"{subject.image(split, place)} is not the picture that images.csv describes (its pHash differs)"
+
+
+def _groups(subject: _Subject) -> Iterator[str]:
+    """No group of images.csv on two sides."""
+    sides: dict[str, set[str]] = defaultdict(set)
+    for row in subject.table:
+        if row.decision == KEPT:
+            sides[row.group].add(row.split)
+    for group, splits in sides.items():
+        if len(splits) > 1:
+            yield f"group {group} is on more than one side: {', '.join(sorted(splits))}"
+    repeated = [name for name, count in Counter(row.name for row in subject.table).items() if count > 1]
+    yield from (f"images.csv names {name} more than once" for name in repeated)
+
+
+def _leaks(subject: _Subject) -> Iterator[str]:
+    """No image on one side that is a copy or a near copy of one on another."""
+    for first, second in combinations(SPLITS, 2):
+        images = subject.prepared.images(first), subject.prepared.images(second)
+        hashes = subject.hashes[first], subject.hashes[second]
+        for i, j in hashing.matches(images, hashes, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE):
+            yield f"{subject.image(first, i)} and {subject.image(second, j)} show the same picture"
+
+
+def _bank(subject: _Subject) -> Iterator[str]:
+    """The bank has a row for each training image, and none of its views is outside training."""
+    prepared = subject.prepared
+    trained = len(prepared.images("train"))
+    for place in _generations(prepared.folder):
+        generation = int(place.name)
+        for level in prepared.levels:
+            views = prepared.bank(level, generation)
+            if len(views) != trained:
+                yield f"{place / level}.npy must have {trained} rows, one a training image, but has {len(views)}"
+            flat = views.reshape(-1, *views.shape[2:])
+            subject.progress.start(f"checking views, level {level}", len(flat))
+            hashes = hashing.phashes(flat, subject.progress)
+            for split in SPLITS[1:]:
+                sets = (prepared.images(split), flat), (subject.hashes[split], hashes)
+                for i, j in hashing.matches(*sets, hashing.COPY_DISTANCE, hashing.COPY_DIFFERENCE):
+                    parent = subject.image("train", j // views.shape[1])
+                    yield f"{subject.image(split, i)} is an augmented view (level {level}) of {parent}"
+
+
+def _generations(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "bank").glob("[0-9][0-9][0-9][0-9]") if path.is_dir())
+
+
+CHECKS: tuple[Callable[[_Subject], Iterator[str]], ...] = (
+    _checksums,
+    _fingerprint,
+    _labels,
+    _table,
+    _groups,
+    _leaks,
+    _bank,
+)

@@ -1,0 +1,117 @@
+"""`hpsearch prepare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from data_prep.errors import DataError
+from data_prep.settings import SPLITS, STRENGTHS, PrepareSettings
+from search.output import console, print_table
+from search.stages import Stages
+from search.workspace import Workspace
+
+if TYPE_CHECKING:
+    from data_prep.prepare import Outcome
+
+_DEFAULTS = PrepareSettings("demo")
+
+
+def _percentages(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[int, ...]:
+    """70/15/15 as three numbers; a list from the config file is taken as it is."""
+    try:
+        return tuple(int(part) for part in (value.split("/") if isinstance(value, str) else value))
+    except (ValueError, TypeError) as error:
+        raise click.BadParameter(f"{value!r} must be three percentages, such as 70/15/15") from error
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(part.strip() for part in str(value).split(","))
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("source", required=False)
+@click.option("--image-size", type=int, default=_DEFAULTS.image_size, help="Side in pixels; for folders of pictures.")
+@click.option("--anomaly", "anomalies", multiple=True, help="Picture whose copies are to go; may be repeated.")
+@click.option(
+    "--recurrence-limit", type=int, default=_DEFAULTS.recurrence_limit, help="A picture with more copies is an anomaly."
+)
+@click.option(
+    "--levels",
+    callback=_names,
+    default=",".join(_DEFAULTS.levels),
+    metavar="NAME,...",
+    help=f"Of augmentation: {', '.join(STRENGTHS)}.",
+)
+@click.option("--copies", type=int, default=_DEFAULTS.copies, help="Augmented views per training image and level.")
+@click.option(
+    "--split",
+    callback=_percentages,
+    default="/".join(map(str, _DEFAULTS.split)),
+    metavar="A/B/C",
+    help="Percentages of train, validation and test.",
+)
+@click.option("--seed", type=int, default=_DEFAULTS.seed, help="Of the split and the augmentation.")
+@click.option("--limit", type=int, help="Take a stratified part of the images that cleaning keeps, for trying things.")
+@click.option("--force", is_flag=True, help="Replace a prepared set that is there.")
+@click.pass_obj
+def prepare(workspace: Workspace, /, source: str | None, force: bool, **options: Any) -> None:
+    """Clean, split and augment a set of labelled images, once; everything else works on the result.
+
+    \b
+    hpsearch prepare training_set.npz
+    hpsearch prepare pictures/ --image-size 128 --anomaly shrek.png
+    hpsearch prepare demo --seed 1
+
+    SOURCE is an .npz file with `images` (n, h, w, 3) uint8 and `labels` (n,), a folder with a folder of JPEG or PNG
+    pictures per class, or `demo`, the built-in drawn set, which is taken when SOURCE is left out. Groups of near copies
+    stay together in the split, and only training images are augmented. What was left out, and why, is shown in
+    prepared/report.html.
+    """
+    if source is None:
+        source = "demo"
+        click.echo("No SOURCE given: preparing the built-in demo set.")
+    try:
+        settings = PrepareSettings(source, **options)
+    except DataError as error:
+        raise click.UsageError(str(error)) from error
+    show_outcome(prepare_shown(settings, workspace, force=force), workspace)
+
+
+def prepare_shown(settings: PrepareSettings, workspace: Workspace, *, force: bool = False) -> Outcome:
+    """Prepares into the workspace, which nobody else may use meanwhile, and shows progress bars."""
+    from data_prep.prepare import prepare as make
+
+    with workspace.exclusive(), Stages() as stages:
+        return make(settings, workspace.prepared, force=force, progress=stages)
+
+
+def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
+    """What was prepared, as tables; warnings; where the report is."""
+    manifest, out = outcome.manifest, console()
+    counts, names = manifest["counts"], manifest["class_names"]
+    mark = manifest["fingerprint"][:8]
+    if not outcome.created:
+        click.echo(f"Nothing to do: {workspace.prepared} holds this very set already (fingerprint {mark}).")
+    rows = [{"images": "read", "number": counts["images_read"]}]
+    rows += [{"images": f"rejected: {reason}", "number": number} for reason, number in counts["rejected"].items()]
+    if counts["left_out"]:
+        rows.append({"images": "left out by --limit", "number": counts["left_out"]})
+    rows += [{"images": "kept", "number": counts["kept"]}, {"images": "groups", "number": counts["groups"]}]
+    print_table(rows, ("images", "number"))
+    per_split = counts["per_split"]
+    classes = [
+        {"class": name, **{split: per_split[split][label] for split in SPLITS}} for label, name in enumerate(names)
+    ]
+    classes.append({"class": "all", **{split: sum(per_split[split]) for split in SPLITS}})
+    for row in classes:
+        row["total"] = sum(row[split] for split in SPLITS)
+    print_table(classes, ("class", *SPLITS, "total"))
+    for warning in outcome.warnings:
+        out.print(f"[yellow]Warning:[/] {warning.replace('[', chr(92) + '[')}")
+    if outcome.created:
+        levels = ", ".join(manifest["settings"]["levels"])
+        click.echo(f"Prepared {manifest['source']} in {workspace.prepared} (fingerprint {mark}; views: {levels}).")
+    click.echo(f"What was left out, and why: {workspace.prepared / 'report.html'}")
