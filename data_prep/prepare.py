@@ -18,6 +18,7 @@ from data_prep.image_table import KEPT, LEFT_OUT, REJECTED, Row, write_table
 from data_prep.images import LabelledImages
 from data_prep.prepared import FORMAT_VERSION, MANIFEST, PreparedSet, recover
 from data_prep.progress import Progress, Silent
+from data_prep.report import write_report
 from data_prep.settings import SPLITS, PrepareSettings
 from data_prep.sources import read_source, require_classes
 
@@ -142,11 +143,11 @@ def _write(
         np.save(folder / f"{split}_labels.npy", data.labels[rows])
     mark = fingerprint(identity)
     write_generation(folder, settings, 0, mark, progress)
-    write_table(folder / "images.csv", table(data, decisions))
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    rows_read = table(data, decisions)
+    write_table(folder / "images.csv", rows_read)
     train = data.labels[decisions.rows("train")]
     weights = compute_class_weight("balanced", classes=np.arange(len(data.class_names)), y=train)
-    manifest = {
+    manifest: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "fingerprint": mark,
         "source": settings.source,
@@ -156,8 +157,9 @@ def _write(
         "class_weights": [float(weight) for weight in weights],
         "counts": counts(data, decisions),
         "warnings": list(decisions.warnings),
-        "files": store.checksums(folder, names),
     }
+    write_report(folder, data, decisions.rejections, rows_read, manifest)
+    manifest["files"] = store.checksums(folder, [path.name for path in folder.iterdir() if path.is_file()])
     store.write_json(folder / MANIFEST, manifest)
     return manifest
 
