@@ -1,0 +1,146 @@
+"""Which images are left out, and why: on the demo set, where the truth is known, and on pictures of a few pixels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import cleaning, hashing, prepare
+from data_prep.anomalies import read_anomalies
+from data_prep.demo_set import DemoSet, demo_images
+from data_prep.errors import DataError
+from data_prep.progress import Silent
+from data_prep.settings import PrepareSettings
+from data_prep.sources import read_source
+
+REAL = Path(os.environ.get("HPSEARCH_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def demo() -> DemoSet:
+    return demo_images(3)
+
+
+def by_reason(decisions: prepare.Decisions) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for rejection in decisions.rejections:
+        found.setdefault(rejection.reason, set()).add(rejection.index)
+    return found
+
+
+def test_the_demo_set_is_cleaned_of_what_was_planted_and_of_nothing_else(demo: DemoSet) -> None:
+    decisions = prepare.decide(demo.data, PrepareSettings("demo"), Silent())
+    truth = demo.truth
+    assert by_reason(decisions) == {
+        "recurring picture": {index for copies in truth.recurring for index in copies},
+        "copy": {second for _, second in truth.copies},
+        "contradicting labels": {index for pair in truth.conflicts for index in pair},
+    }
+    twins = {(rejection.twin, rejection.index) for rejection in decisions.rejections if rejection.reason == "copy"}
+    assert twins == set(truth.copies)
+    numbers, sizes = np.unique(decisions.groups[decisions.groups >= 0], return_counts=True)
+    groups = {tuple(np.flatnonzero(decisions.groups == number).tolist()) for number in numbers[sizes > 1]}
+    assert groups == set(truth.near_copies)
+    assert all(len(set(decisions.sides[list(pair)])) == 1 for pair in truth.near_copies)
+    assert len(decisions.warnings) == 1 and "% of monocyte" in decisions.warnings[0]
+
+
+def test_the_demo_set_is_the_same_for_the_same_seed(demo: DemoSet) -> None:
+    assert 1400 < len(demo.data.images) < 1600
+    assert demo.data.images.shape[1:] == (96, 96, 3)
+    counts = np.bincount(demo.data.labels)
+    assert counts.argmax() == demo.data.class_names.index("neutrophil") and counts.max() > 2 * counts.min()
+    assert (demo_images(3).data.images[::100] == demo.data.images[::100]).all()
+
+
+def textures(count: int, size: int = 24) -> np.ndarray:
+    """Smooth random pictures, all different: uint8 (count, size, size, 3)."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (count, 6, 6, 3), np.uint8)
+    return np.stack([np.asarray(Image.fromarray(one).resize((size, size))) for one in small])
+
+
+def candidates(images: np.ndarray, labels: list[int]) -> cleaning.Candidates:
+    hashes = hashing.phashes(images)
+    copies = tuple(tuple(group) for group in hashing.copy_groups(images, hashes))
+    return cleaning.Candidates(images, np.array(labels), hashes, ("a", "b"), copies, recurrence_limit=3)
+
+
+def test_copies_go_by_the_first_rule_that_fits() -> None:
+    picture = textures(4)
+    images = np.stack([picture[i] for i in (0, 0, 0, 0, 1, 1, 2, 2, 3)])  # four times, one label, two labels, once
+    found = cleaning.clean(candidates(images, [0, 1, 0, 1, 0, 0, 0, 1, 1]))
+    assert [(one.index, one.reason, one.twin) for one in found] == [
+        (0, "recurring picture", None),
+        (1, "recurring picture", None),
+        (2, "recurring picture", None),
+        (3, "recurring picture", None),
+        (5, "copy", 4),
+        (6, "contradicting labels", None),
+        (7, "contradicting labels", None),
+    ]
+
+
+def test_equal_hashes_without_equal_pixels_are_no_copies() -> None:
+    flat = np.zeros((5, 24, 24, 3), np.uint8) + np.array([10, 60, 61, 120, 200], np.uint8)[:, None, None, None]
+    hashes = hashing.phashes(flat)
+    assert len(set(hashes.tolist())) == 1
+    assert hashing.copy_groups(flat, hashes) == [[1, 2]]
+
+
+def test_copies_of_copies_are_one_group() -> None:
+    steps = np.clip(textures(1).astype(int) // 2 + np.arange(0, 5)[:, None, None, None], 0, 255).astype(np.uint8)
+    same = np.zeros(5, np.uint64)
+    assert hashing.copy_groups(steps, same) == [[0, 1, 2, 3, 4]]
+    assert hashing.mean_difference(steps[0], steps[4]) == 4 > hashing.COPY_DIFFERENCE
+
+
+@pytest.mark.parametrize("block", [1, 3, 256])
+def test_pairs_are_those_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(hashing, "_BLOCK", block)
+    images = np.concatenate([textures(8) // 2, textures(8)[:3] // 2 + np.uint8(1)])
+    hashes = hashing.phashes(images)
+    near = hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 60)
+    both = hashing.matches((images, images), (hashes, hashes), hashing.NEAR_DISTANCE, 60)
+    assert {(0, 8), (1, 9), (2, 10)} <= set(near)
+    assert {pair for pair in both if pair[0] < pair[1]} == set(hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 60))
+
+
+def test_a_given_picture_finds_its_copies_whatever_its_size(tmp_path: Path) -> None:
+    images = textures(4)
+    Image.fromarray(images[2]).resize((120, 90)).save(tmp_path / "ogre.png")
+    given = replace(candidates(images, [0, 1, 0, 1]), anomalies=read_anomalies([str(tmp_path / "ogre.png")], (24, 24)))
+    (found,) = cleaning.clean(given)
+    assert (found.index, found.reason, found.detail) == (2, "given anomaly", "like ogre.png")
+    assert found.distance is not None and found.distance <= hashing.NEAR_DISTANCE
+
+
+def test_a_picture_that_is_none_cannot_be_given(tmp_path: Path) -> None:
+    (tmp_path / "ogre.png").write_text("no picture")
+    for name, reason in (("ogre.png", "not a JPEG or PNG picture"), ("nowhere.png", "no such file")):
+        with pytest.raises(DataError, match=reason):
+            read_anomalies([str(tmp_path / name)], (24, 24))
+
+
+def test_the_real_set_loses_exactly_what_is_known_of_it(tmp_path: Path) -> None:
+    if not (REAL / "blood_cells.zip").is_file():
+        pytest.skip(f"the real images are not in {REAL} (HPSEARCH_REAL_DATA)")
+    path = tmp_path / "training_set.npz"
+    subprocess.run([sys.executable, REAL / "make_training_set.py", path], check=True, capture_output=True)
+    made = read_source(str(path))
+    path.unlink()  # 380 MB
+    decisions = prepare.decide(made, PrepareSettings("real"), Silent())
+    assert {reason: len(found) for reason, found in by_reason(decisions).items()} == {
+        "recurring picture": 1800,
+        "copy": 16,
+        "contradicting labels": 2,
+    }
+    kept = np.bincount(made.labels[decisions.sides >= 0]).tolist()
+    assert kept == [846, 2174, 1085, 2023, 849, 992, 2329, 1643]

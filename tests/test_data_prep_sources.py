@@ -1,0 +1,163 @@
+"""Reading labelled images: what goes in, and what is said about what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.errors import DataError
+from data_prep.settings import PrepareSettings
+from data_prep.sources import SOURCES, find_source, read_source, require_classes
+
+IMAGES = np.zeros((6, 16, 12, 3), np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def test_npz_gives_images_labels_and_numbers_for_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES + 7, labels=LABELS.astype(np.uint8)[:, None])
+    data = read_source(str(tmp_path / "a.npz"))
+    assert (data.images == 7).all() and data.images.shape == (6, 16, 12, 3)
+    assert data.labels.tolist() == LABELS.tolist() and data.labels.dtype == np.int64
+    assert data.class_names == ("0", "1", "2")
+    assert data.names == tuple("012345")
+
+
+BAD_ARRAYS: list[tuple[str, dict[str, Any], str]] = [
+    ("no labels", {"images": IMAGES}, "labels is missing; its keys: images"),
+    ("other keys", {"x": IMAGES, "y": LABELS}, "its keys: x, y"),
+    ("floats", {"images": IMAGES / 255, "labels": LABELS}, "must be uint8 with values 0..255, but are float64"),
+    ("grey", {"images": IMAGES[..., 0], "labels": LABELS}, r"shape \(n, h, w, 3\)"),
+    ("channels first", {"images": IMAGES.transpose(0, 3, 1, 2), "labels": LABELS}, r"but have \(6, 3, 16, 12\)"),
+    ("float labels", {"images": IMAGES, "labels": LABELS / 1}, "labels must be integers, but are float64"),
+    ("one-hot", {"images": IMAGES, "labels": np.eye(3, dtype=int)[LABELS]}, r"\(n,\) or \(n, 1\), but have \(6, 3\)"),
+    ("fewer labels", {"images": IMAGES, "labels": LABELS[:5]}, "there are 6 and 5"),
+    ("none", {"images": IMAGES[:0], "labels": LABELS[:0]}, "has no images"),
+    ("negative", {"images": IMAGES, "labels": LABELS - 1}, "must be 0 or more, but row 0 has -1"),
+    ("beyond", {"images": IMAGES, "labels": LABELS * 50}, "out of range: row 2 has 100"),
+    ("pickled", {"images": IMAGES, "labels": np.array([{}] * 6, object)}, "pickled objects, which are never loaded"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "message"), [row[1:] for row in BAD_ARRAYS], ids=[row[0] for row in BAD_ARRAYS])
+def test_npz_errors_are_one_line_that_says_what_is_wrong(tmp_path: Path, arrays: Any, message: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=message) as error:
+        read_source(str(tmp_path / "a.npz"))
+    assert "\n" not in str(error.value) and "a.npz" in str(error.value)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[600:700] = bytes(255 - byte for byte in content[600:700])
+    path.write_bytes(content)
+
+
+BROKEN: list[tuple[Callable[[Path], None], str]] = [
+    (_cut, "is not an .npz file"),
+    (_flip, "damaged"),
+    (lambda path: path.write_bytes(b""), "is not an .npz file"),
+    (lambda path: path.write_text("a,b\n1,2"), "is not an .npz file"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), BROKEN, ids=["cut", "flipped", "empty", "text"])
+def test_broken_files_are_named(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    damage(path)
+    with pytest.raises(DataError, match=message):
+        read_source(str(path))
+
+
+def test_a_missing_source_is_answered_with_the_kinds_there_are() -> None:
+    with pytest.raises(DataError, match=r"no file or folder 'nowhere'.*demo.*folder.*npz"):
+        find_source("nowhere")
+
+
+def test_one_class_or_an_absent_class_cannot_be_learnt(tmp_path: Path) -> None:
+    for labels, message in ((LABELS * 0, "one class only"), (LABELS * 2, "no readable image of 1, 3")):
+        np.savez(tmp_path / "a.npz", images=IMAGES, labels=labels)
+        with pytest.raises(DataError, match=message):
+            require_classes(read_source(str(tmp_path / "a.npz")), "a.npz")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes; a wide picture with a red middle, and several that cannot be read."""
+    for name in ("b <script>", "a"):
+        (tmp_path / name).mkdir()
+    wide = np.zeros((40, 80, 3), np.uint8)
+    wide[:, 20:60, 0] = 255
+    Image.fromarray(wide).save(tmp_path / "a" / "wide.png")
+    Image.fromarray(wide).convert("L").save(tmp_path / "a" / "grey.jpg")
+    Image.fromarray(wide).convert("P").save(tmp_path / "b <script>" / "palette.png", transparency=0)
+    Image.fromarray(wide).save(tmp_path / "a" / "bitmap.bmp")
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(tmp_path / "a" / "deep.png")
+    frames = [Image.fromarray(wide), Image.fromarray(255 - wide)]
+    frames[0].save(tmp_path / "a" / "moving.png", save_all=True, append_images=frames[1:])
+    content = (tmp_path / "a" / "wide.png").read_bytes()
+    (tmp_path / "a" / "cut.png").write_bytes(content[: len(content) // 2])
+    (tmp_path / "a" / "empty.jpg").touch()
+    (tmp_path / "a" / ".hidden").touch()
+    return tmp_path
+
+
+def test_pictures_are_cropped_to_the_middle_and_bad_ones_are_listed(folder: Path) -> None:
+    data = read_source(str(folder), image_size=16)
+    assert data.class_names == ("a", "b <script>")
+    assert data.names == ("a/grey.jpg", "a/wide.png", "b <script>/palette.png")
+    assert data.labels.tolist() == [0, 0, 1]
+    assert data.images.shape == (3, 16, 16, 3)
+    assert (np.abs(data.images[1].astype(int) - (255, 0, 0)) < 20).all()
+    reasons = {bad.name.removeprefix("a/"): bad.reason for bad in data.unreadable}
+    assert reasons.keys() == {"bitmap.bmp", "cut.png", "deep.png", "empty.jpg", "moving.png"}
+    assert reasons["bitmap.bmp"] == "not a JPEG or PNG picture"
+    assert reasons["cut.png"].startswith("damaged")
+    assert reasons["deep.png"].startswith("more than 8 bits")
+    assert reasons["empty.jpg"] == "empty file"
+    assert reasons["moving.png"] == "animated"
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no folders in it"):
+        read_source(str(tmp_path))
+
+
+def test_the_digest_of_a_folder_follows_content_and_names(folder: Path) -> None:
+    digest = find_source(str(folder)).digest
+    before = digest(str(folder), 0)
+    (folder / "a" / "grey.jpg").rename(folder / "a" / "gray.jpg")
+    assert digest(str(folder), 0) != before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": (80, 20)}, "sum 100, such as 70/15/15, but is 80/20"),
+        ({"split": (85, 15, 0)}, "above 0"),
+        ({"levels": ("low", "extreme")}, "different ones of low, medium, hard, but are low, extreme"),
+        ({"levels": ()}, "but are none"),
+        ({"copies": 0}, "copies must be 1"),
+        ({"limit": 0}, "limit must be 1 or more, but is 0"),
+        ({"image_size": 4}, "8 to 1024 pixels, but is 4"),
+        ({"recurrence_limit": 0}, "recurrence limit"),
+        ({"seed": -1}, "seed must be 0"),
+    ],
+)
+def test_settings_state_their_rules(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        PrepareSettings("demo", **options)
+
+
+def test_every_kind_of_source_says_what_it_looks_like() -> None:
+    assert [row.kind for row in SOURCES] == ["demo", "folder", "npz"]
+    assert all(row.describe for row in SOURCES)
