@@ -58,7 +58,7 @@ BACKBONES = (
         "mobilenetv2_035", "keras.applications:MobileNetV2", "-1..1", 224, 410_208,
         "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{size}_no_top.h5", {"alpha": 0.35},
     ),
-    Backbone("small_cnn", "models.small_cnn:SmallCNN", "-1..1", 96, 0),
+    Backbone("small_cnn", "models.small_cnn:SmallCNN", "-1..1", 96, 98_928),
 )  # fmt: skip
 
 MOBILENET_SIZES = (96, 128, 160, 192, 224)  # keras.applications takes the 224 px weights for any other size

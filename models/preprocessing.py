@@ -39,7 +39,7 @@ PREPROCESSING: dict[str, Callable[[Any], Any]] = {
 def in_model_augmentation() -> list[keras.layers.Layer]:
     """The published recipe's random layers: flip, rotation, zoom, contrast, noise.
 
-    In order, for images of 0..255, which they give back as float32; inside they work on 0..1, as the published ones did.
+    In order, for images of 0..255 and giving float32 of 0..255; inside they work on 0..1, as published.
     """
     return [
         keras.layers.Rescaling(1 / 255),

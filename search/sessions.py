@@ -24,6 +24,9 @@ from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import create_study, load_study, study_names
 
+UNPRUNED_SHARE = 4
+"""One in so many fine-tuning epochs is over before a trial can be pruned."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -134,9 +137,15 @@ def open_study(storage: RDBStorage, session: Session, say: Any) -> optuna.Study:
             study.enqueue_trial(definition.searched(definition.published))
     else:
         study = load_study(storage, settings.name)
-    warmup, tuning = settings.recipe["head_epochs"], settings.recipe["epochs"]
-    study.pruner = PRUNERS[settings.pruner](warmup, warmup + tuning)
+    head, tuning = head_epochs(session), settings.recipe["epochs"]
+    # The head phase says little about the fine-tuning, and the first epochs of that are noise.
+    study.pruner = PRUNERS[settings.pruner](head + tuning // UNPRUNED_SHARE, head + tuning)
     return study
+
+
+def head_epochs(session: Session) -> int:
+    """Epochs of the head phase, which a network without pretrained weights does not have."""
+    return 0 if session.weights == UNTRAINED else int(session.settings.recipe["head_epochs"])
 
 
 def job_maker(workspace: Workspace, session: Session) -> Any:

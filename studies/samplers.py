@@ -27,10 +27,9 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: RandomSampler(seed=seed),
 }
 
-# Each takes the epochs that are never pruned (the head phase) and the epochs of a whole trial.
-# The default is the median rule: it has no budget to set, keeps every trial that is at least average so far, and starts
-# after the head phase, whose values say little about the fine-tuning. Halving and Hyperband save more where trials are
-# many and early values rank them well.
+# Each takes the epochs that are never pruned and the epochs of a whole trial.
+# The default is the median rule: it has no budget to set and keeps every trial that is at least average so far. Halving
+# and Hyperband save more where trials are many and early values rank them well.
 PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
     "median": lambda warmup, longest: MedianPruner(PRUNING_STARTUP_TRIALS, warmup),
     "halving": lambda warmup, longest: SuccessiveHalvingPruner(min_resource=warmup + 1, reduction_factor=3),

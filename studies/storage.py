@@ -22,6 +22,7 @@ def database_url(path: Path) -> str:
 
 def open_storage(path: Path) -> RDBStorage:
     """Opens or creates the database. StudyError when the file is no database, or another program's."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command line tells of studies and trials itself
     path.parent.mkdir(parents=True, exist_ok=True)
     # Processes that start together on a fresh file would race for the schema: one at a time.
     with open(path.parent / ".studies.lock", "a") as lock:
@@ -61,5 +62,4 @@ def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
     """A new, empty study that carries its settings."""
     study = optuna.create_study(storage=storage, study_name=settings.name, direction="maximize")
     store_settings(study, settings)
-    study.set_metric_names([settings.objective])
     return study

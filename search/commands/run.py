@@ -16,7 +16,7 @@ from models.recipe import Recipe
 from search.loop import Search
 from search.output import console
 from search.progress import observing
-from search.sessions import RunOptions, Session, job_maker, open_study, plan_session
+from search.sessions import RunOptions, Session, head_epochs, job_maker, open_study, plan_session
 from search.workers import Worker
 from search.workspace import Workspace
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
@@ -98,6 +98,4 @@ def _run_session(workspace: Workspace, session: Session, trials: int, out: Conso
 
 
 def _most_epochs(session: Session) -> int:
-    recipe = session.settings.recipe
-    head = 0 if session.weights == "none" else recipe["head_epochs"]
-    return int(head + recipe["epochs"])
+    return head_epochs(session) + int(session.settings.recipe["epochs"])
