@@ -40,7 +40,8 @@ def augment(images: np.ndarray, views: np.ndarray, level: str, seed: tuple[int, 
     number = level_seed(seed[0], level, seed[1])
     keras.utils.set_random_seed(number)
     # keras-cv draws from TensorFlow's global generator, which set_random_seed leaves alone.
-    generator = tf.random.Generator.from_seed(number)
+    with tf.device("CPU:0"):
+        generator = tf.random.Generator.from_seed(number)
     tf.random.set_global_generator(generator)
     count, copies = views.shape[:2]
     dataset = (
@@ -91,6 +92,10 @@ def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
         import keras
         import keras_cv
         import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):  # in use already
+            # All of this is done on CPUs. Seen by TensorFlow, a GPU's memory would be taken from who trains on it.
+            tf.config.set_visible_devices([], "GPU")
     return tf, keras, keras_cv
 
 

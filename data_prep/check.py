@@ -3,6 +3,7 @@ CHECKS. Checksums are one of them; the others look at pixels, labels and tables,
 with its checksum.
 """
 
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from data_prep import hashing, store
 from data_prep.errors import DataError
 from data_prep.identity import fingerprint
 from data_prep.image_table import KEPT, Row, read_table
-from data_prep.prepared import MANIFEST, PreparedSet
+from data_prep.prepared import MANIFEST, PreparedSet, bank_folder
 from data_prep.progress import Progress, Silent
 from data_prep.settings import SPLITS
 
@@ -46,7 +47,9 @@ class _Subject:
 
     @cached_property
     def names(self) -> dict[tuple[str, str], str]:
-        return {(row.split, row.row): row.name for row in self.table if row.decision == KEPT}
+        with contextlib.suppress(DataError):  # said by the check of the table; the others go on without names
+            return {(row.split, row.row): row.name for row in self.table if row.decision == KEPT}
+        return {}
 
     def image(self, split: str, row: int) -> str:
         """An image in words."""
@@ -171,6 +174,8 @@ def _bank(subject: _Subject) -> Iterator[str]:
     """The bank has a row for each training image, and none of its views is outside training."""
     prepared = subject.prepared
     trained = len(prepared.images("train"))
+    if not (prepared.folder / bank_folder(0)).is_dir():
+        yield f"{prepared.folder / bank_folder(0)} is missing"
     for place in _generations(prepared.folder):
         generation = int(place.name)
         for level in prepared.levels:

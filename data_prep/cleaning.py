@@ -127,7 +127,7 @@ def suspicious(candidates: Candidates, rejections: Sequence[Rejection]) -> list[
         reasons = Counter(gone[index].reason for index in group if index in gone)
         taken = np.bincount([candidates.labels[i] for i in group if i in gone], minlength=len(sizes))
         shares = [
-            f"{taken[label] / sizes[label]:.0%} of {candidates.class_names[label]}"
+            f"{taken[label] / sizes[label]:.0%} of class {candidates.class_names[label]}"
             for label in np.flatnonzero(taken > SUSPICIOUS_SHARE * sizes)
         ]
         if shares:

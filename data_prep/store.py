@@ -1,13 +1,14 @@
 """Files of a prepared set: written beside it, synced, then renamed into place."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -85,9 +86,20 @@ def new_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     with path.open("wb") as file:  # the space is claimed first: a full disk found later, through the map, is a SIGBUS
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         size = int(np.prod(shape, dtype=np.int64))
+        _claim(file, size)
+    return np.lib.format.open_memmap(path, "r+")
+
+
+def _claim(file: BinaryIO, size: int) -> None:
+    """Makes room for `size` bytes after the current position; OSError where the disk has less."""
+    end = file.tell() + size
+    try:
         if size:
             os.posix_fallocate(file.fileno(), file.tell(), size)
-    return np.lib.format.open_memmap(path, "r+")
+    except (AttributeError, OSError) as error:  # not on macOS, not on every file system
+        if getattr(error, "errno", None) not in (None, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    file.truncate(end)
 
 
 def write_rows(path: Path, images: np.ndarray, rows: np.ndarray) -> None:

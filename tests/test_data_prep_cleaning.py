@@ -49,7 +49,7 @@ def test_the_demo_set_is_cleaned_of_what_was_planted_and_of_nothing_else(demo: D
     groups = {tuple(np.flatnonzero(decisions.groups == number).tolist()) for number in numbers[sizes > 1]}
     assert groups == set(truth.near_copies)
     assert all(len(set(decisions.sides[list(pair)])) == 1 for pair in truth.near_copies)
-    assert len(decisions.warnings) == 1 and "% of monocyte" in decisions.warnings[0]
+    assert len(decisions.warnings) == 1 and "% of class monocyte" in decisions.warnings[0]
 
 
 def test_the_demo_set_is_the_same_for_the_same_seed(demo: DemoSet) -> None:
