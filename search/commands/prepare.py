@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
 from data_prep.errors import DataError
 from data_prep.settings import SPLITS, STRENGTHS, PrepareSettings
@@ -110,7 +111,7 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
         row["total"] = sum(row[split] for split in SPLITS)
     print_table(classes, ("class", *SPLITS, "total"))
     for warning in outcome.warnings:
-        out.print(f"[yellow]Warning:[/] {warning.replace('[', chr(92) + '[')}")
+        out.print(Text.assemble(("Warning: ", "yellow"), warning), soft_wrap=True)
     if outcome.created:
         levels = ", ".join(manifest["settings"]["levels"])
         click.echo(f"Prepared {manifest['source']} in {workspace.prepared} (fingerprint {mark}; views: {levels}).")
