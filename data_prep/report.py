@@ -81,13 +81,16 @@ def _sheets(data: LabelledImages, rejections: Sequence[Rejection]) -> dict[str, 
 
 def _rejected(data: LabelledImages, rejection: Rejection) -> Exhibit:
     """One image left out, with the one it was compared with."""
-    described = [f"{data.names[rejection.index]} · {data.class_names[data.labels[rejection.index]]}", rejection.detail]
+    described = [
+        f"{data.names[rejection.index]} · class {data.class_names[data.labels[rejection.index]]}",
+        rejection.detail,
+    ]
     pictures = [data.images[rejection.index]]
     if rejection.like is not None:
         pictures.append(data.images[rejection.like])
         kept = "kept" if rejection.twin is not None else "also left out"
         label = data.class_names[data.labels[rejection.like]]
-        described.append(f"twin: {data.names[rejection.like]} · {label} ({kept})")
+        described.append(f"twin: {data.names[rejection.like]} · class {label} ({kept})")
     if rejection.distance is not None:
         described.append(f"pHash distance {rejection.distance}")
     return Exhibit(tuple(_embedded(picture) for picture in pictures), tuple(described))
@@ -114,7 +117,7 @@ def _groups(data: LabelledImages, table: Sequence[Row]) -> tuple[list[Exhibit], 
             tuple(_embedded(data.images[index]) for index in group[:4]),
             (
                 f"{len(group)} images, all in {table[group[0]].split}",
-                ", ".join(f"{table[index].name} · {table[index].class_name}" for index in group[:4]),
+                ", ".join(f"{table[index].name} · class {table[index].class_name}" for index in group[:4]),
             ),
         )
         for group in large[:_SHOWN]
