@@ -36,10 +36,15 @@ PREPROCESSING: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def in_model_augmentation() -> list[keras.layers.Layer]:
-    """The published recipe's random layers: flip, rotation, zoom, contrast, noise.
+# As a share of the full range. The published 0.05 moves MobileNetV2's mean features by 1.9 of their standard deviations
+# over images: with batch norm in inference mode the network would never be trained on what clean images look like.
+NOISE = 0.01
 
-    In order, for images of 0..255 and giving float32 of 0..255; inside they work on 0..1, as published.
+
+def in_model_augmentation() -> list[keras.layers.Layer]:
+    """The published recipe's random layers: flip, rotation, zoom, contrast, and slighter noise than theirs.
+
+    In order, for images of 0..255 and giving float32 of 0..255; inside they work on 0..1.
     """
     return [
         keras.layers.Rescaling(1 / 255),
@@ -47,6 +52,6 @@ def in_model_augmentation() -> list[keras.layers.Layer]:
         keras.layers.RandomRotation(0.1, fill_mode="reflect"),
         keras.layers.RandomZoom(0.1, fill_mode="reflect"),
         keras.layers.RandomContrast(0.1, value_range=(0, 1)),
-        keras.layers.GaussianNoise(0.05),
+        keras.layers.GaussianNoise(NOISE),
         keras.layers.Rescaling(255.0),
     ]

@@ -86,9 +86,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         backbone_named("zzz")
 
 
-def test_missing_imagenet_weights_are_named_with_their_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_imagenet_weights_are_named_with_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     row = backbone_named("mobilenetv2_035")
 

@@ -54,9 +54,7 @@ def searching(
 ) -> Iterator[tuple[Search, Listener]]:
     storage = open_storage(folder / "studies.db")
     known = optuna.study.get_all_study_names(storage)
-    study = (
-        optuna.load_study(study_name=SETTINGS.name, storage=storage) if known else create_study(storage, SETTINGS)
-    )
+    study = optuna.load_study(study_name=SETTINGS.name, storage=storage) if known else create_study(storage, SETTINGS)
     study.pruner = PRUNERS[pruner](1, 5)
     worker = Worker(folder / "worker.log", (sys.executable, str(Path(__file__).with_name("fake_worker.py")), mode))
 

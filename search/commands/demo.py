@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from data_prep.prepare import prepare
 from data_prep.prepared import PreparedSet
 from data_prep.settings import PrepareSettings
 from models.backbones import backbone_named
+from search.commands.compare import compare
 from search.commands.export_best import show
-from search.commands.prepare import show_outcome
+from search.commands.prepare import prepare_shown, show_outcome
 from search.commands.run import run_backbones
 from search.exporting import export, find_winner
 from search.output import console
@@ -42,14 +42,11 @@ def demo(ctx: click.Context, trials: int, epochs: int, seed: int) -> None:
         workspace = Workspace(Path(DEMO_FOLDER))
     started, out = time.monotonic(), console()
     _title(f"hpsearch -w {workspace.folder} prepare demo --seed {seed}")
-    with workspace.exclusive():
-        show_outcome(prepare(PrepareSettings("demo", seed=seed), workspace.prepared), workspace)
+    show_outcome(prepare_shown(PrepareSettings("demo", seed=seed), workspace), workspace)
     _title(f"hpsearch -w {workspace.folder} run --backbone small_cnn --trials {trials} --epochs {epochs} --seed {seed}")
     options = RunOptions(trials=trials, epochs=epochs, seed=seed, given=frozenset({"epochs", "seed"}))
     run_backbones(workspace, [backbone_named("small_cnn")], options, out)
     _title(f"hpsearch -w {workspace.folder} compare")
-    from search.commands.compare import compare
-
     ctx.obj = workspace
     ctx.invoke(compare, as_json=False)
     _title(f"hpsearch -w {workspace.folder} export-best")
