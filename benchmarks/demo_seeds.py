@@ -76,8 +76,9 @@ def main() -> None:
             plain = train_plainly(Path(folder), seed)
         gain = demo["test_macro_f1"] - plain["test_macro_f1"]
         rows.append({"seed": seed, "demo": demo, "plain": plain, "gain": gain})
-        print(f"seed {seed}: demo {demo['test_macro_f1']:.4f} in {demo['seconds']} s ({demo['trials']} trials, "
-              f"{demo['pruned']} pruned), plain {plain['test_macro_f1']:.4f}, gain {gain:+.4f}", flush=True)  # fmt: skip
+        cost = f"{demo['seconds']} s, {demo['trials']} trials, {demo['pruned']} pruned"
+        print(f"seed {seed}: demo {demo['test_macro_f1']:.4f} ({cost})", end="", flush=True)
+        print(f", plain {plain['test_macro_f1']:.4f}, gain {gain:+.4f}", flush=True)
     median = statistics.median(row["gain"] for row in rows)
     print(f"median gain in test macro-F1: {median:+.4f}")
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"

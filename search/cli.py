@@ -47,15 +47,6 @@ class Commands(click.Group):
         command.params += [option for option in (workspace_option(), debug_option()) if option.name not in own]
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, command, rest = super().resolve_command(ctx, args)
-        if name and command:
-            known = {option.name for option in command.params if option.name} - {"debug", "workspace"}
-            check_keys((ctx.default_map or {}).get(name, {}), known, f"{CONFIG_FILE} [{name}]")
-        return name, command, rest
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -116,10 +107,11 @@ def main(ctx: click.Context, workspace: str | None) -> None:
     Options come from flags, then from hpsearch.toml in the current folder, then from the defaults that each
     command's --help shows.
     """
-    try:
-        config = read_config(Path(CONFIG_FILE), COMMANDS)
-    except USER_ERRORS as error:
-        raise click.ClickException(str(error)) from error
+    config = read_config(Path(CONFIG_FILE), COMMANDS)
+    command = main.get_command(ctx, ctx.invoked_subcommand or "")
+    if command and command.name in config:
+        known = {option.name for option in command.params if option.name} - {"debug", "workspace"}
+        check_keys(config[command.name], known, f"{CONFIG_FILE} [{command.name}]")
     folder = workspace or config.pop("workspace", None) or DEFAULT_FOLDER
     config.pop("workspace", None)
     ctx.default_map = config

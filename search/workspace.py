@@ -58,14 +58,17 @@ class Workspace:
     @contextmanager
     def study(self, name: str) -> Iterator[None]:
         """Held while trials of one study run. SearchError while another `run` is at work on it."""
-        with self._lock(fcntl.LOCK_EX, f"another run is at work on the study {name}; wait for it", f".{name}.lock"):
+        why = f"another run is at work on the study {name}; wait for it"
+        with self._lock(fcntl.LOCK_EX, why, self.trials / name / ".lock"):
             yield
 
     @contextmanager
-    def _lock(self, kind: int, why: str, file: str = ".lock") -> Iterator[None]:
+    def _lock(self, kind: int, why: str, path: Path | None = None) -> Iterator[None]:
+        path = path or self.folder / ".lock"
+        existed = path.parent.exists()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = open(self.folder / file, "a")  # noqa: SIM115  closed below; opening may fail on its own
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = open(path, "a")  # noqa: SIM115  closed below; opening may fail on its own
         except OSError as error:
             raise SearchError(f"the workspace {self.folder} cannot be written: {error.strerror}") from error
         with handle:
@@ -73,4 +76,9 @@ class Workspace:
                 fcntl.flock(handle, kind | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise SearchError(f"the workspace {self.folder} is in use: {why}") from error
-            yield
+            try:
+                yield
+            finally:
+                if not existed and [path] == list(path.parent.iterdir()):  # nothing came of it: leave no trace
+                    path.unlink()
+                    path.parent.rmdir()

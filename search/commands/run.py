@@ -13,6 +13,8 @@ from data_prep.prepared import PreparedSet
 from models.backbones import Backbone, backbone_named
 from models.errors import ModelError
 from models.recipe import Recipe
+from search.errors import SearchError
+from search.job import TrainingJob
 from search.loop import Search
 from search.output import console
 from search.progress import observing
@@ -80,9 +82,7 @@ def _run_session(workspace: Workspace, session: Session, trials: int, out: Conso
     make_job = job_maker(workspace, session)
     with workspace.study(settings.name):
         try:
-            # Builds the network, which finds missing weights before a study is made.
-            job = make_job(0, {}, 0)
-            facts = worker.describe({key: getattr(job, key) for key in ("prepared", "backbone", "weights")})
+            facts = _described(worker, make_job(0, {}, 0), session)
             for note in session.notes:
                 out.print(note, markup=False)
             out.print(
@@ -95,6 +95,16 @@ def _run_session(workspace: Workspace, session: Session, trials: int, out: Conso
                 Search(study, settings, session.definition, worker, make_job, observer).run(trials)
         finally:
             worker.stop()
+
+
+def _described(worker: Worker, job: TrainingJob, session: Session) -> dict[str, Any]:
+    """The network's facts. Builds it, which finds missing weights before a study is made or a trace is left."""
+    try:
+        return worker.describe({key: getattr(job, key) for key in ("prepared", "backbone", "weights")})
+    except SearchError:
+        if session.is_new:
+            worker.log.unlink(missing_ok=True)
+        raise
 
 
 def _most_epochs(session: Session) -> int:

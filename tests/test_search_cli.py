@@ -1,0 +1,201 @@
+"""The command line: its help, its errors in one line, its exit codes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from search.cli import COMMANDS, main
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Calls hpsearch in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, code: int, *parts: str) -> None:
+    """Asserts that a command ended with this code and one line that contains the parts."""
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
+    assert len(errors) == 1
+    assert result.stderr.rstrip().endswith(errors[0])
+    for part in parts:
+        assert part in errors[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str, call: Call) -> None:
+    result = call(name, "--help")
+    assert result.exit_code == 0
+    assert f"hpsearch {name}" in result.output
+    assert "--workspace" in result.output
+    assert "--debug" in result.output
+
+
+def test_the_list_of_commands_says_what_each_does(call: Call) -> None:
+    output = call("--help").output
+    for name, line in COMMANDS.items():
+        assert name in output
+        assert line.split(",")[0] in output
+
+
+def test_help_and_tables_start_without_tensorflow(tmp_path: Path) -> None:
+    code = """
+import sys
+from click.testing import CliRunner
+from search.cli import COMMANDS, main
+for name in COMMANDS:
+    assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0, name
+CliRunner().invoke(main, ["status"])
+CliRunner().invoke(main, ["compare"])
+heavy = {"tensorflow", "keras", "torch", "jax"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_starts_without_optuna() -> None:
+    code = "import sys; from search.cli import main; main(['--help'], standalone_mode=False)"
+    code += "; print('optuna' in sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+
+
+MAY_IMPORT = {
+    "data_prep": set(),
+    "models": set(),
+    "studies": set(),
+    "search": {"data_prep", "models", "studies"},
+}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_packages_import_only_whom_they_may(package: str) -> None:
+    found = set()
+    for path in (Path(__file__).parents[1] / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                found.add(node.module.split(".")[0])
+    assert found & set(MAY_IMPORT) <= MAY_IMPORT[package] | {package}
+
+
+def test_studies_know_no_keras_and_models_no_optuna() -> None:
+    root = Path(__file__).parents[1]
+    for package, stranger in (("studies", "keras"), ("models", "optuna"), ("data_prep", "optuna")):
+        for path in (root / package).rglob("*.py"):
+            assert f"import {stranger}" not in path.read_text(), path
+
+
+def test_wrong_usage_ends_with_2(call: Call) -> None:
+    refused(call("run", "--backbone", "efficientnet_v2s"), 2, "did you mean efficientnetv2s?")
+    refused(call("run", "--trials", 3), 2, "--backbone")
+    refused(call("run", "--backbone", "vgg19", "--trials", 0), 2, "--trials")
+    refused(call("prepare", "demo", "--split", "70/40/15"), 2, "100")
+    refused(call("evaluate", ".", "x.npz", "--test"), 2, "either DATA or --test")
+    refused(call("evaluate", "nowhere", "x.npz"), 2, "nowhere")
+
+
+def test_run_before_prepare_names_the_command_that_is_missing(call: Call, tmp_path: Path) -> None:
+    refused(call("run", "--backbone", "small_cnn"), 1, "run `hpsearch prepare` first")
+    refused(call("export-best"), 1, "run `hpsearch prepare` first")
+    refused(call("status"), 1, "start one with `hpsearch run --backbone NAME`")
+    refused(call("check"), 1, "run `hpsearch prepare` first")
+    assert list(tmp_path.iterdir()) == []
+
+
+def write(path: Path, **arrays: np.ndarray) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def images(count: int = 6) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
+
+
+BAD_SOURCES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: None, "source.npz"),
+    "no npz": (lambda path: path.write_bytes(b"PK no zip"), "source.npz"),
+    "pickled": (lambda path: write(path, images=np.array([{}, []], dtype=object), labels=np.arange(2)), "pickle"),
+    "no labels": (lambda path: write(path, images=images()), "labels"),
+    "wrong shape": (lambda path: write(path, images=images()[..., 0], labels=np.arange(6)), "(6, 8, 8)"),
+    "wrong dtype": (lambda path: write(path, images=images() / 255, labels=np.arange(6)), "float64"),
+    "other lengths": (lambda path: write(path, images=images(), labels=np.arange(5)), "5"),
+    "negative label": (lambda path: write(path, images=images(), labels=np.arange(6) - 1), "-1"),
+    "one class": (lambda path: write(path, images=images(), labels=np.zeros(6, int)), "class"),
+    "too few groups": (lambda path: write(path, images=images(), labels=np.array([0, 0, 0, 0, 0, 1])), "class"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SOURCES)
+def test_a_bad_source_is_one_line_and_leaves_no_trace(kind: str, call: Call, tmp_path: Path) -> None:
+    make, part = BAD_SOURCES[kind]
+    make(tmp_path / "source.npz")
+    before = sorted(tmp_path.iterdir())
+    refused(call("prepare", "source.npz", "--levels", "low"), 1, part)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_options_come_from_flags_then_from_the_config_file(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "hpsearch.toml").write_text('workspace = "elsewhere"\n[prepare]\nsource = "absent.npz"\n')
+    refused(call("prepare"), 1, "absent.npz")
+    refused(call("prepare", "other.npz"), 1, "other.npz")
+    refused(call("status"), 1, "elsewhere")
+    refused(call("-w", "third", "status"), 1, "third")
+    refused(call("status", "-w", "fourth"), 1, "fourth")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[run]\ntrails = 3", "unknown key `trails`; did you mean `trials`?"),
+        ("[rnu]\ntrials = 3", "unknown key `rnu`; did you mean `run`?"),
+        ("run = 3", "`run` must be a table"),
+        ("[run", "cannot be read as TOML"),
+    ],
+)
+def test_a_mistake_in_the_config_file_is_named(text: str, part: str, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "hpsearch.toml").write_text(text)
+    refused(call("run", "--backbone", "vgg19"), 1, "hpsearch.toml", part)
+
+
+def test_debug_shows_the_traceback(call: Call) -> None:
+    result = call("status", "--debug")
+    assert result.exit_code == 1
+    assert "StudyError" in repr(result.exception)
+
+
+def test_an_unforeseen_error_is_one_line_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("something")
+
+    monkeypatch.setattr("search.commands.status.existing_storage", broken)
+    refused(call("status"), 1, "KeyError", "--debug shows where")
+
+
+def test_the_backbones_are_listed_from_the_table(call: Call) -> None:
+    rows = json.loads(call("backbones", "--json").output)
+    assert [row["name"] for row in rows][:3] == ["vgg19", "resnet101v2", "efficientnetv2s"]
+    table = call("backbones").output
+    assert all(row["name"] in table for row in rows)
+
+
+def test_names_in_help_are_the_commands_own() -> None:
+    context = click.Context(main)
+    assert all(main.get_command(context, name).name == name for name in COMMANDS)  # type: ignore[union-attr]

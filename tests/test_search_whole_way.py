@@ -1,0 +1,177 @@
+"""prepare, run, resume, compare, export-best and evaluate on tiny images, by real processes that really train."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from data_prep.prepared import PreparedSet
+from search.workspace import Workspace
+from studies.records import records_of
+from studies.storage import existing_storage, load_study, study_names
+
+RUN = ("run", "--backbone", "small_cnn", "--epochs", "2", "--batch-size", "16")
+
+
+def hpsearch(workspace: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(workspace, *arguments), capture_output=True, text=True, cwd=workspace)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def command(workspace: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "search", "-w", str(workspace), *arguments]
+
+
+def trials(workspace: Path) -> list[dict[str, Any]]:
+    """What must be the same in two runs: all but times."""
+    storage = existing_storage(workspace / "studies.db")
+    (name,) = study_names(storage)
+    rows = []
+    for record in records_of(load_study(storage, name)):
+        values = [(epoch["value"], epoch["training_loss"]) for epoch in record.epochs]
+        if record.state in ("complete", "pruned"):
+            rows.append({"state": record.state, "values": values, "hyperparameters": record.hyperparameters})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def searched(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a study of three finished trials."""
+    workspace = tmp_path_factory.mktemp("searched")
+    shutil.copytree(tiny_workspace, workspace, dirs_exist_ok=True)
+    hpsearch(workspace, *RUN, "--trials", "3")
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def exported(searched: Path) -> Path:
+    out = searched / "winner"
+    assert "reading 1 of this workspace" in hpsearch(searched, "export-best", "--out", str(out)).stdout
+    return out
+
+
+def test_a_killed_search_resumed_equals_an_uninterrupted_one(
+    searched: Path, tiny_workspace: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
+    process = subprocess.Popen(command(tmp_path, *RUN, "--trials", "3"), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "studies.db").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = hpsearch(tmp_path, *RUN, "--trials", "3")
+    assert "3/3" in done.stdout or len(trials(tmp_path)) == 3
+    assert trials(tmp_path) == trials(searched)
+
+
+def test_the_same_command_again_has_nothing_to_do(searched: Path) -> None:
+    before = trials(searched)
+    hpsearch(searched, *RUN, "--trials", "3")
+    assert trials(searched) == before
+
+
+def test_other_settings_for_the_same_study_are_refused_with_the_difference(searched: Path) -> None:
+    done = hpsearch(searched, "run", "--backbone", "small_cnn", "--epochs", "7", "--trials", "4", code=1)
+    assert "recipe.epochs: 2 there, 7 asked for" in done.stderr
+    assert len(trials(searched)) == 3
+
+
+def test_options_left_out_follow_the_study(searched: Path) -> None:
+    hpsearch(searched, "run", "--backbone", "small_cnn", "--trials", "3")
+
+
+def test_two_runs_on_one_study_do_not_meet(searched: Path) -> None:
+    storage = existing_storage(searched / "studies.db")
+    (name,) = study_names(storage)
+    with Workspace(searched).study(name):
+        done = hpsearch(searched, *RUN, "--trials", "9", code=1)
+    assert "another run is at work on the study" in done.stderr
+
+
+def test_prepare_is_refused_while_a_run_holds_the_workspace(searched: Path) -> None:
+    with Workspace(searched).shared():
+        done = hpsearch(searched, "prepare", "demo", "--force", code=1)
+    assert "a run or another prepare is at work in it" in done.stderr
+
+
+def test_status_and_compare(searched: Path) -> None:
+    (status,) = json.loads(hpsearch(searched, "status", "--json").stdout)
+    assert status["complete"] + status["pruned"] == 3
+    assert status["running"] == 0
+    (row,) = json.loads(hpsearch(searched, "compare", "--json").stdout)
+    assert row["backbone"] == "small_cnn"
+    assert row["macro_f1"] == status["best_value"]
+    assert "small_cnn" in hpsearch(searched, "compare").stdout
+
+
+def test_the_export_holds_the_winner_and_its_figures(exported: Path, searched: Path) -> None:
+    names = {path.name for path in exported.iterdir()}
+    assert names == {
+        "model.keras", "labels.json", "metrics.json", "README.md", "confusion_validation.png", "confusion_test.png",
+    }  # fmt: skip
+    metrics = json.loads((exported / "metrics.json").read_text())
+    (status,) = json.loads(hpsearch(searched, "status", "--json").stdout)
+    assert metrics["trial"] == status["best_trial"]
+    assert metrics["validation"]["macro_f1"] == pytest.approx(status["best_value"])
+    assert metrics["fingerprint"] in (exported / "README.md").read_text()
+    assert np.sum(metrics["test"]["confusion_matrix"]) == metrics["test"]["images"]
+
+
+def test_the_exported_model_opens_in_plain_keras_on_raw_images(exported: Path, searched: Path) -> None:
+    model = keras.saving.load_model(exported / "model.keras")
+    prepared = PreparedSet.open(searched / "prepared")
+    probabilities = model.predict(np.asarray(prepared.images("validation")), verbose=0)
+    accuracy = (probabilities.argmax(1) == prepared.labels("validation")).mean()
+    metrics = json.loads((exported / "metrics.json").read_text())
+    assert accuracy == pytest.approx(metrics["validation"]["accuracy"])
+
+
+def test_the_test_set_is_read_once_per_trial_and_every_reading_is_a_line(exported: Path, searched: Path) -> None:
+    again = hpsearch(searched, "export-best", "--out", str(searched / "again")).stdout
+    assert "the stored figures of its first export" in again
+    scored = hpsearch(searched, "evaluate", str(exported), "--test", "--json").stdout
+    lines = [json.loads(line) for line in (searched / "test-readings.jsonl").read_text().splitlines()]
+    assert [line["command"] for line in lines] == ["export-best", "evaluate --test"]
+    assert json.loads(scored) == lines[1]["figures"]
+    assert lines[0]["figures"]["confusion_matrix"] == lines[1]["figures"]["confusion_matrix"]
+
+
+def test_a_damaged_trial_is_not_exported(searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.glob("trials/*/*/validation_probabilities.npy"):
+        np.save(path, np.load(path)[:, ::-1])
+    done = hpsearch(tmp_path, "export-best", "--out", str(tmp_path / "out"), code=1)
+    assert "the reloaded model differs from the trained one" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_scores_other_files_and_refuses_other_shapes(exported: Path, tiny_npz: Path, tmp_path: Path) -> None:
+    scores = json.loads(hpsearch(tmp_path, "evaluate", str(exported), str(tiny_npz), "--json").stdout)
+    assert scores["images"] == 90
+    np.savez(tmp_path / "other.npz", images=np.zeros((4, 16, 16, 3), np.uint8), labels=np.arange(4) % 2)
+    done = hpsearch(tmp_path, "evaluate", str(exported), str(tmp_path / "other.npz"), code=1)
+    assert "takes images of (32, 32, 3)" in done.stderr
+
+
+def test_a_failed_describe_leaves_no_study_and_no_trace(tiny_workspace: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
+    bad = tmp_path / "bad.weights.h5"
+    bad.write_bytes(b"no weights")
+    before = sorted(tmp_path.rglob("*"))
+    done = hpsearch(tmp_path, "run", "--backbone", "small_cnn", "--weights", str(bad), code=1)
+    assert "bad.weights.h5" in done.stderr
+    left = set(tmp_path.rglob("*")) - set(before)
+    assert {path.name for path in left} <= {".lock", "trials"}
