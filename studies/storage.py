@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+import warnings
 from pathlib import Path
 
 import optuna
@@ -62,4 +63,7 @@ def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
     """A new, empty study that carries its settings."""
     study = optuna.create_study(storage=storage, study_name=settings.name, direction="maximize")
     store_settings(study, settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([settings.objective])  # what the dashboard writes at its axes
     return study

@@ -1,0 +1,74 @@
+"""A study as one JSON file: settings, trials with their per-epoch figures and times, and the export's test figures.
+
+    python benchmarks/study_summary.py WORKSPACE OUT.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from studies.records import TrialRecord, records_of
+from studies.settings import stored_settings
+from studies.storage import existing_storage, load_study, study_names
+from studies.tables import status_row
+
+EPOCH_KEYS = ("step", "phase", "value", "training_loss", "learning_rate", "seconds", "images_per_second")
+
+
+def rounded(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def trial_summary(record: TrialRecord) -> dict[str, Any]:
+    outcome = {key: rounded(value) for key, value in record.outcome.items() if key != "best"}
+    return {
+        "number": record.number,
+        "state": record.state,
+        "value": record.value,
+        "seconds": round(record.seconds, 1),
+        "failure": record.failure,
+        "hyperparameters": {key: rounded(value) for key, value in record.hyperparameters.items()},
+        **outcome,
+        "epochs": [[rounded(epoch[key]) for key in EPOCH_KEYS] for epoch in record.epochs],
+    }
+
+
+def main() -> None:
+    workspace, out = map(Path, sys.argv[1:])
+    storage = existing_storage(workspace / "studies.db")
+    studies = [load_study(storage, name) for name in study_names(storage)]
+    readings = workspace / "test-readings.jsonl"
+    report = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "versions": {name: version(name) for name in ("keras", "tensorflow", "optuna", "numpy")},
+        "epoch_columns": EPOCH_KEYS,
+        "studies": [
+            {
+                "settings": asdict(stored_settings(study)),
+                "status": status_row(study),
+                "trials": [trial_summary(record) for record in records_of(study)],
+            }
+            for study in studies
+        ],
+        "test_readings": [json.loads(line) for line in readings.read_text().splitlines()] if readings.exists() else [],
+    }
+    out.write_text(compact(json.dumps(report, indent=1)) + "\n")
+
+
+def compact(text: str) -> str:
+    """A list of plain values, such as an epoch, on one line rather than each value on one."""
+    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
+
+
+if __name__ == "__main__":
+    main()
