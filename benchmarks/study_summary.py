@@ -1,6 +1,6 @@
 """A study as one JSON file: settings, trials with their per-epoch figures and times, and the export's test figures.
 
-    python benchmarks/study_summary.py WORKSPACE OUT.json
+python benchmarks/study_summary.py WORKSPACE OUT.json
 """
 
 from __future__ import annotations

@@ -6,4 +6,4 @@ class ModelError(ValueError):
 
 
 class DivergedError(ModelError):
-    """Training left the finite numbers; the trial is of no use."""
+    """Training left the finite numbers or collapsed to one class; the trial is of no use."""

@@ -10,6 +10,7 @@ from models.hyperparameters import Hyperparameters
 # The head is new and small: Adam brings it to a fair start in a few epochs whatever the trial's own optimizer is,
 # so that trials differ by their fine-tuning and not by how well SGD at 1e-3 moves one dense layer.
 HEAD_OPTIMIZER = "adam"
+HEAD = "head"
 
 
 @dataclass(frozen=True)
@@ -57,5 +58,5 @@ def phases_of(hyperparameters: Hyperparameters, recipe: Recipe, pretrained: bool
     )
     if not pretrained or recipe.head_epochs == 0:
         return (tuning,)
-    head = Phase("head", 1.0, recipe.head_epochs, recipe.head_learning_rate, HEAD_OPTIMIZER)
+    head = Phase(HEAD, 1.0, recipe.head_epochs, recipe.head_learning_rate, HEAD_OPTIMIZER)
     return (head, tuning)

@@ -16,10 +16,12 @@ from models.feeding import TrainingViews, epoch_batches
 from models.hyperparameters import Hyperparameters
 from models.metrics import figures
 from models.optimizers import make_optimizer
-from models.recipe import Phase, Recipe, phases_of
+from models.recipe import HEAD, Phase, Recipe, phases_of
 
 OBJECTIVES = ("macro_f1", "accuracy")
 PREDICT_BATCH = 128
+COLLAPSE_GRACE_EPOCHS = 3
+"""A network that predicts one class in its first epochs of fine-tuning may still find its way."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ OnEpoch = Callable[[EpochFigures], bool]
 def run_trial(plan: Plan, data: TrainingData, on_epoch: OnEpoch) -> TrialOutcome:
     """Trains and scores one network. The same plan and data give the same figures on a CPU.
 
-    Raises DivergedError when loss or probabilities are no longer finite, ModelError when the network cannot be built.
+    Raises DivergedError when loss or probabilities are no longer finite, or when one class alone is predicted at two
+    successive epoch ends (after the head phase and its first epochs); ModelError when the network cannot be built.
     """
     keras.backend.clear_session(free_memory=True)
     keras.utils.set_random_seed(plan.seed)
@@ -127,8 +130,11 @@ class _Run:
         callbacks = _schedule(model, recipe)
         callbacks.on_train_begin()
         self.best: EpochFigures | None = None
+        self.collapsed_epochs = 0
         for epoch in range(phase.epochs):
             figures_now = self._epoch(model, phase.name)
+            if phase.name != HEAD and epoch >= COLLAPSE_GRACE_EPOCHS and self.collapsed_epochs >= 2:
+                raise DivergedError(f"one class alone is predicted since epoch {self.step - 2}: the trial collapsed")
             if self.best is None or figures_now.value > self.best.value:
                 self.best, self.best_weights = figures_now, self.classifier.joined.get_weights()
             callbacks.on_epoch_end(epoch, {"value": figures_now.value})
@@ -144,6 +150,8 @@ class _Run:
         if not (np.isfinite(loss) and np.isfinite(probabilities).all()):
             raise DivergedError(f"the loss of epoch {self.step} is {loss}: the trial diverged")
         scores = figures(self.data.validation_labels, probabilities)
+        guesses = probabilities.argmax(axis=1)
+        self.collapsed_epochs = self.collapsed_epochs + 1 if (guesses == guesses[0]).all() else 0
         result = EpochFigures(
             step=self.step,
             phase=phase,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES, tiny_images
 
-from models.backbones import UNTRAINED, backbone_named, build
+from models.backbones import UNTRAINED, backbone_named
 from models.classifier import Classifier, ClassifierSettings, make_classifier
 from models.errors import DivergedError, ModelError
 from models.feeding import TrainingViews
@@ -81,6 +81,15 @@ def test_a_loss_that_leaves_the_finite_numbers_is_named(data: TrainingData) -> N
     wild = replace(PLAN.hyperparameters, learning_rate=1e30, optimizer="sgd")
     with pytest.raises(DivergedError, match="diverged"):
         epochs_of(replace(PLAN, hyperparameters=wild), data)
+
+
+def test_a_collapse_to_one_class_is_named_after_some_epochs(data: TrainingData) -> None:
+    seen: list[EpochFigures] = []
+    plan = replace(PLAN, recipe=Recipe(0, 9, 24))
+    one_class = replace(data, validation_images=np.zeros_like(data.validation_images))  # all alike, so guessed alike
+    with pytest.raises(DivergedError, match="one class alone is predicted since epoch 2: the trial collapsed"):
+        run_trial(plan, one_class, lambda figures: seen.append(figures) or False)
+    assert len(seen) == 3  # the fourth epoch is not reported
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -158,7 +167,8 @@ def test_a_frozen_prefix_is_inert_in_training_mode() -> None:
 
 def test_the_learning_rate_falls_on_a_plateau_and_training_stops_early(data: TrainingData, tmp_path: Path) -> None:
     weights = tmp_path / "own.weights.h5"
-    build(SMALL.backbone, UNTRAINED, SHAPE).save_weights(weights)
+    _, trained = epochs_of(PLAN, data)
+    trained.classifier.network.save_weights(weights)
     # Pretrained, so batch norm stands still, and a rate this low changes no prediction: the value never improves.
     still = replace(PLAN.hyperparameters, learning_rate=1e-9, optimizer="sgd")
     recipe = Recipe(0, 10, 24, plateau_patience=1, early_stopping_patience=3)
