@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 RESULTS = Path(__file__).with_name("results") / "demo_seeds.json"
 PLAIN = {"optimizer": "adam", "learning_rate": 1e-3, "dropout": 0.3, "augmentation": "none", "frozen_fraction": 0.0}
 

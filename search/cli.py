@@ -7,6 +7,7 @@ the list shows.
 from __future__ import annotations
 
 import importlib
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ def main(ctx: click.Context, workspace: str | None) -> None:
     Options come from flags, then from hpsearch.toml in the current folder, then from the defaults that each
     command's --help shows.
     """
+    # TensorFlow talks of processors and drivers otherwise, in each process; its errors come as exceptions anyway.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     config = read_config(Path(CONFIG_FILE), COMMANDS)
     command = main.get_command(ctx, ctx.invoked_subcommand or "")
     if command and command.name in config:

@@ -16,6 +16,7 @@ import numpy as np
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
 from search.job import PROBABILITIES_FILE, WEIGHTS_FILE, trial_folder
+from search.quiet import import_keras
 from search.readings import add_reading, earlier_reading
 from search.workspace import Workspace
 from studies.records import TrialRecord, best_record, records_of
@@ -74,6 +75,7 @@ def export(workspace: Workspace, prepared: PreparedSet, winner: Winner, target: 
 
     Raises SearchError when the reloaded model does not give the worker's validation probabilities within AGREEMENT.
     """
+    import_keras()
     from models.backbones import backbone_named
     from models.classifier import ClassifierSettings
     from models.export import predict_in_fresh_process, save_model

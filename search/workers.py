@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +15,6 @@ from search.job import TrainingJob
 
 # -P: a user's own models/ or search/ in the current folder is not imported in place of ours.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "search.worker")
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 MEMORY_GROWTH_MB = 2000
 STOP_TIMEOUT_S = 10
 
@@ -76,7 +74,6 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=QUIET | os.environ,
             )
 
     def _send(self, message: dict[str, Any]) -> None:

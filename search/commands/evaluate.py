@@ -13,6 +13,7 @@ import numpy as np
 from search.errors import SearchError
 from search.exporting import LABELS_FILE, METRICS_FILE, MODEL_FILE
 from search.output import print_json, print_table
+from search.quiet import import_keras
 from search.workspace import Workspace
 
 SHOWN = ("images", "accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1")
@@ -33,6 +34,7 @@ def evaluate(workspace: Workspace, model: Path, data: str | None, on_test: bool,
     """
     if on_test == (data is not None):
         raise click.UsageError("give either DATA or --test")
+    import_keras()
     from models.export import load_model
     from models.reporting import full_figures
     from models.training import predict
