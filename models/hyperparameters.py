@@ -26,7 +26,7 @@ class Hyperparameters:
     weight_decay: float = 0.004
     """Decoupled weight decay >= 0; used by adamw alone."""
     momentum: float = 0.9
-    """0 <= momentum < 1; used by sgd and rmsprop."""
+    """0 <= momentum < 1; used by sgd alone."""
     augmentation: str = "low+medium+hard"
     """Strengths of stored views to draw from besides the original, joined by `+`, or `none`."""
     input_mode: str = "bank"

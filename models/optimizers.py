@@ -13,7 +13,7 @@ OPTIMIZERS: dict[str, Callable[[float, Hyperparameters], keras.optimizers.Optimi
     "adamw": lambda rate, h: keras.optimizers.AdamW(rate, weight_decay=h.weight_decay),
     "adam": lambda rate, h: keras.optimizers.Adam(rate),
     "sgd": lambda rate, h: keras.optimizers.SGD(rate, momentum=h.momentum, nesterov=True),
-    "rmsprop": lambda rate, h: keras.optimizers.RMSprop(rate, momentum=h.momentum),
+    "rmsprop": lambda rate, h: keras.optimizers.RMSprop(rate),
 }
 
 

@@ -21,6 +21,9 @@ class Recipe:
     epochs: int = 12
     batch_size: int = 32
     head_learning_rate: float = 1e-3
+    warmup_epochs: int = 1
+    """Over so many epochs the rate of fine-tuning rises from nothing, step by step. The first steps of a fresh
+    optimizer are its largest ones, and pretrained weights do not survive them at rates that are good later."""
     plateau_factor: float = 0.5
     """ReduceLROnPlateau: the learning rate is multiplied by this ..."""
     plateau_patience: int = 2
@@ -42,6 +45,7 @@ class Phase:
     epochs: int
     learning_rate: float
     optimizer: str
+    warmup_epochs: int = 0
 
 
 def phases_of(hyperparameters: Hyperparameters, recipe: Recipe, pretrained: bool) -> tuple[Phase, ...]:
@@ -55,6 +59,7 @@ def phases_of(hyperparameters: Hyperparameters, recipe: Recipe, pretrained: bool
         epochs=recipe.epochs,
         learning_rate=hyperparameters.learning_rate,
         optimizer=hyperparameters.optimizer,
+        warmup_epochs=recipe.warmup_epochs if pretrained else 0,
     )
     if not pretrained or recipe.head_epochs == 0:
         return (tuning,)

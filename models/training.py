@@ -12,7 +12,7 @@ import numpy as np
 
 from models.classifier import Classifier, ClassifierSettings, make_classifier
 from models.errors import DivergedError
-from models.feeding import TrainingViews, epoch_batches
+from models.feeding import TrainingViews, epoch_batches, steps_per_epoch
 from models.hyperparameters import Hyperparameters
 from models.metrics import figures
 from models.optimizers import make_optimizer
@@ -132,7 +132,7 @@ class _Run:
         self.best: EpochFigures | None = None
         self.collapsed_epochs = 0
         for epoch in range(phase.epochs):
-            figures_now = self._epoch(model, phase.name)
+            figures_now = self._epoch(model, phase, epoch)
             if phase.name != HEAD and epoch >= COLLAPSE_GRACE_EPOCHS and self.collapsed_epochs >= 2:
                 raise DivergedError(f"one class alone is predicted since epoch {self.step - 2}: the trial collapsed")
             if self.best is None or figures_now.value > self.best.value:
@@ -142,9 +142,9 @@ class _Run:
             if self.stopped or model.stop_training:
                 return
 
-    def _epoch(self, model: keras.Model, phase: str) -> EpochFigures:
+    def _epoch(self, model: keras.Model, phase: Phase, epoch: int) -> EpochFigures:
         start = time.perf_counter()
-        loss, images = self._train_once(model)
+        loss, images = self._train_once(model, phase, epoch)
         trained = time.perf_counter()
         probabilities = predict(self.classifier.joined, self.data.validation_images)
         if not (np.isfinite(loss) and np.isfinite(probabilities).all()):
@@ -154,7 +154,7 @@ class _Run:
         self.collapsed_epochs = self.collapsed_epochs + 1 if (guesses == guesses[0]).all() else 0
         result = EpochFigures(
             step=self.step,
-            phase=phase,
+            phase=phase.name,
             value=scores[self.plan.objective],
             training_loss=loss,
             learning_rate=float(model.optimizer.learning_rate),
@@ -165,11 +165,16 @@ class _Run:
         self.step += 1
         return result
 
-    def _train_once(self, model: keras.Model) -> tuple[float, int]:
-        """All batches of the next epoch: mean loss, number of images."""
+    def _train_once(self, model: keras.Model, phase: Phase, epoch: int) -> tuple[float, int]:
+        """All batches of the next epoch, the phase's `epoch`-th: mean loss, number of images."""
         model.reset_metrics()
+        views, batch_size = self.data.views, self.plan.recipe.batch_size
+        steps = steps_per_epoch(len(views), batch_size)
         loss, images = float("nan"), 0
-        for batch, labels in epoch_batches(self.data.views, self.plan.recipe.batch_size, self.plan.seed, self.step):
+        for step, (batch, labels) in enumerate(epoch_batches(views, batch_size, self.plan.seed, self.step), 1):
+            if epoch < phase.warmup_epochs:
+                done = (epoch * steps + step) / (phase.warmup_epochs * steps)
+                model.optimizer.learning_rate = phase.learning_rate * done
             loss = model.train_on_batch(batch, self.targets[labels], self.sample_weights[labels])
             images += len(labels)
             self.first_step_s = self.first_step_s or time.perf_counter() - self.started

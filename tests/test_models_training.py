@@ -110,6 +110,21 @@ def test_a_pretrained_network_trains_its_head_first() -> None:
     assert (tuning.frozen_fraction, tuning.epochs, tuning.learning_rate) == (0.5, 12, 1e-4)
 
 
+def test_a_pretrained_network_is_warmed_up_step_by_step(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    train_on_batch = keras.Model.train_on_batch
+
+    def noted(model: keras.Model, *arguments: Any) -> Any:
+        rates.append(float(model.optimizer.learning_rate))
+        return train_on_batch(model, *arguments)
+
+    monkeypatch.setattr(keras.Model, "train_on_batch", noted)
+    monkeypatch.setattr(ClassifierSettings, "pretrained", property(lambda settings: True))
+    plan = replace(PLAN, hyperparameters=replace(PLAN.hyperparameters, learning_rate=4e-4), recipe=Recipe(1, 2, 12))
+    epochs_of(plan, data)
+    assert rates == pytest.approx([1e-3] * 4 + [1e-4, 2e-4, 3e-4, 4e-4] + [4e-4] * 4)
+
+
 def pretrained_classifier() -> Classifier:
     """Untrained weights treated as pretrained ones: frozen prefix, batch norm in inference mode."""
     keras.utils.set_random_seed(0)
