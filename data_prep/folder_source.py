@@ -29,8 +29,12 @@ def pictures(folder: Path) -> list[tuple[str, Path]]:
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders of the classes, sorted by name."""
-    return [path for path in _visible(folder) if path.is_dir()]
+    """The folders of the classes, sorted by name. DataError for a name that is no text: no file could tell of it."""
+    folders = [path for path in _visible(folder) if path.is_dir()]
+    for path in folders:
+        if any("\ud800" <= sign <= "\udfff" for sign in path.name):
+            raise DataError(f"the folder name {path.name!r} in {folder} is no readable text: rename the folder")
+    return folders
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from data_prep.images import LabelledImages
 
 MAX_SIDE = 4096  # pixels
 _Header = tuple[tuple[int, ...], np.dtype]
+MAX_CLASSES = 10_000
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
@@ -90,13 +91,13 @@ def _damaged(path: Path, key: str, error: Exception) -> DataError:
 
 
 def _check_labels(labels: np.ndarray, path: Path) -> int:
-    """Number of classes. Raises DataError for labels below 0 or beyond the number of images."""
+    """Number of classes. Raises DataError for labels below 0 or beyond MAX_CLASSES."""
     low, high = int(labels.min()), int(labels.max())
     if low < 0:
         raise DataError(f"{path}: labels must be 0 or more, but row {int(labels.argmin())} has {low}")
-    if high >= len(labels):
+    if high >= MAX_CLASSES:
         raise DataError(
-            f"{path}: labels are out of range: row {int(labels.argmax())} has {high}, so there would be "
-            f"{high + 1} classes for {len(labels)} images: number the classes 0, 1, 2, ... without gaps"
+            f"{path}: labels are out of range: row {int(labels.argmax())} has {high}, beyond {MAX_CLASSES} classes: "
+            "number the classes 0, 1, 2, ... without gaps"
         )
     return high + 1

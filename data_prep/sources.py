@@ -112,6 +112,11 @@ def require_classes(data: LabelledImages, source: str) -> None:
     present = [name for name, count in zip(data.class_names, counts, strict=True) if count]
     if len(present) < 2:
         raise DataError(f"{source} has images of one class only ({present[0]}): a classifier needs two or more classes")
+    if len(data.class_names) > len(data.labels):
+        raise DataError(
+            f"{source} has labels up to {len(data.class_names) - 1} and {len(data.labels)} images, fewer than classes: "
+            "number the labels 0, 1, 2, ... without gaps"
+        )
     empty = [name for name, count in zip(data.class_names, counts, strict=True) if not count]
     if empty:
         named = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")

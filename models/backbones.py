@@ -33,6 +33,8 @@ class Backbone:
     """Number of weights without the head."""
     weights_file: str | None = None
     """The file that keras.applications keeps its ImageNet weights in; `{size}` stands for the size they are for."""
+    min_size: int = 32
+    """Side of the smallest images it takes, in pixels."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """More keyword arguments of the builder."""
 
@@ -56,9 +58,9 @@ BACKBONES = (
     ),
     Backbone(
         "mobilenetv2_035", "keras.applications:MobileNetV2", "-1..1", 224, 410_208,
-        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{size}_no_top.h5", {"alpha": 0.35},
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{size}_no_top.h5", options={"alpha": 0.35},
     ),
-    Backbone("small_cnn", "models.small_cnn:SmallCNN", "-1..1", 96, 98_928),
+    Backbone("small_cnn", "models.small_cnn:SmallCNN", "-1..1", 96, 98_928, min_size=8),
 )  # fmt: skip
 
 MOBILENET_SIZES = (96, 128, 160, 192, 224)  # keras.applications takes the 224 px weights for any other size
@@ -92,6 +94,16 @@ def check_weights(backbone: Backbone, weights: str) -> None:
         raise ModelError(f"{backbone.name} has no ImageNet weights; use --weights none or a file of your own")
     if weights not in (IMAGENET, UNTRAINED) and not Path(weights).is_file():
         raise ModelError(f"--weights takes imagenet, none or a file, and {weights!r} is no file")
+
+
+def check_size(backbone: Backbone, image_shape: tuple[int, int, int]) -> None:
+    """ModelError when the images are too small for the network."""
+    height, width, _ = image_shape
+    if min(height, width) < backbone.min_size:
+        raise ModelError(
+            f"{backbone.name} takes images of {backbone.min_size}x{backbone.min_size} or larger, and the prepared ones "
+            f"are {height}x{width}: prepare larger ones (--image-size for folders), or use small_cnn"
+        )
 
 
 def build(backbone: Backbone, weights: str, image_shape: tuple[int, int, int]) -> Any:

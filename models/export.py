@@ -16,8 +16,8 @@ from models.errors import ModelError
 PLAIN_PREDICT = Path(__file__).with_name("plain_predict.py")
 
 
-def save_model(settings: ClassifierSettings, dropout: float, weights: Path, target: Path) -> int:
-    """Joins the network, loads a trial's weights into it and writes `target`; the number of parameters.
+def save_model(settings: ClassifierSettings, dropout: float, weights: Path, target: Path) -> None:
+    """Joins the network, loads a trial's weights into it and writes `target`.
 
     Raises ModelError when the weights do not fit.
     """
@@ -30,7 +30,6 @@ def save_model(settings: ClassifierSettings, dropout: float, weights: Path, targ
             f"the trial's weights in {weights} do not load: {' '.join(str(error).split())[:200]}"
         ) from error
     joined.save(target)
-    return int(joined.count_params())
 
 
 def predict_in_fresh_process(model: Path, images: Path, target: Path) -> np.ndarray:
@@ -42,7 +41,7 @@ def predict_in_fresh_process(model: Path, images: Path, target: Path) -> np.ndar
 
     Raises ModelError with the process's last line when it fails.
     """
-    command = [sys.executable, "-I", str(PLAIN_PREDICT), str(model), str(images), str(target)]
+    command = [sys.executable, "-P", str(PLAIN_PREDICT), str(model), str(images), str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,6 +10,18 @@ from models.errors import ModelError
 
 NO_AUGMENTATION = "none"
 INPUT_MODES = ("bank", "bank+in-model")
+OPTIMIZER_NAMES = ("adamw", "adam", "sgd", "rmsprop")  # the rows of models/optimizers.py, known here without Keras
+
+RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "frozen_fraction": ("0 <= frozen_fraction <= 1", lambda value: 0 <= value <= 1),
+    "dropout": ("0 <= dropout < 1", lambda value: 0 <= value < 1),
+    "learning_rate": ("0 < learning_rate < infinity", lambda value: 0 < value < float("inf")),
+    "optimizer": (f"optimizer in {OPTIMIZER_NAMES}", lambda value: value in OPTIMIZER_NAMES),
+    "weight_decay": ("0 <= weight_decay < infinity", lambda value: 0 <= value < float("inf")),
+    "momentum": ("0 <= momentum < 1", lambda value: 0 <= value < 1),
+    "augmentation": ("augmentation is a name", lambda value: isinstance(value, str)),
+    "input_mode": (f"input_mode in {INPUT_MODES}", lambda value: value in INPUT_MODES),
+}
 
 
 @dataclass(frozen=True)
@@ -33,16 +46,13 @@ class Hyperparameters:
     """`bank`: stored views alone; `bank+in-model`: random flip, rotation, zoom, contrast and noise on top."""
 
     def __post_init__(self) -> None:
-        rules = (
-            ("0 <= frozen_fraction <= 1", 0 <= self.frozen_fraction <= 1, self.frozen_fraction),
-            ("0 <= dropout < 1", 0 <= self.dropout < 1, self.dropout),
-            ("0 < learning_rate", self.learning_rate > 0, self.learning_rate),
-            ("0 <= weight_decay", self.weight_decay >= 0, self.weight_decay),
-            ("0 <= momentum < 1", 0 <= self.momentum < 1, self.momentum),
-            (f"input_mode in {INPUT_MODES}", self.input_mode in INPUT_MODES, self.input_mode),
-        )
-        for rule, holds, value in rules:
-            if not holds:
+        for name, (rule, holds) in RULES.items():
+            value = getattr(self, name)
+            try:
+                fine = holds(value)
+            except TypeError:  # a string where a number belongs
+                fine = False
+            if not fine:
                 raise ModelError(f"`{rule}` must hold, but the value is {value!r}")
 
     @property

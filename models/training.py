@@ -18,7 +18,6 @@ from models.metrics import figures
 from models.optimizers import make_optimizer
 from models.recipe import HEAD, Phase, Recipe, phases_of
 
-OBJECTIVES = ("macro_f1", "accuracy")
 PREDICT_BATCH = 128
 COLLAPSE_GRACE_EPOCHS = 3
 """A network that predicts one class in its first epochs of fine-tuning may still find its way."""

@@ -14,10 +14,9 @@ from typing import Any
 
 import click
 
-from search.config import CONFIG_FILE, read_config
+from search.config import CONFIG_FILE, defaults_of, read_config
 from search.errors import USER_ERRORS
 from search.workspace import DEFAULT_FOLDER, Workspace
-from studies.keys import check_keys
 
 COMMANDS = {
     "prepare": "Clean, split and augment a set of labelled images, once.",
@@ -113,9 +112,7 @@ def main(ctx: click.Context, workspace: str | None) -> None:
     config = read_config(Path(CONFIG_FILE), COMMANDS)
     command = main.get_command(ctx, ctx.invoked_subcommand or "")
     if command and command.name in config:
-        known = {option.name for option in command.params if option.name} - {"debug", "workspace"}
-        check_keys(config[command.name], known, f"{CONFIG_FILE} [{command.name}]")
-    folder = workspace or config.pop("workspace", None) or DEFAULT_FOLDER
-    config.pop("workspace", None)
-    ctx.default_map = config
+        where = f"{CONFIG_FILE} [{command.name}]"
+        ctx.default_map = {command.name: defaults_of(command, config[command.name], where)}
+    folder = workspace or config.get("workspace") or DEFAULT_FOLDER
     ctx.obj = Workspace(Path(folder))

@@ -9,9 +9,11 @@ head-epochs = 2
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import click
 
 from search.errors import SearchError
 from studies.keys import check_keys
@@ -31,7 +33,34 @@ def read_config(path: Path, commands: Iterable[str]) -> dict[str, Any]:
     for name, table in config.items():
         if name != "workspace" and not isinstance(table, dict):
             raise SearchError(f"{path}: `{name}` must be a table of options, as in [{name}], but is {table!r}")
-    return {
-        name: {key.replace("-", "_"): value for key, value in table.items()} if isinstance(table, dict) else table
-        for name, table in config.items()
-    }
+    if not isinstance(config.get("workspace", ""), str):
+        raise SearchError(f"{path}: `workspace` must be the path of a folder, but is {config['workspace']!r}")
+    return config
+
+
+def defaults_of(command: click.Command, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A command's table under its parameters' names; keys are the flags' own names, or an argument's.
+
+    SearchError for a key that the command does not have, or a value of the wrong shape.
+    """
+    parameters = {_own_name(parameter): parameter for parameter in command.params}
+    check_keys(table, set(parameters) - {"debug", "workspace"}, where)
+    result = {}
+    for key, value in table.items():
+        parameter = parameters[key]
+        many = isinstance(parameter, click.Option) and parameter.multiple
+        values = value if isinstance(value, list) else [value]
+        plain = all(isinstance(one, str | int | float | bool) for one in values)
+        if not plain or (isinstance(value, list) and not many):
+            raise SearchError(f"{where}: `{key}` must be {'a list of values' if many else 'a value'}, but is {value!r}")
+        # As text, so that Click judges it as it judges a flag's value: 3.7 is no number of trials.
+        texts = [one if isinstance(one, bool) else str(one) for one in values]
+        result[parameter.name or key] = texts if many else texts[0]
+    return result
+
+
+def _own_name(parameter: click.Parameter) -> str:
+    """The long flag without its dashes; an argument's name."""
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len).lstrip("-")
+    return parameter.name or ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -102,25 +104,32 @@ def export(workspace: Workspace, prepared: PreparedSet, winner: Winner, target: 
                 f"the reloaded model differs from the trained one by {difference:.2g} in a probability, more than "
                 f"{AGREEMENT}: nothing was exported; this is a bug of hpsearch or a damaged file in {stored}"
             )
-        metrics, reading = _metrics(workspace, prepared, winner, validation, predict)
+        weights_sha256 = hashlib.sha256((stored / WEIGHTS_FILE).read_bytes()).hexdigest()
+        metrics, reading = _metrics(workspace, prepared, winner, weights_sha256, validation, predict)
         _write_texts(folder, prepared, winner, metrics, difference)
         _replace(folder, target)
     return Exported(target, winner, difference, metrics, reading)
 
 
 def _metrics(
-    workspace: Workspace, prepared: PreparedSet, winner: Winner, validation: np.ndarray, predict: Any
+    workspace: Workspace,
+    prepared: PreparedSet,
+    winner: Winner,
+    weights_sha256: str,
+    validation: np.ndarray,
+    predict: Callable[[str], np.ndarray],
 ) -> tuple[dict[str, Any], int | None]:
     """Validation and test figures; the test set is read once per trial, and its stored figures shown after that."""
     from models.reporting import full_figures
 
     names, study, trial = prepared.class_names, winner.settings.name, winner.record.number
     scores = {"validation": full_figures(prepared.labels("validation"), validation, names)}
-    earlier = earlier_reading(workspace, study, trial)
+    earlier = earlier_reading(workspace, weights_sha256)
     if earlier is not None:
         return scores | {"test": earlier}, None
     test = full_figures(prepared.labels("test"), predict("test"), names)
-    reading = add_reading(workspace, "export-best", {"study": study, "trial": trial}, test)
+    what = {"study": study, "trial": trial, "weights_sha256": weights_sha256}
+    reading = add_reading(workspace, "export-best", what, test)
     return scores | {"test": test}, reading
 
 

@@ -14,7 +14,15 @@ from search.errors import SearchError
 from search.job import TrainingJob
 from search.workers import Worker, WorkerDiedError
 from studies.definition import Definition
-from studies.records import TrialRecord, counted, give_back_orphans, next_position, record_of, store_record
+from studies.records import (
+    TrialRecord,
+    counted,
+    give_back_orphans,
+    mark_infeasible,
+    next_position,
+    record_of,
+    store_record,
+)
 from studies.samplers import SAMPLERS
 from studies.settings import StudySettings
 
@@ -22,7 +30,6 @@ FAILURES_IN_A_ROW = 3
 # Failures that say something about the hyperparameters: stored as pruned and infeasible, so that the sampler learns
 # from them without ever preferring them to a healthy early prune. Anything else is a bug and not counted.
 INFEASIBLE = ("diverged", "out-of-memory")
-CONSTRAINT = "failed"
 
 
 class Observer(Protocol):
@@ -109,7 +116,7 @@ class Search:
         failure = {key: end[key] for key in ("kind", "message", "place")}
         store_record(trial, hyperparameters, epochs, {}, failure)
         if failure["kind"] in INFEASIBLE:
-            trial.set_constraint(CONSTRAINT, 1.0)
+            mark_infeasible(trial)
             return record_of(self.study.tell(trial, state=TrialState.PRUNED))
         return record_of(self.study.tell(trial, state=TrialState.FAIL))
 

@@ -11,14 +11,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
 from search.loop import Observer
-from studies.records import TrialRecord
+from studies.records import TrialRecord, best_record
 
 
 @contextmanager
-def observing(console: Console, backbone: str, trials: int, epochs: int) -> Iterator[Observer]:
-    """The view that suits the console, for one study of `trials` trials of at most `epochs` epochs each."""
+def observing(
+    console: Console, backbone: str, trials: int, epochs: int, best: TrialRecord | None
+) -> Iterator[Observer]:
+    """The view that suits the console, for one study of `trials` trials of at most `epochs` epochs each.
+
+    `best` is the study's best trial so far.
+    """
+    lines = Lines(console, backbone, trials, best)
     if not console.is_terminal:
-        yield Lines(console, backbone, trials)
+        yield lines
         return
     columns = (
         TextColumn("{task.description}"),
@@ -28,15 +34,14 @@ def observing(console: Console, backbone: str, trials: int, epochs: int) -> Iter
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as bars:
-        yield Bars(Lines(console, backbone, trials), bars, epochs)
+        yield Bars(lines, bars, epochs)
 
 
 class Lines:
     """One line per finished trial, with counts, the best so far and the time left."""
 
-    def __init__(self, console: Console, backbone: str, trials: int) -> None:
-        self.console, self.backbone, self.trials = console, backbone, trials
-        self.best: tuple[float, int] | None = None
+    def __init__(self, console: Console, backbone: str, trials: int, best: TrialRecord | None) -> None:
+        self.console, self.backbone, self.trials, self.best = console, backbone, trials, best
         self.started, self.done_before = time.monotonic(), -1
 
     def trial_started(self, number: int, hyperparameters: dict[str, Any], done: int) -> None:
@@ -46,12 +51,11 @@ class Lines:
         """Nothing: a log would drown in epochs."""
 
     def trial_finished(self, record: TrialRecord, done: int) -> None:
-        if record.state == "complete" and (self.best is None or (record.value or 0) > self.best[0]):
-            self.best = (record.value or 0.0, record.number)
+        self.best = best_record([record] if self.best is None else [self.best, record])
         self.say(f"{self.backbone} {done}/{self.trials}  {one_line(record)}  {self.summary(done)}")
 
     def summary(self, done: int) -> str:
-        best = f"best {self.best[0]:.4f} (trial {self.best[1]})" if self.best else "no complete trial yet"
+        best = f"best {self.best.value:.4f} (trial {self.best.number})" if self.best else "no complete trial yet"
         return f"{best}, {self.time_left(done)}"
 
     def time_left(self, done: int) -> str:

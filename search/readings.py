@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,8 @@ def readings(workspace: Workspace) -> list[dict[str, Any]]:
     """All readings so far, the oldest first."""
     if not workspace.test_readings.is_file():
         return []
-    return [json.loads(line) for line in workspace.test_readings.read_text(encoding="utf-8").splitlines() if line]
+    lines = workspace.test_readings.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may have been cut off by a crash
 
 
 def add_reading(workspace: Workspace, command: str, what: dict[str, Any], figures: dict[str, Any]) -> int:
@@ -21,13 +23,15 @@ def add_reading(workspace: Workspace, command: str, what: dict[str, Any], figure
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, **what, "figures": figures}
     with open(workspace.test_readings, "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     return len(readings(workspace))
 
 
-def earlier_reading(workspace: Workspace, study: str, trial: int) -> dict[str, Any] | None:
-    """The figures that `export-best` read for this trial, if it did."""
+def earlier_reading(workspace: Workspace, weights_sha256: str) -> dict[str, Any] | None:
+    """The figures that `export-best` read for the trial with these weights, if it did."""
     for line in readings(workspace):
-        if line["command"] == "export-best" and (line["study"], line["trial"]) == (study, trial):
+        if line["command"] == "export-best" and line["weights_sha256"] == weights_sha256:
             figures: dict[str, Any] = line["figures"]
             return figures
     return None

@@ -12,13 +12,22 @@ import optuna
 from optuna.storages import RDBStorage
 
 from data_prep.prepared import PreparedSet
-from models.backbones import IMAGENET, UNTRAINED, Backbone, check_weights, default_weights
-from models.hyperparameters import names
+from data_prep.settings import STRENGTHS
+from models.backbones import (
+    BACKBONES,
+    IMAGENET,
+    UNTRAINED,
+    Backbone,
+    check_size,
+    check_weights,
+    default_weights,
+)
+from models.hyperparameters import Hyperparameters, names
 from models.recipe import Recipe
 from search.errors import SearchError
 from search.job import TrainingJob, trial_folder
 from search.workspace import Workspace
-from studies.definition import Definition, definition_of, read_definition
+from studies.definition import Definition, Parameter, definition_of, read_definition
 from studies.records import counted
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
@@ -56,17 +65,29 @@ class Session:
     is_new: bool
     notes: tuple[str, ...] = ()
 
+    @property
+    def head_epochs(self) -> int:
+        """Epochs of the head phase, which a network without pretrained weights does not have."""
+        return 0 if self.weights == UNTRAINED else int(self.settings.recipe["head_epochs"])
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs of a trial that nothing ends early."""
+        return self.head_epochs + int(self.settings.recipe["epochs"])
+
 
 def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Backbone, options: RunOptions) -> Session:
     """What would be searched, without writing anything.
 
     Raises SearchError when a stored study of this name has other settings than asked for, ModelError or StudyError for
-    weights or a space that make no sense.
+    weights, image size or a space that make no sense.
     """
     weights = options.weights or default_weights(backbone)
     check_weights(backbone, weights)
-    asked = read_definition(options.space, backbone.name, names())
-    definition = asked.without_levels(prepared.levels)
+    check_size(backbone, prepared.image_shape)
+    asked = read_definition(options.space, backbone.name, names(), [row.name for row in BACKBONES])
+    check_definition(asked)
+    definition = complete(asked.without_levels(prepared.levels), prepared)
     wanted = StudySettings(
         backbone=backbone.name,
         fingerprint=prepared.fingerprint,
@@ -77,22 +98,46 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         pruner=options.pruner,
         seed=options.seed,
         space=definition.as_dict(),
+        preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
     )
-    existing = study_names(storage) if storage else []
-    if storage is None or wanted.name not in existing:
+    study = _existing_study(storage, wanted.name)
+    if study is None or not study.trials:
         notes = () if definition == asked else ("augmentation choices that the prepared set lacks are left out",)
-        return Session(wanted, definition, weights, True, notes + _earlier(storage, existing, backbone, prepared))
-    stored = stored_settings(load_study(storage, wanted.name))
-    merged = _following(stored, wanted, options.given)
-    if changed := differences(stored, merged):
+        return Session(wanted, definition, weights, True, notes + _earlier(storage, wanted))
+    stored = stored_settings(study)
+    if changed := differences(asdict(stored), asdict(_following(stored, wanted, options.given))):
         raise SearchError(
             f"the study {stored.name} was made with other settings ({'; '.join(changed)}): leave these options out to "
             f"go on with it, or use another workspace"
         )
     if stored.weights not in (IMAGENET, UNTRAINED) and "weights" not in options.given:
-        raise SearchError(f"the study {stored.name} was made with the weights {stored.weights}: name it by --weights")
+        raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
     weights = weights if "weights" in options.given else stored.weights
     return Session(stored, definition_of(stored.space, asked.published), weights, False)
+
+
+def check_definition(definition: Definition) -> None:
+    """ModelError or SearchError when the space reaches outside what a hyperparameter may be."""
+    for parameter in definition.parameters:
+        for value in parameter.ends():
+            levels = Hyperparameters.from_dict({parameter.name: value}).levels
+            if unknown := set(levels) - set(STRENGTHS):
+                raise SearchError(f"unknown augmentation level {min(unknown)!r}: there are {', '.join(STRENGTHS)}")
+
+
+def complete(definition: Definition, prepared: PreparedSet) -> Definition:
+    """The definition with every hyperparameter in it, so that a study says what its trials are trained with.
+
+    One that a user's space leaves out is fixed at its default; the augmentation at all that the prepared set has.
+    """
+    defaults = asdict(Hyperparameters(augmentation="+".join(prepared.levels)))
+    given = {parameter.name for parameter in definition.parameters}
+    missing = [Parameter(name, value=value) for name, value in defaults.items() if name not in given]
+    return Definition((*definition.parameters, *missing), definition.published)
+
+
+def _existing_study(storage: RDBStorage | None, name: str) -> optuna.Study | None:
+    return load_study(storage, name) if storage and name in study_names(storage) else None
 
 
 def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[str]) -> StudySettings:
@@ -102,28 +147,26 @@ def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[st
     return replace(wanted, recipe=recipe, **{key: value for key, value in own.items() if key not in given})
 
 
-def _earlier(
-    storage: RDBStorage | None, existing: list[str], backbone: Backbone, prepared: PreparedSet
-) -> tuple[str, ...]:
-    """A line for each study of this backbone on an earlier preparation."""
+def _earlier(storage: RDBStorage | None, wanted: StudySettings) -> tuple[str, ...]:
+    """A line for each study of this backbone on another preparation, with what differs."""
     lines = []
-    for name in existing:
-        assert storage is not None
-        if name.startswith(f"{backbone.name}-"):
-            done = counted(load_study(storage, name))
+    for name in study_names(storage) if storage else ():
+        study = load_study(storage, name)  # type: ignore[arg-type]
+        stored = stored_settings(study)
+        if stored.backbone == wanted.backbone and stored.fingerprint != wanted.fingerprint:
+            changed = differences(stored.preparation, wanted.preparation) or ["the source's content"]
             lines.append(
-                f"a new study, since the prepared set is another one ({prepared.fingerprint[:8]}) than that of "
-                f"{name} ({done} trials), which stays readable"
+                f"a new study: the prepared set is not that of {name} ({counted(study)} trials), which stays readable; "
+                f"what differs: {'; '.join(changed)}"
             )
     return tuple(lines)
 
 
 def weights_identity(weights: str) -> str:
-    """`imagenet` and `none` as they are; a file by name and content, so that moving it changes nothing."""
+    """`imagenet` and `none` as they are; a file by its content, so that moving it changes nothing."""
     if weights in (IMAGENET, UNTRAINED):
         return weights
-    path = Path(weights)
-    return f"{path.name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    return f"sha256:{hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
 
 
 def open_study(storage: RDBStorage, session: Session, say: Any) -> optuna.Study:
@@ -137,15 +180,10 @@ def open_study(storage: RDBStorage, session: Session, say: Any) -> optuna.Study:
             study.enqueue_trial(definition.searched(definition.published))
     else:
         study = load_study(storage, settings.name)
-    head, tuning = head_epochs(session), settings.recipe["epochs"]
+    head, tuning = session.head_epochs, settings.recipe["epochs"]
     # The head phase says little about the fine-tuning, and the first epochs of that are noise.
     study.pruner = PRUNERS[settings.pruner](head + tuning // UNPRUNED_SHARE, head + tuning)
     return study
-
-
-def head_epochs(session: Session) -> int:
-    """Epochs of the head phase, which a network without pretrained weights does not have."""
-    return 0 if session.weights == UNTRAINED else int(session.settings.recipe["head_epochs"])
 
 
 def job_maker(workspace: Workspace, session: Session) -> Any:

@@ -24,14 +24,10 @@ class KerasTrainer:
     """Trains on the CPU or GPU of this process."""
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Builds the network once, which fetches its weights: its parameters and cut points."""
+        """Builds the network once, which fetches its weights: its number of parameters."""
         settings = classifier_settings(PreparedSet.open(Path(request["prepared"])), request)
         classifier = make_classifier(settings, dropout=0.0)
-        cuts = [
-            {"fraction": cut.fraction, "parameter_fraction": cut.parameter_fraction, "layer": cut.layer}
-            for cut in classifier.cuts
-        ]
-        return {"parameters": classifier.joined.count_params(), "cuts": cuts}
+        return {"parameters": classifier.joined.count_params()}
 
     def train(self, job: dict[str, Any], on_epoch: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """One trial. Leaves weights and validation probabilities in the job's folder unless it is stopped."""

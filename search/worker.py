@@ -36,7 +36,8 @@ def serve(load_trainer: Callable[[], Trainer]) -> None:
     trainer: Trainer | None = None
 
     def send(event: str, **content: Any) -> None:
-        memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+        memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
         print(json.dumps({"event": event, "memory_mb": memory_mb, **content}), file=events, flush=True)
 
     def on_epoch(figures: dict[str, Any]) -> bool:
@@ -90,11 +91,11 @@ def _place(error: Exception) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
-def main() -> None:
-    from search.trainer import KerasTrainer
+def _keras_trainer() -> Trainer:
+    from search.trainer import KerasTrainer  # imports TensorFlow, which prints, only when all is set up for that
 
-    serve(KerasTrainer)
+    return KerasTrainer()
 
 
 if __name__ == "__main__":
-    main()
+    serve(_keras_trainer)

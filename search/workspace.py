@@ -8,9 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.errors import DataError
+from data_prep.prepared import PreparedSet
 from search.errors import SearchError
 
 DEFAULT_FOLDER = "hpsearch-workspace"
+
+
+def current_fingerprint(workspace: Workspace) -> str | None:
+    """Of the prepared set that the workspace holds now; None without one."""
+    try:
+        return PreparedSet.open(workspace.prepared).fingerprint
+    except DataError:
+        return None
 
 
 @dataclass(frozen=True)

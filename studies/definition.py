@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,20 @@ class Parameter:
             raise StudyError(f"the parameter `{self.name}` needs one of `value`, `choices`, or `low` and `high`")
         if self.low is None and self.high is None:
             return
-        if not (_is_number(self.low) and _is_number(self.high) and self.low <= self.high):  # type: ignore[operator]
+        if not (_is_number(self.low) and _is_number(self.high) and self.low <= self.high < inf):  # type: ignore[operator]
             raise StudyError(f"`{self.name}`: `low <= high` must hold, but got low={self.low}, high={self.high}")
+        if self.step is not None and not (_is_number(self.step) and 0 < self.step < inf):
+            raise StudyError(f"`{self.name}`: `step > 0` must hold, but got step={self.step!r}")
         if self.log and (self.step or self.low <= 0):  # type: ignore[operator]
             raise StudyError(f"`{self.name}`: `log` needs `low > 0` and no `step`, but got low={self.low}")
+
+    def ends(self) -> tuple[Value, ...]:
+        """The values that bound it: all choices, the fixed value, or low and high."""
+        if self.choices or self.value is not None:
+            return self.choices or (self.value,)  # type: ignore[return-value]
+        assert self.low is not None
+        assert self.high is not None
+        return (self.low, self.high)
 
     def is_used(self, chosen: Mapping[str, Value]) -> bool:
         return all(chosen.get(name) in values for name, values in self.when.items())
@@ -121,11 +132,12 @@ class Definition:
         }
 
 
-def read_definition(path: Path | None, backbone: str, known: Iterable[str]) -> Definition:
+def read_definition(path: Path | None, backbone: str, known: Iterable[str], backbones: Iterable[str]) -> Definition:
     """The definition for one backbone from a TOML file, or from studies/default.toml.
 
     Args:
         known: the names that a parameter may have.
+        backbones: the names that may have a table of their own.
 
     Raises StudyError when the file cannot be read, or holds a key that nothing reads.
     """
@@ -136,13 +148,15 @@ def read_definition(path: Path | None, backbone: str, known: Iterable[str]) -> D
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StudyError(f"the search space {where} cannot be read: {error}") from error
     check_keys(content, ("space", "published", "backbone"), where)
-    override = _table(content, "backbone", where).get(backbone, {})
+    overrides = _table(content, "backbone", where)
+    check_keys(overrides, backbones, f"{where} [backbone]")
+    override = _table(overrides, backbone, f"{where} [backbone]")
     check_keys(override, ("space", "published"), f"{where} [backbone.{backbone}]")
-    space = _table(content, "space", where) | override.get("space", {})
+    space = _table(content, "space", where) | _table(override, "space", f"{where} [backbone.{backbone}]")
     if not space:
         raise StudyError(f"{where} defines no parameter: it needs a [space.NAME] table for each")
     check_keys(space, known, f"{where} [space]")
-    published = override.get("published", content.get("published", {}))
+    published = _table(override if "published" in override else content, "published", where)
     check_keys(published, known, f"{where} [published]")
     return definition_of(space, published, where)
 
@@ -165,12 +179,20 @@ def definition_of(
 
 
 def _parameter(name: str, table: Mapping[str, Any], where: str) -> Parameter:
-    kinds = {"choices": list, "when": dict, "log": bool}
+    place = f"{where} [space.{name}]"
+    kinds = {"choices": list, "when": dict, "log": bool, "value": str | int | float | bool}
     for key, kind in kinds.items():
         if key in table and not isinstance(table[key], kind):
-            raise StudyError(f"{where} [space.{name}]: `{key}` must be a {kind.__name__}, but is {table[key]!r}")
+            wanted = getattr(kind, "__name__", "single value")
+            raise StudyError(f"{place}: `{key}` must be a {wanted}, but is {table[key]!r}")
+    plain = all(isinstance(choice, str | int | float | bool) for choice in table.get("choices", ()))
+    if not plain or not all(isinstance(values, list) for values in table.get("when", {}).values()):
+        raise StudyError(f"{place}: `choices` must hold plain values, and `when` a list of values for each name")
     values: dict[str, Any] = {key: tuple(value) if key == "choices" else value for key, value in table.items()}
-    return Parameter(name, **values)
+    try:
+        return Parameter(name, **values)
+    except StudyError as error:
+        raise StudyError(f"{where} [space]: {error}") from error
 
 
 def _table(content: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:

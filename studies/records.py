@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 ATTRIBUTE = "hpsearch"
 RETRY_OF = "hpsearch:retry_of"
+DEATHS_ALLOWED = 3
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -92,12 +93,54 @@ def next_position(study: Study) -> int:
 
 
 def give_back_orphans(study: Study) -> list[int]:
-    """Ends the trials that a vanished process left running and queues their hyperparameters again; their numbers.
+    """Ends the trials that a vanished process left running; the numbers of those to be tried again.
 
+    One whose figures are stored is told its end. The hyperparameters of any other are queued again, unless they were
+    cut off DEATHS_ALLOWED times already: then it is them that kill the process, and the trial is stored as infeasible.
     To be called only while no other process runs trials of this study.
     """
-    orphans = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    for orphan in orphans:
-        study.tell(orphan.number, state=TrialState.FAIL)
-        study.enqueue_trial(orphan.params, user_attrs={RETRY_OF: orphan.number})
-    return [orphan.number for orphan in orphans]
+    again = []
+    for orphan in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if ATTRIBUTE in orphan.user_attrs:
+            _finish(study, orphan)
+        elif _deaths(study, orphan) >= DEATHS_ALLOWED:
+            trial = Trial(study, orphan._trial_id)
+            failure = {"kind": "killed", "message": f"its process died {DEATHS_ALLOWED} times", "place": ""}
+            store_record(trial, orphan.params, [], {}, failure)
+            mark_infeasible(trial)
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            if orphan.number not in _retried(study):  # queued first: a kill in between must not lose it
+                study.enqueue_trial(orphan.params, user_attrs={RETRY_OF: orphan.number})
+            study.tell(orphan.number, state=TrialState.FAIL)
+            again.append(orphan.number)
+    return again
+
+
+def mark_infeasible(trial: Trial) -> None:
+    """A constraint that ranks a trial behind all healthy ones, pruned ones included (Optuna 5's TPE reads it)."""
+    trial.set_constraint("failed", 1.0)
+
+
+def _finish(study: Study, orphan: FrozenTrial) -> None:
+    record = record_of(orphan)
+    if record.failure is None and not record.outcome["stopped"]:
+        study.tell(orphan.number, record.outcome["best"]["value"])
+    else:
+        bug = record.failure is not None and "failed" not in orphan.constraints
+        study.tell(orphan.number, state=TrialState.FAIL if bug else TrialState.PRUNED)
+
+
+def _retried(study: Study) -> dict[int, int]:
+    """Number of a trial that was cut off -> number of the one that tries it again."""
+    trials = study.get_trials(deepcopy=False)
+    return {trial.user_attrs[RETRY_OF]: trial.number for trial in trials if RETRY_OF in trial.user_attrs}
+
+
+def _deaths(study: Study, orphan: FrozenTrial) -> int:
+    """How often these hyperparameters were cut off, this time included."""
+    earlier = {later: first for first, later in _retried(study).items()}
+    number, deaths = orphan.number, 1
+    while number in earlier:
+        number, deaths = earlier[number], deaths + 1
+    return deaths

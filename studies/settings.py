@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from optuna import Study
@@ -31,6 +31,8 @@ class StudySettings:
     seed: int
     space: dict[str, dict[str, Any]]
     """As studies.definition.Definition.as_dict gives it."""
+    preparation: dict[str, Any] = field(default_factory=dict)
+    """The options and versions behind the fingerprint, to tell what differs between two preparations."""
 
     @property
     def name(self) -> str:
@@ -53,11 +55,11 @@ def stored_settings(study: Study) -> StudySettings:
     return StudySettings(**json.loads(text))
 
 
-def differences(old: StudySettings, new: StudySettings) -> list[str]:
-    """What differs, one line each, nested tables by their path."""
-    before, after = _flat(asdict(old)), _flat(asdict(new))
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two nested tables, one line each, by the path of the key."""
+    before, after = _flat(old), _flat(new)
     return [
-        f"{key}: {before.get(key, 'absent')} there, {after.get(key, 'absent')} asked for"
+        f"{key}: {before.get(key, 'absent')} there, {after.get(key, 'absent')} here"
         for key in sorted(before | after)
         if before.get(key) != after.get(key)
     ]

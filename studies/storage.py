@@ -9,16 +9,18 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
+from sqlalchemy import URL
 from sqlalchemy.exc import DatabaseError
 
 from studies.errors import StudyError
-from studies.settings import StudySettings, store_settings
+from studies.settings import ATTRIBUTE, StudySettings, store_settings
 
 BUSY_TIMEOUT_S = 60
 
 
 def database_url(path: Path) -> str:
-    return f"sqlite:///{path}"
+    """For SQLAlchemy, whatever signs are in the path."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def open_storage(path: Path) -> RDBStorage:
@@ -48,7 +50,9 @@ def existing_storage(path: Path) -> RDBStorage:
 
 
 def study_names(storage: RDBStorage) -> list[str]:
-    return sorted(optuna.study.get_all_study_names(storage))
+    """The studies that hpsearch made; others that may be in the file are passed over."""
+    summaries = optuna.study.get_all_study_summaries(storage, include_best_trial=False)
+    return sorted(summary.study_name for summary in summaries if ATTRIBUTE in summary.user_attrs)
 
 
 def load_study(storage: RDBStorage, name: str) -> optuna.Study:
@@ -60,7 +64,12 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
 
 
 def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
-    """A new, empty study that carries its settings."""
+    """A new, empty study that carries its settings. It replaces one of that name without a trial, such as one that was
+    cut off while it was made."""
+    if settings.name in optuna.study.get_all_study_names(storage):
+        if optuna.load_study(study_name=settings.name, storage=storage).trials:
+            raise StudyError(f"the study {settings.name} was not made by hpsearch; use another workspace")
+        optuna.delete_study(study_name=settings.name, storage=storage)
     study = optuna.create_study(storage=storage, study_name=settings.name, direction="maximize")
     store_settings(study, settings)
     with warnings.catch_warnings():

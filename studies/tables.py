@@ -40,6 +40,7 @@ def compare_row(study: Study) -> dict[str, Any] | None:
     return {
         "backbone": settings.backbone,
         "study": study.study_name,
+        "fingerprint": settings.fingerprint,
         "trial": best.number,
         **{name: scores[name] for name in COMPARED},
         "parameters": best.outcome["parameters"],

@@ -21,7 +21,7 @@ class FakeTrainer:
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         if MODE == "no-weights":
             raise ModelError("the weights are not there: put x.h5 into /somewhere")
-        return {"parameters": 7, "cuts": []}
+        return {"parameters": 7}
 
     def train(self, job: dict[str, Any], on_epoch: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         rate = job["hyperparameters"]["learning_rate"]

@@ -38,7 +38,7 @@ BAD_ARRAYS: list[tuple[str, dict[str, Any], str]] = [
     ("fewer labels", {"images": IMAGES, "labels": LABELS[:5]}, "there are 6 and 5"),
     ("none", {"images": IMAGES[:0], "labels": LABELS[:0]}, "has no images"),
     ("negative", {"images": IMAGES, "labels": LABELS - 1}, "must be 0 or more, but row 0 has -1"),
-    ("beyond", {"images": IMAGES, "labels": LABELS * 50}, "out of range: row 2 has 100"),
+    ("beyond", {"images": IMAGES, "labels": LABELS * 9000}, "out of range: row 2 has 18000"),
     ("pickled", {"images": IMAGES, "labels": np.array([{}] * 6, object)}, "pickled objects, which are never loaded"),
 ]
 

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
@@ -55,11 +55,11 @@ def test_a_study_carries_its_settings_and_is_named_by_backbone_and_fingerprint(s
 
 def test_differences_name_the_setting_and_both_values() -> None:
     other = replace(SETTINGS, recipe={"epochs": 5}, seed=1)
-    assert differences(SETTINGS, other) == [
-        "recipe.epochs: 3 there, 5 asked for",
-        "seed: 0 there, 1 asked for",
+    assert differences(asdict(SETTINGS), asdict(other)) == [
+        "recipe.epochs: 3 there, 5 here",
+        "seed: 0 there, 1 here",
     ]
-    assert differences(SETTINGS, SETTINGS) == []
+    assert differences(asdict(SETTINGS), asdict(SETTINGS)) == []
 
 
 def test_a_missing_study_is_answered_with_those_there_are(study: optuna.Study, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import click
 
 from search.output import print_json, print_table
 from search.progress import short
-from search.workspace import Workspace
+from search.workspace import Workspace, current_fingerprint
 from studies.storage import existing_storage, load_study, study_names
 from studies.tables import COMPARED, compare_row
 
@@ -22,16 +22,17 @@ def compare(workspace: Workspace, as_json: bool) -> None:
     """
     storage = existing_storage(workspace.database)
     found = [compare_row(load_study(storage, name)) for name in study_names(storage)]
-    rows = sorted((row for row in found if row), key=lambda row: -row["macro_f1"])
+    current = current_fingerprint(workspace)
+    rows = sorted((row for row in found if row), key=lambda row: (row["fingerprint"] != current, -row["macro_f1"]))
     if as_json:
         print_json(rows)
         return
     if not rows:
         click.echo("No trial is complete yet.")
         return
-    for row in rows:
-        row["ms_per_image"] = float(row["ms_per_image"])
     print_table(rows, ("backbone", "study", "trial", *COMPARED, "parameters", "ms_per_image"))
+    if others := [row["study"] for row in rows if row["fingerprint"] != current]:
+        click.echo(f"On another preparation, so on other validation images, not to be compared: {', '.join(others)}")
     for row in rows:
         chosen = ", ".join(f"{key} {short(value)}" for key, value in row["hyperparameters"].items())
         click.echo(f"{row['backbone']} trial {row['trial']}: {chosen}")

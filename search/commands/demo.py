@@ -13,7 +13,7 @@ from search.progress import duration
 from search.workspace import DEFAULT_FOLDER, Workspace
 
 DEMO_FOLDER = "hpsearch-demo"
-TRIALS, EPOCHS = 16, 8
+TRIALS, EPOCHS = 16, 14
 
 
 @click.command(context_settings={"show_default": True})

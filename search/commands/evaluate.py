@@ -39,9 +39,11 @@ def evaluate(workspace: Workspace, model: Path, data: str | None, on_test: bool,
     from models.reporting import full_figures
     from models.training import predict
 
-    folder = model if model.is_dir() else model.parent
+    folder, file = (model, model / MODEL_FILE) if model.is_dir() else (model.parent, model)
     names = read_labels(folder)
-    network, shape = load_model(folder / MODEL_FILE if model.is_dir() else model)
+    network, shape = load_model(file)
+    if on_test and file.name != MODEL_FILE:
+        raise click.BadParameter(f"--test scores an export as it is, its {MODEL_FILE}; got {file}", param_hint="MODEL")
     images, labels = _test_set(workspace, folder, shape) if on_test else _labelled(str(data), names, shape)
     scores = full_figures(labels, predict(network, images), names)
     if on_test:
@@ -86,12 +88,13 @@ def _labelled(data: str, names: tuple[str, ...], shape: tuple[int, int, int]) ->
     found = read_source(data, shape[0])
     if tuple(found.images.shape[1:]) != shape:
         raise SearchError(f"the model takes images of {shape}, {data} has {tuple(found.images.shape[1:])}")
-    # A file of numbered labels has no names: number k is the model's class k.
+    # By name where the model knows all of them; otherwise number k of a numbered file is the model's class k.
+    by_name = set(found.class_names) <= set(names)
     numbered = found.class_names == tuple(str(number) for number in range(len(found.class_names)))
-    own = names[: len(found.class_names)] if numbered else found.class_names
-    if unknown := set(own) - set(names) or (len(found.class_names) > len(names) and {"more classes"}):
-        raise SearchError(f"{data} has {min(unknown)!r}, which the model does not know: it knows {', '.join(names)}")
-    order = np.array([names.index(name) for name in own])
+    if not by_name and not (numbered and len(found.class_names) <= len(names)):
+        stranger = found.class_names[-1] if numbered else min(set(found.class_names) - set(names))
+        raise SearchError(f"{data} has the class {stranger!r}, and the model knows {', '.join(names)} alone")
+    order = np.array([names.index(name) for name in found.class_names] if by_name else range(len(names)))
     for row in found.unreadable:
         click.echo(f"left out {row.name}: {row.reason}", err=True)
     return found.images, order[found.labels]

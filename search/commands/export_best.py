@@ -8,7 +8,8 @@ import click
 
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
-from search.exporting import Exported, export, find_winner
+from models.errors import ModelError
+from search.exporting import METRICS_FILE, Exported, export, find_winner
 from search.output import print_table
 from search.workspace import Workspace
 
@@ -29,13 +30,17 @@ def export_best(workspace: Workspace, backbone: str | None, out: Path | None) ->
     The locked test set is read once for a trial; exporting it again shows the stored figures.
     """
     if backbone:
-        backbone_named(backbone)
-    prepared = PreparedSet.open(workspace.prepared)
-    winner = find_winner(workspace, prepared, backbone)
-    target = out or workspace.exports / f"{winner.settings.name}-trial-{winner.record.number}"
-    if out and out.exists() and not (out / "metrics.json").is_file():
+        try:
+            backbone_named(backbone)
+        except ModelError as error:
+            raise click.BadParameter(str(error), param_hint="--backbone") from error
+    if out and out.exists() and not (out / METRICS_FILE).is_file():
         raise click.BadParameter(f"{out} exists and is no export; name another folder", param_hint="--out")
+    PreparedSet.open(workspace.prepared)  # says so where there is no workspace, before one is made for its lock
     with workspace.shared():
+        prepared = PreparedSet.open(workspace.prepared)
+        winner = find_winner(workspace, prepared, backbone)
+        target = out or workspace.exports / f"{winner.settings.name}-trial-{winner.record.number}"
         show(export(workspace, prepared, winner, target))
 
 

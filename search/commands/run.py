@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,15 @@ from models.backbones import Backbone, backbone_named
 from models.errors import ModelError
 from models.recipe import Recipe
 from search.errors import SearchError
-from search.job import TrainingJob
 from search.loop import Search
 from search.output import console
 from search.progress import observing
-from search.sessions import RunOptions, Session, head_epochs, job_maker, open_study, plan_session
-from search.workers import Worker
+from search.sessions import RunOptions, Session, job_maker, open_study, plan_session
+from search.workers import Worker, WorkerDiedError
 from search.workspace import Workspace
+from studies.records import best_record, records_of
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
+from studies.settings import study_name
 from studies.storage import existing_storage, open_storage
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -67,45 +70,62 @@ def run(ctx: click.Context, /, backbones: tuple[str, ...], **options: Any) -> No
 
 
 def run_backbones(workspace: Workspace, rows: list[Backbone], options: RunOptions, out: Console) -> None:
-    """All studies, one after the other. Every one is planned first: a mistake is found before any work is done."""
-    prepared = PreparedSet.open(workspace.prepared)
+    """All studies, one after the other. Every network is planned and built first, so that a mistake in the last does
+    not show after hours of work on the others."""
+    PreparedSet.open(workspace.prepared)  # says so where there is no workspace, before one is made for its lock
     with workspace.shared():
+        for backbone in rows:
+            with _planned(workspace, backbone, options) as (session, worker):
+                out.print(f"building {backbone.name} (pretrained weights are downloaded once)", markup=False)
+                _describe(worker, workspace, session)
+                if len(rows) == 1:
+                    _search(workspace, session, worker, options.trials, out)
+        for backbone in rows if len(rows) > 1 else ():
+            with _planned(workspace, backbone, options) as (session, worker):
+                _search(workspace, session, worker, options.trials, out)
+
+
+@contextmanager
+def _planned(workspace: Workspace, backbone: Backbone, options: RunOptions) -> Iterator[tuple[Session, Worker]]:
+    """A session and its worker, while nobody else works on the study."""
+    prepared = PreparedSet.open(workspace.prepared)
+    name = study_name(backbone.name, prepared.fingerprint)
+    worker = Worker(workspace.trials / name / "worker.log")
+    with workspace.study(name):
         storage = existing_storage(workspace.database) if workspace.database.is_file() else None
-        sessions = [plan_session(storage, prepared, row, options) for row in rows]
-        for session in sessions:
-            _run_session(workspace, session, options.trials, out)
-
-
-def _run_session(workspace: Workspace, session: Session, trials: int, out: Console) -> None:
-    settings = session.settings
-    worker = Worker(workspace.trials / settings.name / "worker.log")
-    make_job = job_maker(workspace, session)
-    with workspace.study(settings.name):
+        session = plan_session(storage, prepared, backbone, options)
         try:
-            facts = _described(worker, make_job(0, {}, 0), session)
-            for note in session.notes:
-                out.print(note, markup=False)
-            out.print(
-                f"study {settings.name}{' (new)' if session.is_new else ''}: {facts['parameters']:,} parameters, "
-                f"weights {settings.weights}, at most {_most_epochs(session)} epochs a trial",
-                markup=False,
-            )
-            study = open_study(open_storage(workspace.database), session, lambda line: out.print(line, markup=False))
-            with observing(out, settings.backbone, trials, _most_epochs(session)) as observer:
-                Search(study, settings, session.definition, worker, make_job, observer).run(trials)
+            yield session, worker
         finally:
             worker.stop()
 
 
-def _described(worker: Worker, job: TrainingJob, session: Session) -> dict[str, Any]:
-    """The network's facts. Builds it, which finds missing weights before a study is made or a trace is left."""
+def _search(workspace: Workspace, session: Session, worker: Worker, trials: int, out: Console) -> None:
+    settings = session.settings
+    for note in session.notes:
+        out.print(note, markup=False, soft_wrap=True)
+    out.print(
+        f"study {settings.name}{' (new)' if session.is_new else ''}: weights {settings.weights}, at most "
+        f"{session.most_epochs} epochs a trial",
+        markup=False,
+    )
+    study = open_study(open_storage(workspace.database), session, lambda line: out.print(line, markup=False))
+    best = best_record(records_of(study))
+    with observing(out, settings.backbone, trials, session.most_epochs, best) as observer:
+        Search(study, settings, session.definition, worker, job_maker(workspace, session), observer).run(trials)
+
+
+def _describe(worker: Worker, workspace: Workspace, session: Session) -> None:
+    """Builds the network, which finds missing weights before a study is made. Leaves no trace when it cannot be built.
+
+    SearchError with the reason.
+    """
+    job = job_maker(workspace, session)(0, {}, 0)
     try:
-        return worker.describe({key: getattr(job, key) for key in ("prepared", "backbone", "weights")})
+        worker.describe({key: getattr(job, key) for key in ("prepared", "backbone", "weights")})
+    except WorkerDiedError:
+        raise  # its log is named in the message
     except SearchError:
         if session.is_new:
             worker.log.unlink(missing_ok=True)
         raise
-
-
-def _most_epochs(session: Session) -> int:
-    return head_epochs(session) + int(session.settings.recipe["epochs"])
