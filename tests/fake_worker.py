@@ -45,6 +45,8 @@ def misbehave(rate: float, folder: Path) -> None:
         raise KeyError("a bug")
     if MODE == "diverge" and rate > 0.5:
         raise DivergedError("the loss of epoch 0 is nan: the trial diverged")
+    if MODE == "deadly" and rate > 0.5:
+        os.kill(os.getpid(), signal.SIGKILL)
     once = folder.parent / "killed-once"
     if MODE == "killed" and not once.exists():
         once.parent.mkdir(parents=True, exist_ok=True)

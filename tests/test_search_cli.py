@@ -13,8 +13,11 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from search.cli import COMMANDS, main
+from search.commands.evaluate import labelled_images
+from search.errors import SearchError
 
 Call = Callable[..., Result]
 
@@ -161,9 +164,18 @@ def test_options_come_from_flags_then_from_the_config_file(call: Call, tmp_path:
     refused(call("status", "-w", "fourth"), 1, "fourth")
 
 
+def test_the_config_file_speaks_the_flags_own_names(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "hpsearch.toml").write_text('[run]\nbackbone = ["small_cnn", "efficientnetv2"]\nhead-epochs = 2')
+    refused(call("run"), 2, "did you mean efficientnetv2s?")
+    (tmp_path / "hpsearch.toml").write_text("[run]\ntrials = 3.7")
+    refused(call("run", "--backbone", "small_cnn"), 2, "--trials", "3.7")
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
+        ("workspace = 3", "`workspace` must be the path of a folder"),
+        ("[run]\ntrials = [1]", "`trials` must be a value, but is [1]"),
         ("[run]\ntrails = 3", "unknown key `trails`; did you mean `trials`?"),
         ("[rnu]\ntrials = 3", "unknown key `rnu`; did you mean `run`?"),
         ("run = 3", "`run` must be a table"),
@@ -173,6 +185,22 @@ def test_options_come_from_flags_then_from_the_config_file(call: Call, tmp_path:
 def test_a_mistake_in_the_config_file_is_named(text: str, part: str, call: Call, tmp_path: Path) -> None:
     (tmp_path / "hpsearch.toml").write_text(text)
     refused(call("run", "--backbone", "vgg19"), 1, "hpsearch.toml", part)
+
+
+def test_evaluate_matches_classes_by_name_and_numbers_by_place(tmp_path: Path) -> None:
+    for name in ("0", "2", "10"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(2):
+            picture = np.random.default_rng(number).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+            Image.fromarray(picture).save(tmp_path / "pictures" / name / f"{number}.png")
+    model_names = ("0", "1", "10", "2")
+    _, labels = labelled_images(str(tmp_path / "pictures"), model_names, (16, 16, 3))
+    assert [model_names[label] for label in labels] == ["0", "0", "10", "10", "2", "2"]
+    write(tmp_path / "source.npz", images=images(), labels=np.array([0, 1, 2, 2, 1, 0]))
+    _, labels = labelled_images(str(tmp_path / "source.npz"), ("a", "b", "c", "d"), (8, 8, 3))
+    assert labels.tolist() == [0, 1, 2, 2, 1, 0]
+    with pytest.raises(SearchError, match="has the class '2', and the model knows a, b alone"):
+        labelled_images(str(tmp_path / "source.npz"), ("a", "b"), (8, 8, 3))
 
 
 def test_debug_shows_the_traceback(call: Call) -> None:

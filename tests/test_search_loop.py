@@ -123,6 +123,17 @@ def test_a_killed_worker_costs_its_trial_a_new_number_and_nothing_else(tmp_path:
     assert [record.state for record in listener.records] == ["fail", "complete", "complete", "complete"]
 
 
+def test_hyperparameters_that_kill_every_process_are_given_up_as_infeasible(tmp_path: Path) -> None:
+    """As on a machine whose memory they exceed: the search must not try them for ever."""
+    with searching(tmp_path, mode="deadly") as (search, _):
+        search.run(4)
+    given_up = [record for record in records_of(search.study) if record.failure]
+    assert given_up
+    assert {(record.state, record.failure["kind"]) for record in given_up if record.failure} == {("pruned", "killed")}
+    tried = [record.hyperparameters for record in records_of(search.study) if record.state == "fail"]
+    assert len(tried) == 2 * len(given_up)
+
+
 def test_a_diverged_trial_is_pruned_infeasible_and_never_the_best(tmp_path: Path) -> None:
     with searching(tmp_path, mode="diverge") as (search, listener):
         search.run(8)

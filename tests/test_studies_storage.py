@@ -120,6 +120,27 @@ def test_an_orphan_is_failed_and_its_hyperparameters_are_tried_again(study: optu
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL", "WAITING"]
 
 
+def test_an_orphan_whose_figures_are_stored_is_told_its_end(study: optuna.Study) -> None:
+    ends: list[tuple[dict[str, object], dict[str, str] | None]] = [
+        ({"stopped": False, "best": {"value": 0.7}}, None),
+        ({"stopped": True, "best": {"value": 0.2}}, None),
+        ({}, {"kind": "bug", "message": "", "place": ""}),
+    ]
+    for outcome, failure in ends:
+        trial = study.ask()
+        trial.report(0.2, 0)
+        store_record(trial, {}, [{"value": 0.2}], outcome, failure)
+    assert give_back_orphans(study) == []
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL"]
+    assert study.trials[0].value == 0.7
+
+
+def test_studies_of_other_programs_are_passed_over(study: optuna.Study, tmp_path: Path) -> None:
+    storage = existing_storage(tmp_path / "studies.db")
+    optuna.create_study(storage=storage, study_name="foreign")
+    assert study_names(storage) == [study.study_name]
+
+
 def test_tables(study: optuna.Study) -> None:
     assert compare_row(study) is None
     finish(study, 0.4)

@@ -44,7 +44,7 @@ def evaluate(workspace: Workspace, model: Path, data: str | None, on_test: bool,
     network, shape = load_model(file)
     if on_test and file.name != MODEL_FILE:
         raise click.BadParameter(f"--test scores an export as it is, its {MODEL_FILE}; got {file}", param_hint="MODEL")
-    images, labels = _test_set(workspace, folder, shape) if on_test else _labelled(str(data), names, shape)
+    images, labels = _test_set(workspace, folder, shape) if on_test else labelled_images(str(data), names, shape)
     scores = full_figures(labels, predict(network, images), names)
     if on_test:
         reading = _count(workspace, folder, scores)
@@ -81,7 +81,7 @@ def _test_set(workspace: Workspace, folder: Path, shape: tuple[int, int, int]) -
     return prepared.images("test"), prepared.labels("test")
 
 
-def _labelled(data: str, names: tuple[str, ...], shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+def labelled_images(data: str, names: tuple[str, ...], shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels in the model's own class order."""
     from data_prep.sources import read_source
 

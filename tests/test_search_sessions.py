@@ -1,0 +1,123 @@
+"""From options to a study: what is refused before anything is written, and what a study is fixed to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_prep.prepared import PreparedSet
+from models.backbones import backbone_named
+from models.errors import ModelError
+from search.errors import SearchError
+from search.sessions import RunOptions, open_study, plan_session, weights_identity
+from studies.errors import StudyError
+from studies.storage import open_storage
+
+SMALL = backbone_named("small_cnn")
+
+
+@pytest.fixture
+def prepared(tiny_workspace: Path) -> PreparedSet:
+    return PreparedSet.open(tiny_workspace / "prepared")
+
+
+def space(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('[space.optimizer]\nchoices = ["lion"]', "`optimizer in ('adamw', 'adam', 'sgd', 'rmsprop')` must hold"),
+        ("[space.dropout]\nlow = 0.0\nhigh = 2.0", "`0 <= dropout < 1` must hold, but the value is 2.0"),
+        ('[space.dropout]\nvalue = "much"', "`0 <= dropout < 1` must hold, but the value is 'much'"),
+        ('[space.augmentation]\nchoices = ["none", "meduim"]', "unknown augmentation level 'meduim'"),
+        ('[space.augmentation]\nvalue = "huge"', "unknown augmentation level 'huge'"),
+        ("[space.dropout]\nchoices = [[1], {a = 1}]", "`choices` must hold plain values"),
+        ("[space.dropout]\nvalue = [1]", "`value` must be a single value"),
+        ('[space.dropout]\nlow = 0.0\nhigh = 0.5\nstep = "x"', "`step > 0` must hold, but got step='x'"),
+        ("[space.dropout]\nlow = 0.0\nhigh = inf", "`low <= high` must hold"),
+        (
+            '[space.optimizer]\nvalue = "sgd"\n[space.momentum]\nvalue = 0.9\nwhen = {optimizer = "sgd"}',
+            "`when` a list",
+        ),
+        ("[space.dropout]\nvalue = 0.1\n[backbone.smal_cnn.space.dropout]\nvalue = 0.1", "did you mean `small_cnn`?"),
+        ("published = 3\n[space.dropout]\nvalue = 0.1", "`published` must be a table"),
+    ],
+)
+def test_a_space_outside_what_can_be_trained_is_refused(
+    text: str, part: str, prepared: PreparedSet, tmp_path: Path
+) -> None:
+    with pytest.raises((ModelError, SearchError, StudyError)) as caught:
+        plan_session(None, prepared, SMALL, RunOptions(space=space(tmp_path, text)))
+    assert part in str(caught.value)
+
+
+def test_a_hyperparameter_left_out_of_the_space_is_fixed_in_the_study(prepared: PreparedSet, tmp_path: Path) -> None:
+    path = space(tmp_path, "[space.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true")
+    session = plan_session(None, prepared, SMALL, RunOptions(space=path))
+    assert session.settings.space["optimizer"] == {"value": "adamw"}
+    assert session.settings.space["augmentation"] == {"value": "low"}  # all that this set has
+
+
+def test_augmentation_that_the_prepared_set_lacks_is_left_out_with_a_note(prepared: PreparedSet) -> None:
+    session = plan_session(None, prepared, backbone_named("vgg19"), RunOptions(weights="none"))
+    assert session.settings.space["augmentation"]["choices"] == ["none", "low"]
+    assert session.notes == ("augmentation choices that the prepared set lacks are left out",)
+
+
+def test_images_too_small_for_a_network_are_refused_with_a_way_out(prepared: PreparedSet) -> None:
+    small = PreparedSet(prepared.folder, {**prepared.manifest, "image_shape": [28, 28, 3]})
+    with pytest.raises(ModelError, match="vgg19 takes images of 32x32 or larger, and the prepared ones are 28x28"):
+        plan_session(None, small, backbone_named("vgg19"), RunOptions(weights="none"))
+
+
+def test_the_published_hyperparameters_are_queued_first_where_the_space_has_them(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    text = """[space.dropout]\nlow = 0.0\nhigh = 0.5\n[published]\ndropout = """
+    lines: list[str] = []
+    for number, (dropout, queued) in enumerate((("0.3", [0.3]), ("0.9", []))):
+        storage = open_storage(tmp_path / str(number) / "studies.db")
+        session = plan_session(storage, prepared, SMALL, RunOptions(space=space(tmp_path, text + dropout)))
+        definition = replace(session.definition, parameters=session.definition.parameters[:1])
+        study = open_study(storage, replace(session, definition=definition), lines.append)
+        assert [trial.system_attrs["fixed_params"]["dropout"] for trial in study.trials] == queued
+    assert lines == ["the published hyperparameters are skipped: `dropout` = 0.9 is outside of the search space"]
+
+
+def test_a_study_on_another_preparation_is_named_with_what_differs(prepared: PreparedSet, tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    open_study(storage, plan_session(storage, prepared, SMALL, RunOptions()), lambda line: None).ask()
+    settings = {**prepared.manifest["settings"], "seed": 7}
+    other = PreparedSet(prepared.folder, {**prepared.manifest, "fingerprint": "f" * 64, "settings": settings})
+    session = plan_session(storage, other, SMALL, RunOptions())
+    assert session.is_new
+    note = session.notes[-1]
+    assert f"small_cnn-{prepared.fingerprint[:8]}" in note
+    assert "what differs: settings.seed: 0 there, 7 here" in note
+
+
+def test_a_study_without_a_trial_is_made_anew_with_the_settings_asked_for(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    for epochs in (3, 4):
+        options = RunOptions(epochs=epochs, given=frozenset({"epochs"}))
+        session = plan_session(storage, prepared, SMALL, options)
+        assert session.is_new
+        assert open_study(storage, session, lambda line: None).trials == []
+    assert session.settings.recipe["epochs"] == 4
+
+
+def test_a_weights_file_is_known_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"weights")
+    (tmp_path / "b.h5").write_bytes(b"weights")
+    (tmp_path / "c.h5").write_bytes(b"others")
+    one, same, other = (weights_identity(str(tmp_path / name)) for name in ("a.h5", "b.h5", "c.h5"))
+    assert one == same != other
+    assert weights_identity("imagenet") == "imagenet"
