@@ -13,7 +13,7 @@ from search.progress import duration
 from search.workspace import DEFAULT_FOLDER, Workspace
 
 DEMO_FOLDER = "hpsearch-demo"
-TRIALS, EPOCHS = 18, 12
+TRIALS, EPOCHS = 14, 12
 SPLIT = "60/20/20"  # of so few images, more than usual are needed to measure on
 
 
