@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -39,11 +41,12 @@ def demo(ctx: click.Context, /, trials: int, epochs: int, seed: int) -> None:
         code = _hpsearch(workspace, step.split())
         if code:
             ctx.exit(code)
+    hpsearch = "hpsearch" if shutil.which("hpsearch") else sys.argv[0]  # not on the path after `make demo`
     click.echo(f"""
 The demo took {duration(time.monotonic() - started)}. Where the results are:
   {workspace.prepared / "report.html"}   what was cleaned out, the split, the augmented views
   {workspace.exports}/   the winner: model.keras, labels.json, metrics.json, README.md
-To browse the trials:  hpsearch -w {workspace.folder} dashboard""")
+To browse the trials:  {hpsearch} -w {shlex.quote(str(workspace.folder))} dashboard""")
 
 
 def _hpsearch(workspace: Workspace, arguments: list[str]) -> int:
