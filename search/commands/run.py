@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from data_prep.prepared import PreparedSet
-from models.backbones import Backbone, backbone_named
+from models.backbones import IMAGENET, Backbone, backbone_named
 from models.errors import ModelError
 from models.recipe import Recipe
 from search.errors import SearchError
@@ -76,7 +76,8 @@ def run_backbones(workspace: Workspace, rows: list[Backbone], options: RunOption
     with workspace.shared():
         for backbone in rows:
             with _planned(workspace, backbone, options) as (session, worker):
-                out.print(f"building {backbone.name} (pretrained weights are downloaded once)", markup=False)
+                download = " (its weights are downloaded the first time)" if session.weights == IMAGENET else ""
+                out.print(f"building {backbone.name}{download}", markup=False)
                 _describe(worker, workspace, session)
                 if len(rows) == 1:
                     _search(workspace, session, worker, options.trials, out)
