@@ -18,7 +18,7 @@ from data_prep import hashing, store
 from data_prep.errors import DataError
 from data_prep.identity import fingerprint
 from data_prep.image_table import KEPT, Row, read_table
-from data_prep.prepared import MANIFEST, PreparedSet, bank_folder
+from data_prep.prepared import CORRUPTED_SETS, MANIFEST, PreparedSet, bank_folder, corrupted_file
 from data_prep.progress import Progress, Silent
 from data_prep.settings import SPLITS
 
@@ -192,6 +192,22 @@ def _bank(subject: _Subject) -> Iterator[str]:
                     yield f"{subject.image(split, i)} is an augmented view (level {level}) of {parent}"
 
 
+def _corrupted(subject: _Subject) -> Iterator[str]:
+    """The corrupted views are there, as many as the manifest says, with a line each on what was done to them.
+
+    They are meant to look like their parents, and those are compared with the training images and the bank above.
+    """
+    views = subject.prepared.manifest.get("corrupted", {"views": 0})["views"]
+    for split, used_by in CORRUPTED_SETS if views else ():
+        try:
+            made = subject.prepared.corrupted(split, used_by)
+        except DataError as error:
+            yield str(error)
+            continue
+        if made is not None and not np.any(list(made.families.values()), axis=0).all():
+            yield f"{corrupted_file(split, used_by, '.csv')} must name a corruption for each view, but does not"
+
+
 def _generations(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "bank").glob("[0-9][0-9][0-9][0-9]") if path.is_dir())
 
@@ -204,4 +220,5 @@ CHECKS: tuple[Callable[[_Subject], Iterator[str]], ...] = (
     _groups,
     _leaks,
     _bank,
+    _corrupted,
 )

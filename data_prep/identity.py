@@ -11,10 +11,13 @@ from typing import Any
 from data_prep.settings import PrepareSettings
 from data_prep.sources import file_digest, find_source
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 """To be raised whenever `prepare` makes something else from the same source and options."""
 
-_LIBRARIES = ("numpy", "tensorflow", "keras", "keras-cv", "imagehash", "pillow", "scikit-learn")
+_LIBRARIES = (
+    *("numpy", "tensorflow", "keras", "keras-cv", "albumentations", "opencv-python-headless"),
+    *("imagehash", "pillow", "scikit-learn"),
+)
 _FLAGS = {"anomalies": "anomaly"}
 
 

@@ -12,6 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from data_prep import cleaning, hashing, splitting, store
 from data_prep.anomalies import read_anomalies
 from data_prep.bank import write_generation
+from data_prep.corrupted import write_corrupted
 from data_prep.errors import DataError
 from data_prep.identity import differences, fingerprint, identify
 from data_prep.image_table import KEPT, LEFT_OUT, REJECTED, Row, write_table
@@ -143,6 +144,7 @@ def _write(
         np.save(folder / f"{split}_labels.npy", data.labels[rows])
     mark = fingerprint(identity)
     write_generation(folder, settings, 0, mark, progress)
+    corrupted = write_corrupted(folder, settings, progress)
     rows_read = table(data, decisions)
     write_table(folder / "images.csv", rows_read)
     train = data.labels[decisions.rows("train")]
@@ -155,11 +157,13 @@ def _write(
         "class_names": list(data.class_names),
         "image_shape": list(data.images.shape[1:]),
         "class_weights": [float(weight) for weight in weights],
+        "corrupted": corrupted,
         "counts": counts(data, decisions),
         "warnings": list(decisions.warnings),
     }
     write_report(folder, data, decisions.rejections, rows_read, manifest)
-    manifest["files"] = store.checksums(folder, [path.name for path in folder.iterdir() if path.is_file()])
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    manifest["files"] = store.checksums(folder, names + corrupted["files"])
     store.write_json(folder / MANIFEST, manifest)
     return manifest
 

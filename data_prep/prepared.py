@@ -1,5 +1,6 @@
 """A prepared set on disk, read. Needs numpy and json only, so that readers start quickly."""
 
+import csv
 import json
 import os
 from collections.abc import Mapping
@@ -12,8 +13,12 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.settings import SPLITS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 has no corrupted views."""
 MANIFEST = "manifest.json"
+CORRUPTED_SETS = (("validation", "validation"), ("test", "validation"), ("test", "test"))
+"""(split, used_by): which images are corrupted by whose operations."""
 
 
 def recover(folder: Path) -> None:
@@ -31,6 +36,24 @@ def previous(folder: Path) -> Path:
 def bank_folder(generation: int) -> str:
     """Folder of a generation of the bank, relative to the set's."""
     return f"bank/{generation:04d}"
+
+
+def corrupted_file(split: str, used_by: str, suffix: str = ".npy") -> str:
+    """File of corrupted views, or (".csv") of what was done to them, relative to the set's folder."""
+    return f"corrupted/{split}_{used_by}{suffix}"
+
+
+@dataclass(frozen=True)
+class CorruptedViews:
+    """Corrupted views of a split.
+
+    Attributes:
+        images: uint8 (n, views, h, w, 3), memory-mapped; row i descends from image i of the split.
+        families: family of corruptions -> bool (n, views): one of it takes part, alone or in a pair.
+    """
+
+    images: np.ndarray
+    families: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -61,9 +84,10 @@ class PreparedSet:
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}): run `hpsearch prepare --force`") from error
         version = manifest.get("format_version") if isinstance(manifest, dict) else None
-        if version != FORMAT_VERSION:
+        if version not in READABLE_VERSIONS:
+            readable = " or ".join(map(str, READABLE_VERSIONS))
             raise DataError(
-                f"{path} must have format version {FORMAT_VERSION}, but has {version}: it was written by another "
+                f"{path} must have format version {readable}, but has {version}: it was written by another "
                 "version of hpsearch; use that one, or run `hpsearch prepare --force`"
             )
         missing = sorted(_KEYS - manifest.keys())
@@ -125,6 +149,35 @@ class PreparedSet:
         """
         name = f"{bank_folder(generation)}/{_known(level, self.levels)}.npy"
         return self._array(name, np.uint8, (None, None, *self.image_shape))
+
+    def corrupted(self, split: str, used_by: str = "validation") -> CorruptedViews | None:
+        """Corrupted views, or None where the set was made without them.
+
+        Args:
+            split: "validation" or "test".
+            used_by: "validation" for the operations that score trials, "test" for those kept for the test set alone.
+
+        Raises:
+            DataError: there are none for that split and use, or a file is missing or damaged.
+        """
+        made = self.manifest.get("corrupted", {"views": 0})
+        name = f"{split}_{used_by}"
+        _known(name, tuple("_".join(pair) for pair in CORRUPTED_SETS))
+        if not made["views"]:
+            return None
+        shape = (len(self.images(split)), made["views"], *self.image_shape)
+        images = self._array(corrupted_file(split, used_by), np.uint8, shape)
+        of = {name: row["family"] for name, row in made["operations"].items() if row["used_by"] == used_by}
+        families = {family: np.zeros(shape[:2], bool) for family in of.values()}
+        path = self.folder / corrupted_file(split, used_by, ".csv")
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    for name in filter(None, (row["first"], row["second"])):
+                        families[of[name]][int(row["row"]), int(row["view"])] = True
+        except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+            raise DataError(f"{path} cannot be read ({error}): run `hpsearch prepare --force`") from error
+        return CorruptedViews(images, families)
 
     def _array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
         path = self.folder / name

@@ -23,8 +23,9 @@ class PrepareSettings:
         recurrence_limit: a picture with more copies than this is an anomaly; 1 or more.
         levels: names from STRENGTHS, one part of the bank each.
         copies: augmented views per training image and level; 1 or more.
+        corrupted_views: corrupted views per validation and test image; 0 to 10, 0 for none.
         split: percentages of train, validation and test; each above 0, their sum 100.
-        seed: of the split, the augmentation, the part taken by `limit`, and of the demo set.
+        seed: of the split, the augmentation, the corruptions, the part taken by `limit`, and of the demo set.
         limit: number of images, a stratified part of those that cleaning keeps (after cleaning, so that what is found
             to recur or to contradict itself does not depend on it); None takes all.
 
@@ -38,6 +39,7 @@ class PrepareSettings:
     recurrence_limit: int = 10
     levels: tuple[str, ...] = ("low", "medium", "hard")
     copies: int = 1
+    corrupted_views: int = 2
     split: tuple[int, int, int] = (70, 15, 15)
     seed: int = 0
     limit: int | None = None
@@ -47,6 +49,7 @@ class PrepareSettings:
             (8 <= self.image_size <= 1024, f"image size must be 8 to 1024 pixels, but is {self.image_size}"),
             (self.recurrence_limit >= 1, f"recurrence limit must be 1 or more, but is {self.recurrence_limit}"),
             (1 <= self.copies <= 100, f"copies must be 1 to 100, but is {self.copies}"),
+            (0 <= self.corrupted_views <= 10, f"corrupted views must be 0 to 10, but are {self.corrupted_views}"),
             (0 <= self.seed < 2**32, f"seed must be 0 to 4294967295, but is {self.seed}"),
             (self.limit is None or self.limit >= 1, f"limit must be 1 or more, but is {self.limit}"),
             (

@@ -48,13 +48,19 @@ def _names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str,
 )
 @click.option("--copies", type=int, default=_DEFAULTS.copies, help="Augmented views per training image and level.")
 @click.option(
+    "--corrupted-views",
+    type=int,
+    default=_DEFAULTS.corrupted_views,
+    help="Corrupted views per validation and test image, by which trials are scored; 0 for none.",
+)
+@click.option(
     "--split",
     callback=_percentages,
     default="/".join(map(str, _DEFAULTS.split)),
     metavar="A/B/C",
     help="Percentages of train, validation and test.",
 )
-@click.option("--seed", type=int, default=_DEFAULTS.seed, help="Of the split and the augmentation.")
+@click.option("--seed", type=int, default=_DEFAULTS.seed, help="Of the split, the augmentation and the corruptions.")
 @click.option("--limit", type=int, help="Take a stratified part of the images that cleaning keeps, for trying things.")
 @click.option("--force", is_flag=True, help="Replace a prepared set that is there.")
 @click.pass_obj
