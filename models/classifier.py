@@ -82,6 +82,19 @@ class Classifier:
             x = layer(x)
         return keras.Model(image, x), cut
 
+    def rate_scales(self, layer_decay: float) -> dict[str, float]:
+        """Path of a backbone's variable -> layer_decay to the power of the number of parts behind it, the head's
+        included, where cut points end the parts (layer-wise rates: Howard & Ruder 2018). Empty without decay."""
+        if layer_decay == 1:
+            return {}
+        operations = [op for op in self.network.operations if not isinstance(op, keras.layers.InputLayer)]
+        inner = [cut.fraction for cut in self.cuts if 0 < cut.fraction < 1]
+        scales: dict[str, float] = {}
+        for position, op in enumerate(operations, 1):
+            behind = 1 + sum(position / len(operations) <= fraction for fraction in inner)
+            scales |= {variable.path: layer_decay**behind for variable in getattr(op, "weights", ())}
+        return scales
+
 
 def make_classifier(settings: ClassifierSettings, dropout: float) -> Classifier:
     """A new network: the backbone with its weights, a new head. ModelError when it cannot be built."""

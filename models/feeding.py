@@ -1,11 +1,23 @@
-"""Batches for training: one view per image and epoch, gathered from memory-mapped arrays."""
+"""Batches for training: views of the training images, gathered from memory-mapped arrays, then changed at random."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from models.batch_changes import Batch, change
+from models.hyperparameters import Hyperparameters
+
+# Name -> function from the number of strengths, the original included, to how often each is drawn, up to a factor.
+# To add one: a row here, and its name in models/hyperparameters.py.
+MIXES: dict[str, Callable[[int], np.ndarray]] = {
+    "equal": lambda count: np.ones(count),
+    "mostly-original": lambda count: np.array([max(1, count - 1), *[1] * (count - 1)], float),
+    "mostly-strong": lambda count: 2.0 ** np.arange(count),
+}
 
 
 @dataclass(frozen=True)
@@ -22,15 +34,19 @@ class TrainingViews:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """An epoch's order, and per image the strength (0: the original, k: banks[k - 1]) and the copy to take.
+    def draw(
+        self, rng: np.random.Generator, views_per_image: int = 1, shares: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """An epoch's views in order: per view the image, the strength (0: the original, k: banks[k - 1]) and the copy.
 
-        Every strength, the original included, is equally likely, and then every copy of it.
+        Args:
+            shares: how often each strength is drawn, summing to 1; equally where it is not given.
         """
-        n = len(self)
-        order, strength = rng.permutation(n), rng.integers(0, 1 + len(self.banks), n)
+        n = len(self) * views_per_image
+        rows = rng.permutation(n) % len(self)
+        strength = rng.choice(1 + len(self.banks), n, p=shares)
         copies = np.array([1, *(bank.shape[1] for bank in self.banks)])
-        return order, strength, (rng.random(n) * copies[strength]).astype(np.int64)
+        return rows, strength, (rng.random(n) * copies[strength]).astype(np.int64)
 
     def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
         """The chosen views of these rows: uint8 (len(rows), h, w, 3)."""
@@ -40,20 +56,51 @@ class TrainingViews:
         return images
 
 
-def epoch_batches(
-    views: TrainingViews, batch_size: int, seed: int, epoch: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The batches of one epoch, images and labels, determined by seed and epoch alone.
+@dataclass(frozen=True)
+class Feed:
+    """The batches of a trial, each epoch's determined by seed and number alone."""
 
-    All batches are of one size, since a network is traced once per shape: the images left over at the end of an
-    epoch (fewer than a batch, others each time) sit it out.
-    """
-    order, strength, copy = views.draw(np.random.default_rng([seed, epoch]))
-    size = min(batch_size, len(views))
-    for start in range(0, len(order) - size + 1, size):
-        rows = order[start : start + size]
-        yield views.gather(rows, strength[rows], copy[rows]), views.labels[rows]
+    views: TrainingViews
+    class_weights: np.ndarray
+    """float32 (classes,)"""
+    hyperparameters: Hyperparameters
+    batch_size: int
+    seed: int
+
+    @property
+    def size(self) -> int:
+        """Images a batch."""
+        return min(self.batch_size, self._views_per_epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, self._views_per_epoch // self.size)
+
+    @property
+    def _views_per_epoch(self) -> int:
+        return len(self.views) * int(self.hyperparameters.views_per_image)
+
+    def epoch(self, number: int, done: float) -> Iterator[Batch]:
+        """The batches of one epoch, when the share `done` of the phase's epochs lies behind.
+
+        All batches are of one size, since a network is traced once per shape: the views left over at the end of an
+        epoch (fewer than a batch, others each time) sit it out.
+        """
+        rng = np.random.default_rng([self.seed, number])
+        shares = strength_shares(self.hyperparameters, len(self.views.banks), done)
+        rows, strength, copy = self.views.draw(rng, int(self.hyperparameters.views_per_image), shares)
+        one_hot = np.eye(len(self.class_weights), dtype="float32")
+        for start in range(0, self.steps_per_epoch * self.size, self.size):
+            part = slice(start, start + self.size)
+            labels = self.views.labels[rows[part]]
+            images = self.views.gather(rows[part], strength[part], copy[part])
+            yield change(Batch(images, one_hot[labels], self.class_weights[labels]), self.hyperparameters, rng)
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    return max(1, images // batch_size)
+def strength_shares(hyperparameters: Hyperparameters, banks: int, done: float) -> np.ndarray:
+    """How often the original and each of the banks is drawn when the share `done` of the epochs lies behind; sum 1."""
+    shares = MIXES[hyperparameters.strength_mix](1 + banks)
+    if hyperparameters.curriculum:  # one strength more at each equal step of the way; the first epochs see originals
+        shares = shares * (np.arange(1 + banks) <= math.floor(done * (1 + banks)))
+    result: np.ndarray = shares / shares.sum()
+    return result

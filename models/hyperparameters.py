@@ -10,7 +10,11 @@ from models.errors import ModelError
 
 NO_AUGMENTATION = "none"
 INPUT_MODES = ("bank", "bank+in-model")
-OPTIMIZER_NAMES = ("adamw", "adam", "sgd", "rmsprop")  # the rows of models/optimizers.py, known here without Keras
+# The rows of models/optimizers.py, feeding.py, schedules.py and batch_changes.py, known here without Keras.
+OPTIMIZER_NAMES = ("adamw", "adam", "sgd", "rmsprop")
+STRENGTH_MIXES = ("equal", "mostly-original", "mostly-strong")
+SCHEDULE_NAMES = ("plateau", "cosine", "cyclic")
+MIXINGS = ("none", "mixup", "cutmix", "cutmix+mixup")
 
 RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "frozen_fraction": ("0 <= frozen_fraction <= 1", lambda value: 0 <= value <= 1),
@@ -21,6 +25,19 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "momentum": ("0 <= momentum < 1", lambda value: 0 <= value < 1),
     "augmentation": ("augmentation is a name", lambda value: isinstance(value, str)),
     "input_mode": (f"input_mode in {INPUT_MODES}", lambda value: value in INPUT_MODES),
+    "strength_mix": (f"strength_mix in {STRENGTH_MIXES}", lambda value: value in STRENGTH_MIXES),
+    "views_per_image": ("1 <= views_per_image <= 16, whole", lambda value: value == int(value) and 1 <= value <= 16),
+    "curriculum": ("curriculum is true or false", lambda value: isinstance(value, bool)),
+    "flips": ("flips is true or false", lambda value: isinstance(value, bool)),
+    "masks": ("0 <= masks <= 1", lambda value: 0 <= value <= 1),
+    "channel_shift": ("0 <= channel_shift <= 0.5", lambda value: 0 <= value <= 0.5),
+    "mixing": (f"mixing in {MIXINGS}", lambda value: value in MIXINGS),
+    "label_smoothing": ("0 <= label_smoothing < 1", lambda value: 0 <= value < 1),
+    "batch_size": ("batch_size >= 0, whole", lambda value: value == int(value) and value >= 0),
+    "layer_decay": ("0 < layer_decay <= 1", lambda value: 0 < value <= 1),
+    "schedule": (f"schedule in {SCHEDULE_NAMES}", lambda value: value in SCHEDULE_NAMES),
+    "unfreezing_steps": ("1 <= unfreezing_steps <= 4, whole", lambda value: value == int(value) and 1 <= value <= 4),
+    "weight_averaging": ("0 <= weight_averaging < 1", lambda value: 0 <= value < 1),
 }
 
 
@@ -44,6 +61,34 @@ class Hyperparameters:
     """Strengths of stored views to draw from besides the original, joined by `+`, or `none`."""
     input_mode: str = "bank"
     """`bank`: stored views alone; `bank+in-model`: random flip, rotation, zoom, contrast and noise on top."""
+    strength_mix: str = "equal"
+    """How often each strength is drawn, a row of models/feeding.py."""
+    views_per_image: int = 1
+    """Views of each training image in an epoch, 1..16."""
+    curriculum: bool = False
+    """True: the strengths come one after another over the epochs, in the order of `augmentation`."""
+    flips: bool = False
+    """True: each image is mirrored and turned by a random multiple of 90 degrees."""
+    masks: float = 0.0
+    """Share of images, 0..1, that get a random rectangle or grid of one grey (cut-out, grid mask)."""
+    channel_shift: float = 0.0
+    """Largest shift of each colour channel, as a share of the full range, 0..0.5."""
+    mixing: str = "none"
+    """Mixes two images and their labels in half of the batches: `cutmix`, `mixup`, or either."""
+    label_smoothing: float = 0.0
+    """Share of a target, 0 <= share < 1, that is spread over all classes."""
+    batch_size: int = 0
+    """Images a training step; 0 takes the study's (`Recipe`)."""
+    layer_decay: float = 1.0
+    """Layer-wise learning-rate decay, 0 < decay <= 1: each part between two cut points has the rate of the part behind
+    it times this."""
+    schedule: str = "plateau"
+    """Of the learning rate, a row of models/schedules.py."""
+    unfreezing_steps: int = 1
+    """1: all that is to be trained at once; 2..4: in so many phases, from the last layers forward."""
+    weight_averaging: float = 0.0
+    """Momentum, 0 <= momentum < 1, of an exponential moving average of the weights, which is what is scored and kept;
+    0: none."""
 
     def __post_init__(self) -> None:
         for name, (rule, holds) in RULES.items():

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from models.errors import ModelError
 from models.hyperparameters import Hyperparameters
+from models.schedules import PLATEAU
 
 # The head is new and small: Adam brings it to a fair start in a few epochs whatever the trial's own optimizer is,
 # so that trials differ by their fine-tuning and not by how well SGD at 1e-3 moves one dense layer.
 HEAD_OPTIMIZER = "adam"
 HEAD = "head"
+UNFREEZING_START = 0.75  # frozen share of the first step of a progressive unfreezing
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,51 @@ class Phase:
     learning_rate: float
     optimizer: str
     warmup_epochs: int = 0
+    schedule: str = PLATEAU
+    weight_averaging: float = 0.0
+
+    @property
+    def waits_for_plateaus(self) -> bool:
+        """Whether the rate falls, and the phase ends early, when the reported value stands still. The other schedules
+        reach their best values at their end."""
+        return self.schedule == PLATEAU
 
 
 def phases_of(hyperparameters: Hyperparameters, recipe: Recipe, pretrained: bool) -> tuple[Phase, ...]:
-    """The phases of one trial, in order: the new head alone, then everything behind the cut.
+    """The phases of one trial, in order: the new head alone, then everything behind the cut, at once or step by step.
 
     Without pretrained weights there is nothing worth freezing: one phase trains it all.
     """
-    tuning = Phase(
+    if not pretrained:
+        return (_tuning(hyperparameters, recipe, 0.0, recipe.epochs, 0),)
+    target = hyperparameters.frozen_fraction
+    steps = int(min(hyperparameters.unfreezing_steps, recipe.epochs)) if target < UNFREEZING_START else 1
+    short = max(1, recipe.epochs // (steps + 1))  # the last step, which trains all there is to train, is twice as long
+    tuning = tuple(
+        _tuning(
+            hyperparameters,
+            recipe,
+            target + (UNFREEZING_START - target) * ahead / max(1, steps - 1),
+            short if ahead else recipe.epochs - short * (steps - 1),
+            recipe.warmup_epochs,
+        )
+        for ahead in reversed(range(steps))
+    )
+    if recipe.head_epochs == 0:
+        return tuning
+    return (Phase(HEAD, 1.0, recipe.head_epochs, recipe.head_learning_rate, HEAD_OPTIMIZER), *tuning)
+
+
+def _tuning(
+    hyperparameters: Hyperparameters, recipe: Recipe, frozen_fraction: float, epochs: int, warmup_epochs: int
+) -> Phase:
+    return Phase(
         name="fine-tuning",
-        frozen_fraction=hyperparameters.frozen_fraction if pretrained else 0.0,
-        epochs=recipe.epochs,
+        frozen_fraction=frozen_fraction,
+        epochs=epochs,
         learning_rate=hyperparameters.learning_rate,
         optimizer=hyperparameters.optimizer,
-        warmup_epochs=recipe.warmup_epochs if pretrained else 0,
+        warmup_epochs=warmup_epochs,
+        schedule=hyperparameters.schedule,
+        weight_averaging=hyperparameters.weight_averaging,
     )
-    if not pretrained or recipe.head_epochs == 0:
-        return (tuning,)
-    head = Phase(HEAD, 1.0, recipe.head_epochs, recipe.head_learning_rate, HEAD_OPTIMIZER)
-    return (head, tuning)

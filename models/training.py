@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
@@ -12,11 +13,13 @@ import numpy as np
 
 from models.classifier import Classifier, ClassifierSettings, make_classifier
 from models.errors import DivergedError
-from models.feeding import TrainingViews, epoch_batches, steps_per_epoch
+from models.feeding import Feed, TrainingViews
 from models.hyperparameters import Hyperparameters
-from models.metrics import figures
+from models.objectives import objective_value
 from models.optimizers import make_optimizer
 from models.recipe import HEAD, Phase, Recipe, phases_of
+from models.schedules import SCHEDULES
+from models.scoring import score
 
 PREDICT_BATCH = 128
 COLLAPSE_GRACE_EPOCHS = 3
@@ -34,6 +37,10 @@ class TrainingData:
     """uint8 (m, h, w, 3)"""
     validation_labels: np.ndarray
     """int (m,)"""
+    corrupted_images: np.ndarray | None = None
+    """uint8 (m, views, h, w, 3): corrupted views of the validation images, where there are any"""
+    families: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """name of a family of corruptions -> bool (m, views): it takes part"""
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ class EpochFigures:
     seconds: float
     images_per_second: float
     """Training images only, without the time of scoring."""
-    validation: dict[str, float]
-    """As `models.metrics.figures` gives them."""
+    validation: dict[str, Any]
+    """As `models.scoring.score` gives them."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,12 @@ class TrialOutcome:
     classifier: Classifier
     probabilities: np.ndarray
     """float32 (m, classes): the validation images by the kept weights."""
+    corrupted_probabilities: np.ndarray | None
+    """float32 (m, views, classes): their corrupted views."""
 
     def as_dict(self) -> dict[str, Any]:
         """The figures alone, ready for JSON."""
-        skipped = {"classifier", "probabilities", "best"}
+        skipped = {"classifier", "probabilities", "corrupted_probabilities", "best"}
         own = {key: value for key, value in vars(self).items() if key not in skipped}
         return own | {"best": asdict(self.best)}
 
@@ -115,18 +124,15 @@ class _Run:
         self.plan, self.data, self.on_epoch, self.classifier = plan, data, on_epoch, classifier
         self.step, self.stopped, self.first_step_s = 0, False, 0.0
         self.started = time.perf_counter()
-        self.sample_weights = np.asarray(data.class_weights, "float32")
-        self.targets = np.eye(len(data.class_weights), dtype="float32")
+        hyperparameters = plan.hyperparameters
+        batch_size = int(hyperparameters.batch_size) or plan.recipe.batch_size
+        class_weights = np.asarray(data.class_weights, "float32")
+        self.feed = Feed(data.views, class_weights, hyperparameters, batch_size, plan.seed)
 
     def train(self, phase: Phase) -> None:
         """One phase. `best` is its best epoch only: the epoch kept comes from the last phase that began."""
-        hyperparameters, recipe = self.plan.hyperparameters, self.plan.recipe
-        in_model = hyperparameters.input_mode == "bank+in-model"
-        model, self.cut = self.classifier.training_model(phase.frozen_fraction, in_model)
-        optimizer = make_optimizer(phase.optimizer, phase.learning_rate, hyperparameters)
-        # XLA costs more to compile on a CPU than it wins back in a trial of some minutes.
-        model.compile(optimizer, "categorical_crossentropy", jit_compile=False)
-        callbacks = _schedule(model, recipe)
+        model = self._compiled(phase)
+        callbacks = _callbacks(model, phase, self.plan.recipe)
         callbacks.on_train_begin()
         self.best: EpochFigures | None = None
         self.collapsed_epochs = 0
@@ -134,27 +140,44 @@ class _Run:
             figures_now = self._epoch(model, phase, epoch)
             if phase.name != HEAD and epoch >= COLLAPSE_GRACE_EPOCHS and self.collapsed_epochs >= 2:
                 raise DivergedError(f"one class alone is predicted since epoch {self.step - 2}: the trial collapsed")
-            if self.best is None or figures_now.value > self.best.value:
-                self.best, self.best_weights = figures_now, self.classifier.joined.get_weights()
             callbacks.on_epoch_end(epoch, {"value": figures_now.value})
             self.stopped = self.on_epoch(figures_now)
             if self.stopped or model.stop_training:
                 return
 
+    def _compiled(self, phase: Phase) -> keras.Model:
+        """The training model of a phase. The head phase is plain, so that trials differ by their fine-tuning."""
+        hyperparameters = self.plan.hyperparameters
+        model, self.cut = self.classifier.training_model(
+            phase.frozen_fraction, hyperparameters.input_mode == "bank+in-model"
+        )
+        scales, averaging = {}, 0.0
+        if phase.name != HEAD:
+            scales, averaging = self.classifier.rate_scales(hyperparameters.layer_decay), phase.weight_averaging
+        optimizer = make_optimizer(phase.optimizer, phase.learning_rate, hyperparameters, scales, averaging)
+        # XLA costs more to compile on a CPU than it wins back in a trial of some minutes.
+        model.compile(optimizer, "categorical_crossentropy", jit_compile=False)
+        return model
+
     def _epoch(self, model: keras.Model, phase: Phase, epoch: int) -> EpochFigures:
         start = time.perf_counter()
         loss, images = self._train_once(model, phase, epoch)
         trained = time.perf_counter()
-        probabilities = predict(self.classifier.joined, self.data.validation_images)
-        if not (np.isfinite(loss) and np.isfinite(probabilities).all()):
-            raise DivergedError(f"the loss of epoch {self.step} is {loss}: the trial diverged")
-        scores = figures(self.data.validation_labels, probabilities)
+        with _averaged_weights(model):
+            probabilities, corrupted = self._predict()
+            if not (np.isfinite(loss) and np.isfinite(probabilities).all()):
+                raise DivergedError(f"the loss of epoch {self.step} is {loss}: the trial diverged")
+            scores = score(self.data.validation_labels, probabilities, corrupted, self.data.families)
+            value = objective_value(scores, self.plan.objective)
+            better = self.best is None or value > self.best.value
+            if better:
+                self.best_weights = self.classifier.joined.get_weights()
         guesses = probabilities.argmax(axis=1)
         self.collapsed_epochs = self.collapsed_epochs + 1 if (guesses == guesses[0]).all() else 0
         result = EpochFigures(
             step=self.step,
             phase=phase.name,
-            value=scores[self.plan.objective],
+            value=value,
             training_loss=loss,
             learning_rate=float(model.optimizer.learning_rate),
             seconds=time.perf_counter() - start,
@@ -162,20 +185,26 @@ class _Run:
             validation=scores,
         )
         self.step += 1
+        self.best = result if better else self.best
         return result
+
+    def _predict(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities of the validation images and of their corrupted views."""
+        joined, views = self.classifier.joined, self.data.corrupted_images
+        clean = predict(joined, self.data.validation_images)
+        if views is None:
+            return clean, None
+        return clean, predict(joined, views.reshape(-1, *views.shape[2:])).reshape(*views.shape[:2], -1)
 
     def _train_once(self, model: keras.Model, phase: Phase, epoch: int) -> tuple[float, int]:
         """All batches of the next epoch, the phase's `epoch`-th: mean loss, number of images."""
         model.reset_metrics()
-        views, batch_size = self.data.views, self.plan.recipe.batch_size
-        steps = steps_per_epoch(len(views), batch_size)
+        steps = self.feed.steps_per_epoch
         loss, images = float("nan"), 0
-        for step, (batch, labels) in enumerate(epoch_batches(views, batch_size, self.plan.seed, self.step), 1):
-            if epoch < phase.warmup_epochs:
-                done = (epoch * steps + step) / (phase.warmup_epochs * steps)
-                model.optimizer.learning_rate = phase.learning_rate * done
-            loss = model.train_on_batch(batch, self.targets[labels], self.sample_weights[labels])
-            images += len(labels)
+        for step, batch in enumerate(self.feed.epoch(self.step, epoch / phase.epochs), 1):
+            _set_rate(model.optimizer, phase, epoch + step / steps)
+            loss = model.train_on_batch(batch.images, batch.targets, batch.weights)
+            images += len(batch.images)
             self.first_step_s = self.first_step_s or time.perf_counter() - self.started
         return float(loss), images
 
@@ -184,8 +213,9 @@ class _Run:
         joined = self.classifier.joined
         joined.set_weights(self.best_weights)
         start = time.perf_counter()
-        probabilities = predict(joined, self.data.validation_images)
+        predict(joined, self.data.validation_images)
         seconds = time.perf_counter() - start
+        probabilities, corrupted = self._predict()
         return TrialOutcome(
             best=self.best,
             stopped=self.stopped,
@@ -196,16 +226,42 @@ class _Run:
             ms_per_image=1000 * seconds / len(probabilities),
             classifier=self.classifier,
             probabilities=probabilities,
+            corrupted_probabilities=corrupted,
         )
 
 
-def _schedule(model: keras.Model, recipe: Recipe) -> keras.callbacks.CallbackList:
+def _set_rate(optimizer: keras.optimizers.Optimizer, phase: Phase, epochs_done: float) -> None:
+    """The learning rate of a step: the warm-up rises to it, the schedule leads away from it."""
+    if epochs_done <= phase.warmup_epochs:
+        optimizer.learning_rate = phase.learning_rate * epochs_done / phase.warmup_epochs
+    elif not phase.waits_for_plateaus:
+        done = (epochs_done - phase.warmup_epochs) / max(1, phase.epochs - phase.warmup_epochs)
+        optimizer.learning_rate = phase.learning_rate * SCHEDULES[phase.schedule](done)
+
+
+def _callbacks(model: keras.Model, phase: Phase, recipe: Recipe) -> keras.callbacks.CallbackList:
     """The learning rate's plateau rule and early stopping, both watching the value that is reported."""
+    if not phase.waits_for_plateaus:
+        return keras.callbacks.CallbackList([], model=model)
     plateau = keras.callbacks.ReduceLROnPlateau(
         monitor="value", mode="max", factor=recipe.plateau_factor, patience=recipe.plateau_patience
     )
     stopping = keras.callbacks.EarlyStopping(monitor="value", mode="max", patience=recipe.early_stopping_patience)
     return keras.callbacks.CallbackList([plateau, stopping], model=model)
+
+
+@contextmanager
+def _averaged_weights(model: keras.Model) -> Iterator[None]:
+    """The moving average of the weights in place of the weights themselves, where the optimizer keeps one."""
+    if not model.optimizer.use_ema:
+        yield
+        return
+    own = model.get_weights()
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        model.set_weights(own)
 
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:

@@ -30,6 +30,8 @@ class TrainingJob:
 
 WEIGHTS_FILE = "best.weights.h5"
 PROBABILITIES_FILE = "validation_probabilities.npy"
+CORRUPTED_FILE = "corrupted_probabilities.npy"
+"""Of the corrupted views of the validation images."""
 
 
 def trial_folder(trials: Path, study: str, number: int) -> Path:

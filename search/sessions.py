@@ -23,6 +23,7 @@ from models.backbones import (
     default_weights,
 )
 from models.hyperparameters import Hyperparameters, names
+from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, OBJECTIVES
 from models.recipe import Recipe
 from search.errors import SearchError
 from search.job import TrainingJob, trial_folder
@@ -33,6 +34,7 @@ from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import create_study, load_study, study_names
 
+NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
 UNPRUNED_SHARE = 0.5
 """Of the fine-tuning epochs: before, trials with augmentation look poor beside those without, and end up better."""
 
@@ -46,11 +48,11 @@ class RunOptions:
     head_epochs: int = Recipe.head_epochs
     epochs: int = Recipe.epochs
     batch_size: int = Recipe.batch_size
-    objective: str = "macro_f1"
+    objective: str = DEFAULT_OBJECTIVE
     sampler: str = DEFAULT_SAMPLER
     pruner: str = DEFAULT_PRUNER
     seed: int = 0
-    space: Path | None = None
+    space: str = "default"
     given: frozenset[str] = frozenset()
 
 
@@ -93,7 +95,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         fingerprint=prepared.fingerprint,
         weights=weights_identity(weights),
         recipe=asdict(Recipe(options.head_epochs, options.epochs, options.batch_size)),
-        objective=options.objective,
+        objective=chosen_objective(prepared, options),
         sampler=options.sampler,
         pruner=options.pruner,
         seed=options.seed,
@@ -114,6 +116,21 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
     weights = weights if "weights" in options.given else stored.weights
     return Session(stored, definition_of(stored.space, asked.published), weights, False)
+
+
+def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
+    """The objective asked for; left open on a set without corrupted images, the clean one. SearchError when such a set
+    cannot give what was asked for."""
+    if options.objective not in OBJECTIVES:
+        raise SearchError(f"unknown objective {options.objective!r}: there are {', '.join(OBJECTIVES)}")
+    if prepared.corrupted("validation") is not None or options.objective in NEED_NO_CORRUPTIONS:
+        return options.objective
+    if "objective" not in options.given:
+        return CLEAN_OBJECTIVE
+    raise SearchError(
+        f"the objective {options.objective} needs corrupted validation images, and {prepared.folder} has none: "
+        f"give --objective {CLEAN_OBJECTIVE}, or prepare again with --corrupted-views 2 --force"
+    )
 
 
 def check_definition(definition: Definition) -> None:

@@ -17,7 +17,7 @@ from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.recipe import Recipe
 from models.training import EpochFigures, Plan, TrainingData, TrialOutcome, run_trial
-from search.job import PROBABILITIES_FILE, WEIGHTS_FILE, TrainingJob
+from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, TrainingJob
 
 
 class KerasTrainer:
@@ -60,21 +60,28 @@ def classifier_settings(prepared: PreparedSet, job: dict[str, Any]) -> Classifie
 def training_data(prepared: PreparedSet, hyperparameters: Hyperparameters) -> TrainingData:
     """The prepared set as a trial sees it; images stay memory-mapped."""
     banks = [prepared.bank(level) for level in hyperparameters.levels]
+    corrupted = prepared.corrupted("validation")
     return TrainingData(
         views=TrainingViews(prepared.images("train"), banks, prepared.labels("train")),
         class_weights=prepared.class_weights,
         validation_images=prepared.images("validation"),
         validation_labels=prepared.labels("validation"),
+        corrupted_images=corrupted.images if corrupted else None,
+        families=corrupted.families if corrupted else {},
     )
 
 
 def save_outcome(outcome: TrialOutcome, folder: Path) -> None:
     """Writes weights and probabilities, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights, probabilities = folder / f"partial.{WEIGHTS_FILE}", folder / f"partial.{PROBABILITIES_FILE}"
-    outcome.classifier.joined.save_weights(weights)
-    np.save(probabilities, outcome.probabilities)
-    for path, name in ((weights, WEIGHTS_FILE), (probabilities, PROBABILITIES_FILE)):
-        with open(path, "rb") as written:
+    outcome.classifier.joined.save_weights(folder / f"partial.{WEIGHTS_FILE}")
+    names = [WEIGHTS_FILE]
+    arrays = {PROBABILITIES_FILE: outcome.probabilities, CORRUPTED_FILE: outcome.corrupted_probabilities}
+    for name, array in arrays.items():
+        if array is not None:
+            np.save(folder / f"partial.{name}", array)
+            names.append(name)
+    for name in names:
+        with open(folder / f"partial.{name}", "rb") as written:
             os.fsync(written.fileno())
-        os.replace(path, folder / name)
+        os.replace(folder / f"partial.{name}", folder / name)

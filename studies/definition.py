@@ -132,18 +132,24 @@ class Definition:
         }
 
 
-def read_definition(path: Path | None, backbone: str, known: Iterable[str], backbones: Iterable[str]) -> Definition:
-    """The definition for one backbone from a TOML file, or from studies/default.toml.
+SHIPPED = ("default", "robust")
+"""Names of the definitions in studies/*.toml."""
+
+
+def read_definition(source: str, backbone: str, known: Iterable[str], backbones: Iterable[str]) -> Definition:
+    """The definition for one backbone from a TOML file.
 
     Args:
+        source: a name from SHIPPED, or the path of a file.
         known: the names that a parameter may have.
         backbones: the names that may have a table of their own.
 
     Raises StudyError when the file cannot be read, or holds a key that nothing reads.
     """
-    where = str(path) if path else "studies/default.toml"
+    where = f"studies/{source}.toml" if source in SHIPPED else source
     try:
-        text = (path or resources.files("studies") / "default.toml").read_text(encoding="utf-8")
+        file = resources.files("studies") / f"{source}.toml" if source in SHIPPED else Path(source)
+        text = file.read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StudyError(f"the search space {where} cannot be read: {error}") from error

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from models.feeding import TrainingViews, epoch_batches
+from models.feeding import Feed, TrainingViews, strength_shares
+from models.hyperparameters import Hyperparameters
 
 
 def marked_views(copies: int = 2) -> TrainingViews:
-    """Image i is filled with i; its view of strength s and copy c with i + 50 s + 100 (c - ...) told apart by value."""
+    """Image i is filled with i; the copy c of its augmented view with i + 50 (1 + c)."""
     n = 20
     originals = np.zeros((n, 2, 2, 3), np.uint8) + np.arange(n, dtype=np.uint8)[:, None, None, None]
     bank = np.stack([originals + 50 * (1 + copy) for copy in range(copies)], axis=1)
     return TrainingViews(originals, [bank], np.arange(n))
 
 
+def shown(number: int = 0, batch_size: int = 5, seed: int = 0, **hyperparameters: object) -> list[tuple[int, int]]:
+    """(label, first pixel) of each view of an epoch, in order."""
+    chosen = Hyperparameters.from_dict({"augmentation": "low", **hyperparameters})
+    feed = Feed(marked_views(), np.ones(20, "float32"), chosen, batch_size, seed)
+    batches = list(feed.epoch(number, done=0.0))
+    assert len(batches) == feed.steps_per_epoch
+    assert all(batch.images.dtype == np.uint8 and batch.targets.dtype == np.float32 for batch in batches)
+    labels = [batch.targets.argmax(axis=1) for batch in batches]
+    pixels = [batch.images[:, 0, 0, 0] for batch in batches]
+    return [(int(a), int(b)) for a, b in zip(np.concatenate(labels), np.concatenate(pixels), strict=True)]
+
+
 def test_every_image_is_shown_once_an_epoch_as_one_of_its_own_views() -> None:
-    shown: list[int] = []
-    for images, labels in epoch_batches(marked_views(), 5, seed=0, epoch=0):
-        assert images.shape == (5, 2, 2, 3)
-        assert images.dtype == np.uint8
-        assert {int(pixel - label) for pixel, label in zip(images[:, 0, 0, 0], labels, strict=True)} <= {0, 50, 100}
-        shown += labels.tolist()
-    assert sorted(shown) == list(range(20))
+    views = shown()
+    assert {pixel - label for label, pixel in views} == {0, 50, 100}
+    assert sorted(label for label, _ in views) == list(range(20))
+
+
+def test_an_epoch_can_show_several_views_of_each_image() -> None:
+    assert sorted(label for label, _ in shown(views_per_image=3)) == sorted(list(range(20)) * 3)
 
 
 def test_strengths_are_equally_likely_however_many_copies_there_are() -> None:
@@ -35,14 +49,29 @@ def test_strengths_are_equally_likely_however_many_copies_there_are() -> None:
 
 
 def test_an_epoch_is_determined_by_seed_and_number() -> None:
-    def epoch(seed: int, number: int) -> np.ndarray:
-        return np.concatenate([images for images, _ in epoch_batches(marked_views(), 5, seed, number)])
-
-    np.testing.assert_array_equal(epoch(3, 1), epoch(3, 1))
-    assert (epoch(3, 1) != epoch(3, 2)).any()
-    assert (epoch(3, 1) != epoch(4, 1)).any()
+    assert shown(1, seed=3) == shown(1, seed=3)
+    assert shown(1, seed=3) != shown(2, seed=3)
+    assert shown(1, seed=3) != shown(1, seed=4)
 
 
 def test_batches_are_all_of_one_size_even_where_there_are_few_images() -> None:
-    assert [len(labels) for _, labels in epoch_batches(marked_views(), 8, 0, 0)] == [8, 8]
-    assert [len(labels) for _, labels in epoch_batches(marked_views(), 64, 0, 0)] == [20]
+    assert len(shown(batch_size=8)) == 16
+    assert len(shown(batch_size=64)) == 20
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "done", "shares"),
+    [
+        ({}, 0.0, [1 / 3, 1 / 3, 1 / 3]),
+        ({"strength_mix": "mostly-original"}, 0.0, [1 / 2, 1 / 4, 1 / 4]),
+        ({"strength_mix": "mostly-strong"}, 0.0, [1 / 7, 2 / 7, 4 / 7]),
+        ({"curriculum": True}, 0.0, [1, 0, 0]),
+        ({"curriculum": True}, 0.4, [1 / 2, 1 / 2, 0]),
+        ({"curriculum": True, "strength_mix": "mostly-strong"}, 0.9, [1 / 7, 2 / 7, 4 / 7]),
+    ],
+)
+def test_the_mix_and_the_curriculum_say_how_often_a_strength_is_drawn(
+    hyperparameters: dict[str, object], done: float, shares: list[float]
+) -> None:
+    chosen = Hyperparameters.from_dict(dict(hyperparameters))
+    assert strength_shares(chosen, 2, done).tolist() == pytest.approx(shares)

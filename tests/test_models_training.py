@@ -16,7 +16,7 @@ from models.classifier import Classifier, ClassifierSettings, make_classifier
 from models.errors import DivergedError, ModelError
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
-from models.optimizers import OPTIMIZERS
+from models.optimizers import OPTIMIZERS, make_optimizer
 from models.recipe import Recipe, phases_of
 from models.training import EpochFigures, Plan, TrainingData, predict, run_trial
 
@@ -191,6 +191,83 @@ def test_the_learning_rate_falls_on_a_plateau_and_training_stops_early(data: Tra
     epochs, _ = epochs_of(settings, data)
     assert len(epochs) == 4
     assert epochs[-1].learning_rate < epochs[0].learning_rate
+
+
+def test_progressive_unfreezing_is_more_phases_of_the_same_length_in_all() -> None:
+    steps = phases_of(Hyperparameters(frozen_fraction=0.0, unfreezing_steps=3), Recipe(2, 12), pretrained=True)
+    assert [(phase.name, phase.frozen_fraction, phase.epochs) for phase in steps] == [
+        ("head", 1.0, 2),
+        ("fine-tuning", 0.75, 3),
+        ("fine-tuning", 0.375, 3),
+        ("fine-tuning", 0.0, 6),
+    ]
+    one = phases_of(Hyperparameters(frozen_fraction=0.9, unfreezing_steps=4), Recipe(0, 12), pretrained=True)
+    assert [(phase.frozen_fraction, phase.epochs) for phase in one] == [(0.9, 12)]
+    few = phases_of(Hyperparameters(frozen_fraction=0.0, unfreezing_steps=4), Recipe(0, 2), pretrained=True)
+    assert [phase.epochs for phase in few] == [1, 1]
+
+
+def test_the_figures_have_the_corrupted_views_and_the_objective_chooses_the_epoch(data: TrainingData) -> None:
+    views = np.stack([255 - data.validation_images, data.validation_images[:, ::-1]], axis=1)
+    families = {"inverted": np.array([[True, False]] * len(views))}
+    corrupted = replace(data, corrupted_images=views, families=families)
+    epochs, outcome = epochs_of(replace(PLAN, objective="mean_macro_f1"), corrupted)
+    assert outcome.best.value == outcome.best.validation["mean_macro_f1"] == max(epoch.value for epoch in epochs)
+    again = predict(outcome.classifier.joined, views.reshape(-1, *SHAPE)).reshape(len(views), 2, CLASSES)
+    np.testing.assert_array_equal(again, outcome.corrupted_probabilities)
+    assert set(outcome.best.validation["families"]) == {"inverted"}
+
+
+def test_schedules_give_each_step_its_rate_and_end_with_their_last_epoch(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    train_on_batch = keras.Model.train_on_batch
+
+    def noted(model: keras.Model, *arguments: Any) -> Any:
+        rates.append(float(model.optimizer.learning_rate))
+        return train_on_batch(model, *arguments)
+
+    monkeypatch.setattr(keras.Model, "train_on_batch", noted)
+    cosine = replace(PLAN.hyperparameters, learning_rate=1e-3, schedule="cosine", batch_size=12)
+    epochs_of(replace(PLAN, hyperparameters=cosine), data)
+    wanted = [1e-3 * 0.5 * (1 + np.cos(np.pi * step / 12)) for step in range(1, 13)]
+    assert rates == pytest.approx(wanted, abs=1e-8)
+
+
+def test_averaged_weights_are_scored_and_kept_beside_the_trained_ones(data: TrainingData) -> None:
+    plan = replace(PLAN, hyperparameters=replace(PLAN.hyperparameters, weight_averaging=0.9))
+    plain, _ = epochs_of(PLAN, data)
+    averaged, outcome = epochs_of(plan, data)
+    # Training goes on from the plain weights, so that its loss is the same; scores are those of the averages.
+    assert [one.training_loss for one in averaged] == pytest.approx([one.training_loss for one in plain], rel=1e-4)
+    assert [one.validation["loss"] for one in averaged] != [one.validation["loss"] for one in plain]
+    again = predict(outcome.classifier.joined, data.validation_images)
+    np.testing.assert_array_equal(again, outcome.probabilities)
+
+
+def test_layer_decay_slows_the_parts_by_their_distance_from_the_head(data: TrainingData) -> None:
+    scales = pretrained_classifier().rate_scales(0.5)
+    by_layer = {path.split("/")[0]: scale for path, scale in scales.items()}
+    assert by_layer["Conv1"] == 0.5**5
+    assert by_layer["Conv_1"] == 0.5
+    assert sorted(set(by_layer.values())) == [0.5**power for power in (5, 4, 3, 2, 1)]
+
+    def moved(layer_decay: float) -> list[float]:
+        keras.utils.set_random_seed(0)
+        classifier = make_classifier(SMALL, dropout=0.0)
+        model, _ = classifier.training_model(0.0, in_model=False)
+        scales = classifier.rate_scales(layer_decay)
+        model.compile(make_optimizer("adam", 1e-3, Hyperparameters(), scales), "sparse_categorical_crossentropy")
+        layers = [classifier.network.get_layer("block1_conv"), classifier.head[-1]]
+        before = [layer.get_weights()[0] for layer in layers]
+        model.train_on_batch(data.views.originals[:16], data.views.labels[:16])
+        return [float(abs(layer.get_weights()[0] - old).max()) for layer, old in zip(layers, before, strict=True)]
+
+    assert moved(1.0) == pytest.approx([1e-3, 1e-3], rel=0.02)  # Adam's first step is the rate itself
+    first, head = moved(0.1)
+    assert first < 2e-5
+    assert head == pytest.approx(1e-3, rel=0.02)
 
 
 def test_a_recipe_and_hyperparameters_state_their_rules() -> None:

@@ -53,13 +53,13 @@ def test_a_space_outside_what_can_be_trained_is_refused(
     text: str, part: str, prepared: PreparedSet, tmp_path: Path
 ) -> None:
     with pytest.raises((ModelError, SearchError, StudyError)) as caught:
-        plan_session(None, prepared, SMALL, RunOptions(space=space(tmp_path, text)))
+        plan_session(None, prepared, SMALL, RunOptions(space=str(space(tmp_path, text))))
     assert part in str(caught.value)
 
 
 def test_a_hyperparameter_left_out_of_the_space_is_fixed_in_the_study(prepared: PreparedSet, tmp_path: Path) -> None:
     path = space(tmp_path, "[space.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true")
-    session = plan_session(None, prepared, SMALL, RunOptions(space=path))
+    session = plan_session(None, prepared, SMALL, RunOptions(space=str(path)))
     assert session.settings.space["optimizer"] == {"value": "adamw"}
     assert session.settings.space["augmentation"] == {"value": "low"}  # all that this set has
 
@@ -83,7 +83,7 @@ def test_the_published_hyperparameters_are_queued_first_where_the_space_has_them
     lines: list[str] = []
     for number, (dropout, queued) in enumerate((("0.3", [0.3]), ("0.9", []))):
         storage = open_storage(tmp_path / str(number) / "studies.db")
-        session = plan_session(storage, prepared, SMALL, RunOptions(space=space(tmp_path, text + dropout)))
+        session = plan_session(storage, prepared, SMALL, RunOptions(space=str(space(tmp_path, text + dropout))))
         definition = replace(session.definition, parameters=session.definition.parameters[:1])
         study = open_study(storage, replace(session, definition=definition), lines.append)
         assert [trial.system_attrs["fixed_params"]["dropout"] for trial in study.trials] == queued

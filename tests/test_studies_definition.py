@@ -11,7 +11,7 @@ import pytest
 from models.backbones import BACKBONES
 from models.hyperparameters import Hyperparameters, names
 from models.optimizers import OPTIMIZERS
-from studies.definition import definition_of, read_definition
+from studies.definition import SHIPPED, definition_of, read_definition
 from studies.errors import StudyError
 
 KNOWN = names()
@@ -26,17 +26,33 @@ def written(tmp_path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("backbone", [row.name for row in BACKBONES])
 def test_the_default_space_gives_valid_hyperparameters_for_every_backbone(backbone: str) -> None:
-    definition = read_definition(None, backbone, KNOWN, BACKBONE_NAMES)
+    definition = read_definition("default", backbone, KNOWN, BACKBONE_NAMES)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     chosen = [Hyperparameters.from_dict(definition.suggest(study.ask())) for _ in range(60)]
     assert {one.optimizer for one in chosen} == set(OPTIMIZERS)
     assert all(definition.why_not(definition.suggest(study.ask())) is None for _ in range(5))
 
 
-def test_the_published_recipe_is_in_the_default_space_of_pretrained_backbones() -> None:
-    definition = read_definition(None, "vgg19", KNOWN, BACKBONE_NAMES)
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("backbone", ["mobilenetv2_035", "small_cnn"])
+def test_every_shipped_space_gives_valid_hyperparameters(name: str, backbone: str) -> None:
+    definition = read_definition(name, backbone, KNOWN, BACKBONE_NAMES)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(30):
+        chosen = definition.suggest(study.ask())
+        assert Hyperparameters.from_dict(chosen)
+        assert definition.why_not(chosen) is None
+
+
+def test_what_the_robust_space_starts_with_is_in_it() -> None:
+    definition = read_definition("robust", "mobilenetv2_035", KNOWN, BACKBONE_NAMES)
     assert definition.why_not(definition.published) is None
-    small = read_definition(None, "small_cnn", KNOWN, BACKBONE_NAMES)
+
+
+def test_the_published_recipe_is_in_the_default_space_of_pretrained_backbones() -> None:
+    definition = read_definition("default", "vgg19", KNOWN, BACKBONE_NAMES)
+    assert definition.why_not(definition.published) is None
+    small = read_definition("default", "small_cnn", KNOWN, BACKBONE_NAMES)
     assert small.why_not(small.published) == "`frozen_fraction` = 0.5 is outside"
     assert "frozen_fraction" not in small.searched({"frozen_fraction": 0.0, "dropout": 0.1})
 
@@ -53,13 +69,13 @@ def test_a_parameter_is_used_only_when_its_condition_holds() -> None:
 
 
 def test_a_space_survives_being_stored() -> None:
-    definition = read_definition(None, "small_cnn", KNOWN, BACKBONE_NAMES)
+    definition = read_definition("default", "small_cnn", KNOWN, BACKBONE_NAMES)
     assert definition_of(definition.as_dict()).as_dict() == definition.as_dict()
     assert definition_of(definition.as_dict()).parameters == definition.parameters
 
 
 def test_augmentation_choices_that_a_prepared_set_lacks_are_left_out() -> None:
-    definition = read_definition(None, "vgg19", KNOWN, BACKBONE_NAMES).without_levels(["low"])
+    definition = read_definition("default", "vgg19", KNOWN, BACKBONE_NAMES).without_levels(["low"])
     (augmentation,) = [parameter for parameter in definition.parameters if parameter.name == "augmentation"]
     assert augmentation.choices == ("none", "low")
 
@@ -84,7 +100,7 @@ def test_augmentation_choices_that_a_prepared_set_lacks_are_left_out() -> None:
 )
 def test_a_space_that_makes_no_sense_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(StudyError) as caught:
-        read_definition(written(tmp_path, text), "vgg19", KNOWN, BACKBONE_NAMES)
+        read_definition(str(written(tmp_path, text)), "vgg19", KNOWN, BACKBONE_NAMES)
     assert message in str(caught.value)
     assert str(tmp_path) in str(caught.value) or "`" in str(caught.value)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from rich.console import Console
 from data_prep.prepared import PreparedSet
 from models.backbones import IMAGENET, Backbone, backbone_named
 from models.errors import ModelError
+from models.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from models.recipe import Recipe
 from search.errors import SearchError
 from search.loop import Search
@@ -34,7 +34,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 @click.option("-b", "--backbone", "backbones", multiple=True, required=True, help="May be repeated; see `backbones`.")
 @click.option("-n", "--trials", type=click.IntRange(1), default=20, help="Complete and pruned trials in all, a study.")
 @click.option("--weights", help="imagenet, none or a file.  [default: imagenet where there are any]")
-@click.option("--space", type=click.Path(path_type=Path), help="Search space in TOML.  [default: the built-in one]")
+@click.option("--space", default="default", help="Search space: default, robust, or a TOML file.")
+@click.option("--objective", type=click.Choice(list(OBJECTIVES)), default=DEFAULT_OBJECTIVE, help="What is maximized.")
 @click.option("--head-epochs", type=click.IntRange(0), default=Recipe.head_epochs, help="Epochs of the new head alone.")
 @click.option("--epochs", type=click.IntRange(1), default=Recipe.epochs, help="Epochs of fine-tuning, at most.")
 @click.option("--batch-size", type=click.IntRange(1), default=Recipe.batch_size, help="Images a training step.")

@@ -1,0 +1,28 @@
+"""What a study can maximize, known without Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.errors import ModelError
+
+DEFAULT_OBJECTIVE, CLEAN_OBJECTIVE = "mean_macro_f1", "macro_f1"
+OBJECTIVES = {
+    "mean_macro_f1": "mean of macro-F1 on clean and on corrupted validation images",
+    "macro_f1": "macro-F1 on clean validation images",
+    "corrupted_macro_f1": "macro-F1 on corrupted validation images",
+    "accuracy": "accuracy on clean validation images",
+    "worst_family_macro_f1": "macro-F1 on the family of corruptions where it is lowest",
+}
+"""Each a key of what models.scoring.score gives."""
+
+
+def objective_value(scores: Mapping[str, Any], objective: str) -> float:
+    """The figure that a study maximizes. ModelError when the images to measure it on are not there."""
+    if objective not in scores:
+        raise ModelError(
+            f"the objective `{objective}` needs corrupted validation images, and the prepared set has none: choose the "
+            "objective `macro_f1`, or prepare again without `--corrupted-views 0`"
+        )
+    return float(scores[objective])
