@@ -1,5 +1,6 @@
-"""Augmented views of the training images: AugMix (Hendrycks et al. 2020, one chain), then RandAugment (Cubuk et al.
-2020, one operation), both from keras-cv, at a strength per level.
+"""Augmented views of the training images, by level. Low to hard are AugMix (Hendrycks et al. 2020, one chain), then
+RandAugment (Cubuk et al. 2020, one operation), both from keras-cv. To add a level, add its strength to STRENGTHS and
+its function to MAKERS.
 """
 
 import contextlib
@@ -7,12 +8,13 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Iterator
-from types import ModuleType
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
 
+from data_prep import strong_views
 from data_prep.progress import Progress
 from data_prep.settings import STRENGTHS
 
@@ -27,7 +29,7 @@ def level_seed(seed: int, level: str, generation: int) -> int:
 def augment(images: np.ndarray, views: np.ndarray, level: str, seed: tuple[int, int], progress: Progress) -> None:
     """Fills `views` with augmented versions of `images`.
 
-    The same seed gives the same views, on CPU. Sets TensorFlow's, Keras's, NumPy's and Python's global random state.
+    The same seed gives the same views, on CPU.
 
     Args:
         images: uint8 (n, h, w, 3).
@@ -36,12 +38,18 @@ def augment(images: np.ndarray, views: np.ndarray, level: str, seed: tuple[int, 
         seed: (seed, generation).
         progress: advanced by the views made.
     """
+    MAKERS[level](images, views, STRENGTHS[level], level_seed(seed[0], level, seed[1]), progress)
+
+
+def _fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int, progress: Progress) -> None:
+    """By keras-cv; strength: severity of AugMix, magnitude of RandAugment. Sets TensorFlow's, Keras's, NumPy's and
+    Python's global random state.
+    """
     tf, keras, keras_cv = _libraries()
-    number = level_seed(seed[0], level, seed[1])
-    keras.utils.set_random_seed(number)
+    keras.utils.set_random_seed(seed)
     # keras-cv draws from TensorFlow's global generator, which set_random_seed leaves alone.
     with tf.device("CPU:0"):
-        generator = tf.random.Generator.from_seed(number)
+        generator = tf.random.Generator.from_seed(seed)
     tf.random.set_global_generator(generator)
     count, copies = views.shape[:2]
     dataset = (
@@ -49,7 +57,7 @@ def augment(images: np.ndarray, views: np.ndarray, level: str, seed: tuple[int, 
         .batch(_BATCH)
         .map(lambda rows: tf.numpy_function(lambda at: images[at // copies], [rows], tf.uint8, stateful=False))
         .unbatch()
-        .map(_one_view(tf, keras_cv, generator, STRENGTHS[level], images.shape[1:]))
+        .map(_one_view(tf, keras_cv, generator, strength, images.shape[1:]))
         .batch(_BATCH)
         .prefetch(1)
     )
@@ -59,6 +67,13 @@ def augment(images: np.ndarray, views: np.ndarray, level: str, seed: tuple[int, 
         views[at // copies, at % copies] = batch.numpy()
         done += len(batch)
         progress.advance(len(batch))
+
+
+Maker = Callable[[np.ndarray, np.ndarray, float, int, Progress], None]
+MAKERS: Mapping[str, Maker] = MappingProxyType(
+    {"low": _fill, "medium": _fill, "hard": _fill, "strong": strong_views.fill},
+)
+"""Level -> (images, views, strength, seed, progress): fills the views, as `augment` says."""
 
 
 def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float, shape: tuple[int, ...]) -> Any:

@@ -23,9 +23,9 @@ def write_generation(
     images = np.load(folder / "train_images.npy", mmap_mode="r", allow_pickle=False)
     place = folder / bank_folder(generation)
     names = []
-    for level in settings.levels:
-        progress.start(f"augmenting, level {level}", len(images) * settings.copies)
-        views = store.new_array(place / f"{level}.npy", (len(images), settings.copies, *images.shape[1:]))
+    for level, copies in settings.level_copies.items():
+        progress.start(f"augmenting, level {level}", len(images) * copies)
+        views = store.new_array(place / f"{level}.npy", (len(images), copies, *images.shape[1:]))
         augmentation.augment(images, views, level, (settings.seed, generation), progress)
         views.flush()  # type: ignore[attr-defined]
         names.append(f"{level}.npy")

@@ -6,14 +6,14 @@ severities 2, 3-4 and 5 of ImageNet-C (Hendrycks and Dietterich 2019, arXiv 1903
 to any size: lengths are shares of the image's shorter side.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
+
+from data_prep.transforms import transformed
 
 VALIDATION, TEST = "validation", "test"
 
@@ -49,7 +49,7 @@ class Corruption:
 
 def impulse_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """White and black pixels in equal parts; strength: their share of all pixels."""
-    return _albumentations(image, rng, "SaltAndPepper", amount=(strength, strength), salt_vs_pepper=(0.5, 0.5))
+    return transformed(image, rng, "SaltAndPepper", amount=(strength, strength), salt_vs_pepper=(0.5, 0.5))
 
 
 def gaussian_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -60,7 +60,7 @@ def gaussian_blur(image: np.ndarray, strength: float, rng: np.random.Generator) 
 def jpeg(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Strength: 100 - quality."""
     quality = round(100 - strength)
-    return _albumentations(image, rng, "ImageCompression", compression_type="jpeg", quality_range=(quality, quality))
+    return transformed(image, rng, "ImageCompression", compression_type="jpeg", quality_range=(quality, quality))
 
 
 def pixelate(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -148,7 +148,7 @@ def elastic(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.
     sigma = max(1.0, 0.05 * _side(image))
     smoothed = 1 / (np.sqrt(3) * 2 * np.sqrt(np.pi) * sigma)  # standard deviation of uniform noise -1..1 after the blur
     alpha = strength * _side(image) / smoothed
-    return _albumentations(
+    return transformed(
         image, rng, "ElasticTransform", alpha=alpha, sigma=sigma, border_mode=cv2.BORDER_REFLECT_101, approximate=False
     )
 
@@ -248,18 +248,3 @@ def _uint8(values: Any) -> np.ndarray:
 
 def _filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return _uint8(cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT_101))
-
-
-def _albumentations(image: np.ndarray, rng: np.random.Generator, name: str, **options: Any) -> np.ndarray:
-    """The image changed by a transform of albumentations, which draws from a seed that `rng` gives."""
-    transform = _transform(name, tuple(options.items()))
-    transform.set_random_seed(int(rng.integers(2**32)))
-    return _uint8(transform(image=image)["image"])
-
-
-@cache
-def _transform(name: str, options: tuple[tuple[str, Any], ...]) -> Any:
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for a newer version
-    import albumentations
-
-    return getattr(albumentations, name)(**dict(options), p=1)

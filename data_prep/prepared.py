@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.settings import SPLITS
+from data_prep.settings import SPLITS, level_names
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
@@ -114,7 +114,7 @@ class PreparedSet:
     @property
     def levels(self) -> tuple[str, ...]:
         """Levels of augmentation in the bank, weakest first."""
-        return tuple(self.manifest["settings"]["levels"])
+        return level_names(self.manifest["settings"]["levels"])
 
     @property
     def source(self) -> str:

@@ -17,7 +17,7 @@ from data_prep.cleaning import Rejection
 from data_prep.image_table import KEPT, Row
 from data_prep.images import LabelledImages
 from data_prep.prepared import bank_folder
-from data_prep.settings import SPLITS
+from data_prep.settings import SPLITS, level_names
 
 _SHOWN = 24  # images of one reason, groups
 _PARENTS = 8  # training images shown with their views
@@ -44,6 +44,7 @@ def write_report(
 ) -> None:
     """Writes report.html beside the files of a set whose arrays are there already."""
     template = resources.files("data_prep").joinpath("report.html").read_text(encoding="utf-8")
+    levels = level_names(manifest["settings"]["levels"])
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(template).render(
         manifest=manifest,
@@ -54,8 +55,8 @@ def write_report(
         unreadable=data.unreadable[:_LISTED],
         unreadable_more=max(0, len(data.unreadable) - _LISTED),
         groups=_groups(data, table),
-        levels=manifest["settings"]["levels"],
-        parents=_parents(folder, manifest["settings"]["levels"], data.class_names),
+        levels=levels,
+        parents=_parents(folder, levels, data.class_names),
     )
     (folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
 

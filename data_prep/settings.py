@@ -1,13 +1,13 @@
 """What `prepare` is told."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from data_prep.errors import DataError
 
-STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.1, "medium": 0.5, "hard": 0.9})
-"""Level -> severity of AugMix and magnitude of RandAugment. To add a level, add a row."""
+STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.1, "medium": 0.5, "hard": 0.9, "strong": 1.0})
+"""Level of augmentation -> strength, as the function that MAKERS in data_prep/augmentation.py has for it takes it."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -21,8 +21,8 @@ class PrepareSettings:
         image_size: side in pixels to which pictures of a folder are brought; other sources keep their size.
         anomalies: paths of pictures whose copies are to be thrown out.
         recurrence_limit: a picture with more copies than this is an anomaly; 1 or more.
-        levels: names from STRENGTHS, one part of the bank each.
-        copies: augmented views per training image and level; 1 or more.
+        levels: names from STRENGTHS, one part of the bank each; "strong*4" asks for 4 copies of that one.
+        copies: augmented views per training image, of each level that does not say its own; 1 to 100.
         corrupted_views: corrupted views per validation and test image; 0 to 10, 0 for none.
         split: percentages of train, validation and test; each above 0, their sum 100.
         seed: of the split, the augmentation, the corruptions, the part taken by `limit`, and of the demo set.
@@ -45,10 +45,16 @@ class PrepareSettings:
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        parts = [level.partition("*") for level in self.levels]
+        names = level_names(self.levels)
         rules = (
             (8 <= self.image_size <= 1024, f"image size must be 8 to 1024 pixels, but is {self.image_size}"),
             (self.recurrence_limit >= 1, f"recurrence limit must be 1 or more, but is {self.recurrence_limit}"),
             (1 <= self.copies <= 100, f"copies must be 1 to 100, but is {self.copies}"),
+            (
+                all(copies.isdecimal() and 1 <= int(copies) <= 100 for _, star, copies in parts if star),
+                f"copies of a level must be 1 to 100, as in strong*4, but levels are {', '.join(self.levels)}",
+            ),
             (0 <= self.corrupted_views <= 10, f"corrupted views must be 0 to 10, but are {self.corrupted_views}"),
             (0 <= self.seed < 2**32, f"seed must be 0 to 4294967295, but is {self.seed}"),
             (self.limit is None or self.limit >= 1, f"limit must be 1 or more, but is {self.limit}"),
@@ -58,12 +64,21 @@ class PrepareSettings:
                 f"but is {'/'.join(map(str, self.split))}",
             ),
             (
-                len(self.levels) > 0
-                and set(self.levels) <= set(STRENGTHS)
-                and len(set(self.levels)) == len(self.levels),
+                len(names) > 0 and set(names) <= set(STRENGTHS) and len(set(names)) == len(names),
                 f"levels must be different ones of {', '.join(STRENGTHS)}, but are {', '.join(self.levels) or 'none'}",
             ),
         )
         for holds, rule in rules:
             if not holds:
                 raise DataError(rule)
+
+    @property
+    def level_copies(self) -> dict[str, int]:
+        """Name of each level -> augmented views of it per training image."""
+        parts = (level.partition("*") for level in self.levels)
+        return {name: int(copies) if star else self.copies for name, star, copies in parts}
+
+
+def level_names(levels: Iterable[str]) -> tuple[str, ...]:
+    """Names alone: "strong" of "strong*4"."""
+    return tuple(level.partition("*")[0] for level in levels)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_prep.augmentation import augment, level_seed
+from data_prep.augmentation import MAKERS, augment, level_seed
+from data_prep.corruptions import TRAINING_KINDS
+from data_prep.demo_drawing import KINDS, draw_cell
 from data_prep.progress import Silent
+from data_prep.settings import STRENGTHS
+from data_prep.strong_views import CHANGES, Change
+from data_prep.transforms import transformed
 
 
 def images() -> np.ndarray:
@@ -21,11 +26,12 @@ def views(level: str, seed: int = 0, generation: int = 0, copies: int = 1) -> np
     return out
 
 
-def test_the_same_seed_gives_the_same_views_and_no_other_does() -> None:
-    first = views("hard")
-    assert (first == views("hard")).all()
-    assert (first != views("hard", seed=1)).any()
-    assert (first != views("hard", generation=1)).any()
+@pytest.mark.parametrize("level", ["hard", "strong"])
+def test_the_same_seed_gives_the_same_views_and_no_other_does(level: str) -> None:
+    first = views(level)
+    assert (first == views(level)).all()
+    assert (first != views(level, seed=1)).any()
+    assert (first != views(level, generation=1)).any()
 
 
 def test_each_row_descends_from_its_image_and_strength_grows_with_the_level() -> None:
@@ -43,3 +49,30 @@ def test_each_row_descends_from_its_image_and_strength_grows_with_the_level() ->
 @pytest.mark.parametrize("other", [(1, "low", 0), (0, "hard", 0), (0, "low", 1)])
 def test_seeds_of_levels_and_generations_differ(other: tuple[int, str, int]) -> None:
     assert level_seed(0, "low", 0) == level_seed(0, "low", 0) != level_seed(*other)
+
+
+def test_every_level_has_a_strength_and_a_maker() -> None:
+    assert set(STRENGTHS) == set(MAKERS)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.transform)
+def test_each_strong_change_keeps_shape_and_type_and_repeats_itself(change: Change) -> None:
+    assert change.kind in TRAINING_KINDS
+    name, options = change.transform, change.options(1.0)
+    image = draw_cell(KINDS[6], np.random.default_rng(0))
+    for size in ((96, 96), (32, 32), (24, 40)):
+        cut = np.ascontiguousarray(image[: size[0], : size[1]])
+        before = cut.copy()
+        once, twice = (transformed(cut, np.random.default_rng(1), name, **options) for _ in range(2))
+        assert once.shape == cut.shape and once.dtype == np.uint8
+        assert (once == twice).all() and (cut == before).all()
+    moved = [transformed(image, np.random.default_rng(at), name, **options) for at in range(4)]
+    assert any((one != image).any() for one in moved)
+
+
+def test_strong_views_of_one_image_differ_and_do_not_hang_on_the_others() -> None:
+    first = views("strong", copies=4)
+    assert len({view.tobytes() for view in first[3]}) == 4
+    alone = np.zeros((4, 4, 32, 32, 3), np.uint8)
+    augment(images()[:4], alone, "strong", (0, 0), Silent())
+    assert (alone == first[:4]).all()

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,13 @@ def test_the_same_options_do_nothing_and_others_ask_for_force(settings: PrepareS
     assert prepare(other, folder, force=True).manifest["fingerprint"] != first.manifest["fingerprint"]
     assert PreparedSet.open(folder).levels == ("low",)
     assert {path.name for path in tmp_path.iterdir()} == {"set"}
+
+
+def test_a_level_may_have_its_own_number_of_copies(settings: PrepareSettings, tmp_path: Path) -> None:
+    prepare(replace(settings, levels=("low", "strong*3")), tmp_path / "set")
+    made = PreparedSet.open(tmp_path / "set")
+    assert made.levels == ("low", "strong")
+    assert [made.bank(level).shape[:2] for level in made.levels] == [(66, 2), (66, 3)]
 
 
 def test_other_content_is_another_set_another_place_is_not(settings: PrepareSettings, tmp_path: Path) -> None:

@@ -144,7 +144,11 @@ def test_the_digest_of_a_folder_follows_content_and_names(folder: Path) -> None:
     [
         ({"split": (80, 20)}, "sum 100, such as 70/15/15, but is 80/20"),
         ({"split": (85, 15, 0)}, "above 0"),
-        ({"levels": ("low", "extreme")}, "different ones of low, medium, hard, but are low, extreme"),
+        ({"levels": ("low", "extreme")}, "different ones of low, medium, hard, strong, but are low, extreme"),
+        ({"levels": ("strong*2", "strong")}, "different ones of .*, but are strong\\*2, strong"),
+        ({"levels": ("strong*0",)}, "copies of a level must be 1 to 100, as in strong\\*4, but levels are strong\\*0"),
+        ({"levels": ("strong*",)}, "copies of a level must be 1 to 100"),
+        ({"corrupted_views": 11}, "corrupted views must be 0 to 10, but are 11"),
         ({"levels": ()}, "but are none"),
         ({"copies": 0}, "copies must be 1"),
         ({"limit": 0}, "limit must be 1 or more, but is 0"),

@@ -43,10 +43,15 @@ def _names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str,
     "--levels",
     callback=_names,
     default=",".join(_DEFAULTS.levels),
-    metavar="NAME,...",
-    help=f"Of augmentation: {', '.join(STRENGTHS)}.",
+    metavar="NAME[*COPIES],...",
+    help=f"Of augmentation: {', '.join(STRENGTHS)}; strong*4 asks for 4 copies of that one.",
 )
-@click.option("--copies", type=int, default=_DEFAULTS.copies, help="Augmented views per training image and level.")
+@click.option(
+    "--copies",
+    type=int,
+    default=_DEFAULTS.copies,
+    help="Augmented views per training image and level, where it does not say.",
+)
 @click.option(
     "--corrupted-views",
     type=int,
