@@ -89,7 +89,8 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
     check_size(backbone, prepared.image_shape)
     asked = read_definition(options.space, backbone.name, names(), [row.name for row in BACKBONES])
     check_definition(asked)
-    definition = complete(asked.without_levels(prepared.levels), prepared)
+    possible = asked.without_levels(prepared.levels)
+    definition = complete(possible, prepared)
     wanted = StudySettings(
         backbone=backbone.name,
         fingerprint=prepared.fingerprint,
@@ -104,7 +105,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
     )
     study = _existing_study(storage, wanted.name)
     if study is None or not study.trials:
-        notes = () if definition == asked else ("augmentation choices that the prepared set lacks are left out",)
+        notes = () if possible == asked else ("augmentation choices that the prepared set lacks are left out",)
         return Session(wanted, definition, weights, True, notes + _earlier(storage, wanted))
     stored = stored_settings(study)
     if changed := differences(asdict(stored), asdict(_following(stored, wanted, options.given))):

@@ -97,6 +97,8 @@ class Definition:
         used = [parameter for parameter in self.parameters if parameter.is_used(values)]
         for parameter in used:
             if parameter.name not in values:
+                if parameter.value is not None:
+                    continue  # there is nothing to say about it
                 return f"`{parameter.name}` is missing"
             if not parameter.contains(values[parameter.name]):
                 return f"`{parameter.name}` = {values[parameter.name]!r} is outside"
