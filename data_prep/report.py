@@ -3,7 +3,7 @@
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.cleaning import Rejection
+from data_prep.corruptions import TEST, VALIDATION, Corruption, used
 from data_prep.image_table import KEPT, Row
 from data_prep.images import LabelledImages
 from data_prep.prepared import bank_folder
@@ -21,6 +22,7 @@ from data_prep.settings import SPLITS, level_names
 
 _SHOWN = 24  # images of one reason, groups
 _PARENTS = 8  # training images shown with their views
+_CORRUPTED = 2  # training images shown with each corruption
 _LISTED = 200  # unreadable pictures by name
 _LARGEST = 192  # pixels of an embedded picture
 _INK, _GRID = "#33404d", "#d5dbe1"
@@ -57,6 +59,7 @@ def write_report(
         groups=_groups(data, table),
         levels=levels,
         parents=_parents(folder, levels, data.class_names),
+        corrupted=_corrupted(folder, manifest["settings"]["seed"]) if manifest["corrupted"]["views"] else {},
     )
     (folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
 
@@ -138,12 +141,42 @@ def _parents(folder: Path, levels: Sequence[str], class_names: Sequence[str]) ->
     ]
 
 
-def _embedded(image: np.ndarray) -> str:
-    """uint8 (h, w, 3) as a data URI, shrunk where it is large."""
+def _corrupted(folder: Path, seed: int) -> dict[str, tuple[list[str], list[tuple[str, str, list[str]]]]]:
+    """By who uses them: originals, and for each corruption its family, its name and the originals at its strengths.
+
+    Drawn here from training images of different classes: the held-out ones are nobody's to look at.
+    """
+    images = np.load(folder / "train_images.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(folder / "train_labels.npy", allow_pickle=False)
+    parents = [_shrunk(images[int(np.flatnonzero(labels == label)[0])]) for label in np.unique(labels)[:_CORRUPTED]]
+    return {
+        used_by: (
+            [_embedded(parent) for parent in parents],
+            [
+                (row.family, row.name, [_embedded(view) for view in _at_each_strength(row, parents, seed)])
+                for row in used(used_by)
+            ],
+        )
+        for used_by in (VALIDATION, TEST)
+    }
+
+
+def _at_each_strength(row: Corruption, parents: Sequence[np.ndarray], seed: int) -> Iterator[np.ndarray]:
+    for place, parent in enumerate(parents):
+        for strength in row.strengths:
+            yield row.apply(parent, strength, np.random.default_rng((seed, place)))
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
     picture = Image.fromarray(np.asarray(image))
     picture.thumbnail((_LARGEST, _LARGEST))
+    return np.array(picture)
+
+
+def _embedded(image: np.ndarray) -> str:
+    """uint8 (h, w, 3) as a data URI, shrunk where it is large."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=90, subsampling=0)
+    Image.fromarray(_shrunk(image)).save(file, "JPEG", quality=90, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from conftest import tiny_images
 from PIL import Image
 
+from data_prep.corruptions import CORRUPTIONS
 from data_prep.prepare import prepare
 from data_prep.settings import PrepareSettings
 
@@ -19,8 +21,8 @@ DOLLAR = "a$b$_{"
 
 
 @pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The report of two classes with evil names, a copy, and an unreadable picture with an evil name."""
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PrepareSettings:
+    """Two classes with evil names, a copy, and an unreadable picture with an evil name; views are negatives."""
 
     def negatives(images: np.ndarray, views: np.ndarray, *_: Any) -> None:
         views[:] = 255 - images[:, None]
@@ -32,7 +34,12 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(place / f"{index}.png")
     (tmp_path / "source" / DOLLAR / '"><img src=x onerror=1>.png').touch()
-    prepare(PrepareSettings(str(tmp_path / "source"), image_size=32), tmp_path / "set")
+    return PrepareSettings(str(tmp_path / "source"), image_size=32)
+
+
+@pytest.fixture
+def page(settings: PrepareSettings, tmp_path: Path) -> str:
+    prepare(settings, tmp_path / "set")
     return (tmp_path / "set" / "report.html").read_text()
 
 
@@ -50,3 +57,16 @@ def test_what_was_left_out_is_shown_with_reason_and_twin(page: str) -> None:
     assert "Unreadable: 1" in page and "empty file" in page
     for level in ("low", "medium", "hard"):
         assert f"<th>{level}</th>" in page
+
+
+def test_each_corruption_is_shown_at_its_strengths_with_what_uses_it(page: str) -> None:
+    validation, test = page.index("Used by validation"), page.index("Kept for the test set")
+    for row in CORRUPTIONS:
+        place = page.index(f"<td>{row.family}</td><td>{row.name}</td>")
+        assert page[place : page.index("</tr>", place)].count("<img") == 3 * 2
+        assert (validation < place < test) if row.used_by == "validation" else (test < place)
+
+
+def test_without_corrupted_views_there_is_no_such_section(settings: PrepareSettings, tmp_path: Path) -> None:
+    prepare(replace(settings, corrupted_views=0), tmp_path / "set")
+    assert "Corruptions" not in (tmp_path / "set" / "report.html").read_text()
