@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,22 +33,23 @@ def save_model(settings: ClassifierSettings, dropout: float, weights: Path, targ
     joined.save(target)
 
 
-def predict_in_fresh_process(model: Path, images: Path, target: Path) -> np.ndarray:
-    """Probabilities float32 (n, classes) by a new process that knows Keras and nothing of ours.
+def predict_in_fresh_process(model: Path, images: Sequence[Path], folder: Path) -> list[np.ndarray]:
+    """Probabilities float32 (k, classes) by one new process that knows Keras and nothing of ours, one array per file.
 
     Args:
-        images: `.npy` file, uint8 (n, h, w, 3).
-        target: where the process leaves them, as `.npy`.
+        images: `.npy` files, uint8 (..., h, w, 3); k counts all views in order.
+        folder: where the process leaves them.
 
     Raises ModelError with the process's last line when it fails.
     """
-    command = [sys.executable, "-P", str(PLAIN_PREDICT), str(model), str(images), str(target)]
+    targets = [folder / f"probabilities-{number}.npy" for number in range(len(images))]
+    pairs = [str(path) for pair in zip(images, targets, strict=True) for path in pair]
+    command = [sys.executable, "-P", str(PLAIN_PREDICT), str(model), *pairs]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise ModelError(f"the exported model {model} does not open or predict in a fresh process: {last}")
-    probabilities: np.ndarray = np.load(target, allow_pickle=False)
-    return probabilities
+    return [np.load(target, allow_pickle=False) for target in targets]
 
 
 def load_model(path: Path) -> tuple[object, tuple[int, int, int]]:

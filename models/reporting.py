@@ -3,21 +3,83 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.calibration import expected_calibration_error
+from models.intervals import Resampling, interval
 from models.metrics import confusion, figures, per_class
+from models.trust import Trust, estimates, trust_figures
 
 
-def full_figures(labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """`figures`, and per class, and the confusion matrix (rows: true class). Arguments as models.metrics has them."""
-    return {
+@dataclass(frozen=True)
+class Scored:
+    """Labelled images, one or more views of each, with what the model says of them.
+
+    Attributes:
+        labels: int (n,), one an image.
+        probabilities: float32, the model's raw ones: (n, classes) of the images themselves, or (n, views, classes).
+        families: of corrupted views, family -> bool (n, views): whether an operation of it takes part.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    families: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        return int(self.probabilities.shape[-1])
+
+    def flat(self, views: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (k,) and probabilities (k, classes) of all views, or of those where `views` (n, views) is true."""
+        probabilities = self.probabilities.reshape(len(self.labels), -1, self.classes)
+        taken = np.ones(probabilities.shape[:2], bool) if views is None else views
+        return np.repeat(self.labels, taken.sum(axis=1)), probabilities[taken]
+
+
+def full_figures(scored: Scored, class_names: tuple[str, ...], trust: Trust | None) -> dict[str, Any]:
+    """Everything there is to say of labelled images, ready for JSON.
+
+    `figures`, per class (F1 with its interval), the confusion matrix (rows: true class), 95 % `intervals` by
+    resampling images, the calibration error of the raw probabilities; with `trust` how it does here too; for
+    corrupted views, the same in short per family.
+    """
+    labels, probabilities = scored.flat()
+    resampling = Resampling(scored.labels, scored.classes)
+    guesses = scored.probabilities.argmax(axis=-1)
+    resampled = resampling.figures(guesses)
+    rows = per_class(labels, probabilities, class_names)
+    for number, row in enumerate(rows.values()):
+        row["f1_interval"] = interval(resampled.class_f1[:, number])
+    result = {
         "images": len(labels),
         **figures(labels, probabilities),
-        "per_class": per_class(labels, probabilities, class_names),
+        "intervals": resampled.intervals(),
+        "calibration_error": expected_calibration_error(labels, probabilities),
+        **(trust_figures(labels, probabilities, trust) if trust else {}),
+        "per_class": rows,
         "confusion_matrix": confusion(labels, probabilities),
+    }
+    if scored.families:
+        result["families"] = {
+            name: _family(scored, views, resampling, trust) for name, views in sorted(scored.families.items())
+        }
+    return result
+
+
+def _family(scored: Scored, views: np.ndarray, resampling: Resampling, trust: Trust | None) -> dict[str, Any]:
+    labels, probabilities = scored.flat(views)
+    scores = figures(labels, probabilities)
+    return {
+        "images": len(labels),
+        "accuracy": scores["accuracy"],
+        "macro_f1": scores["macro_f1"],
+        "intervals": resampling.figures(scored.probabilities.argmax(axis=-1), views).intervals(),
+        **(estimates(probabilities, trust) if trust else {}),
     }
 
 

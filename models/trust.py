@@ -120,14 +120,21 @@ def answers(labels: np.ndarray, confidence: np.ndarray, guesses: np.ndarray, thr
     return {"coverage": float(given.mean()), "error": error}
 
 
+def estimates(probabilities: np.ndarray, trust: Trust) -> dict[str, float]:
+    """Two estimates of accuracy that need no labels: by thresholded confidence, and the mean calibrated confidence."""
+    return {
+        "estimated_accuracy": trust.estimated_accuracy(probabilities),
+        "mean_confidence": float(trust.calibrated(probabilities).max(axis=1).mean()),
+    }
+
+
 def trust_figures(labels: np.ndarray, probabilities: np.ndarray, trust: Trust) -> dict[str, Any]:
     """How calibration, abstaining and the estimate of accuracy do on labelled images. Arguments as for `fit_trust`."""
     calibrated = trust.calibrated(probabilities)
     confidence, guesses = calibrated.max(axis=1), calibrated.argmax(axis=1)
     return {
         "calibrated_calibration_error": expected_calibration_error(labels, calibrated),
-        "mean_confidence": float(confidence.mean()),
-        "estimated_accuracy": trust.estimated_accuracy(probabilities),
+        **estimates(probabilities, trust),
         "abstaining": [asdict(row) | answers(labels, confidence, guesses, row.threshold) for row in trust.abstentions],
     }
 

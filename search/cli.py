@@ -26,7 +26,8 @@ COMMANDS = {
     "compare": "The best trial of each backbone, side by side.",
     "dashboard": "Browse the studies in optuna-dashboard.",
     "export-best": "Hand over the winner as a verified model folder.",
-    "evaluate": "Score an exported model on labelled images.",
+    "evaluate": "Score an exported model on images, or estimate its accuracy without labels.",
+    "predict": "Label new images with an exported model.",
     "backbones": "The backbones there are.",
     "demo": "The whole way on the built-in set, in minutes.",
 }

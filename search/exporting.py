@@ -7,27 +7,44 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
-from search.job import PROBABILITIES_FILE, WEIGHTS_FILE, trial_folder
+from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, trial_folder
 from search.quiet import import_keras
 from search.readings import add_reading, earlier_reading
+from search.scored_parts import (
+    CORRUPTED,
+    Predict,
+    estimate_errors,
+    families_in,
+    figures_of,
+    fit_on,
+    gaps,
+    operations,
+    parts_in,
+    score_split,
+)
 from search.workspace import Workspace
 from studies.records import TrialRecord, best_record, records_of
 from studies.settings import StudySettings, stored_settings
 from studies.storage import existing_storage, load_study, study_names
 
+if TYPE_CHECKING:
+    from models.reporting import Scored
+
 AGREEMENT = 1e-4
 """Largest difference between a probability of the reloaded model and the one the worker stored."""
 MODEL_FILE, LABELS_FILE, METRICS_FILE, CARD_FILE = "model.keras", "labels.json", "metrics.json", "README.md"
+CALIBRATION_FILE = "calibration.json"
+"""What `models.trust.Trust` holds, and `estimate_errors`: what its estimates of accuracy were off by on test images."""
 VERSIONS = ("hpsearch", "keras", "tensorflow", "numpy", "optuna", "scikit-learn")
 
 
@@ -93,12 +110,11 @@ def export(workspace: Workspace, prepared: PreparedSet, winner: Winner, target: 
         folder.mkdir()
         save_model(network, record.hyperparameters["dropout"], stored / WEIGHTS_FILE, folder / MODEL_FILE)
 
-        def predict(split: str) -> np.ndarray:
-            images = prepared.folder / f"{split}_images.npy"
-            return predict_in_fresh_process(folder / MODEL_FILE, images, Path(temporary) / f"{split}.npy")
+        def predict(files: Sequence[Path]) -> list[np.ndarray]:
+            return predict_in_fresh_process(folder / MODEL_FILE, files, Path(temporary))
 
-        validation = predict("validation")
-        difference = float(np.abs(validation - np.load(stored / PROBABILITIES_FILE)).max())
+        validation = score_split(prepared, "validation", predict)
+        difference = _difference(validation, stored)
         if not difference <= AGREEMENT:
             raise SearchError(
                 f"the reloaded model differs from the trained one by {difference:.2g} in a probability, more than "
@@ -111,26 +127,36 @@ def export(workspace: Workspace, prepared: PreparedSet, winner: Winner, target: 
     return Exported(target, winner, difference, metrics, reading)
 
 
+def _difference(validation: Mapping[str, Scored], stored: Path) -> float:
+    """The largest between a probability of the reloaded model and the worker's; studies of before kept clean ones."""
+    files = {"": stored / PROBABILITIES_FILE, CORRUPTED: stored / CORRUPTED_FILE}
+    pairs = [(validation[key], file) for key, file in files.items() if key in validation and (not key or file.exists())]
+    return float(np.max([np.abs(scored.probabilities - np.load(file)).max() for scored, file in pairs]))
+
+
 def _metrics(
     workspace: Workspace,
     prepared: PreparedSet,
     winner: Winner,
     weights_sha256: str,
-    validation: np.ndarray,
-    predict: Callable[[str], np.ndarray],
+    validation: Mapping[str, Scored],
+    predict: Predict,
 ) -> tuple[dict[str, Any], int | None]:
     """Validation and test figures; the test set is read once per trial, and its stored figures shown after that."""
-    from models.reporting import full_figures
-
     names, study, trial = prepared.class_names, winner.settings.name, winner.record.number
-    scores = {"validation": full_figures(prepared.labels("validation"), validation, names)}
+    trust = fit_on(validation)
+    metrics = {
+        "validation": figures_of(validation, names, trust),
+        "calibration": trust.as_dict(),
+        "corruptions": operations(prepared),
+    }
     earlier = earlier_reading(workspace, weights_sha256)
     if earlier is not None:
-        return scores | {"test": earlier}, None
-    test = full_figures(prepared.labels("test"), predict("test"), names)
+        return metrics | {"test": earlier}, None
+    test = figures_of(score_split(prepared, "test", predict), names, trust)
     what = {"study": study, "trial": trial, "weights_sha256": weights_sha256}
     reading = add_reading(workspace, "export-best", what, test)
-    return scores | {"test": test}, reading
+    return metrics | {"test": test}, reading
 
 
 def _write_texts(
@@ -151,6 +177,8 @@ def _write_texts(
     }
     text = json.dumps(facts | metrics, ensure_ascii=False, indent=1)
     (folder / METRICS_FILE).write_text(text, encoding="utf-8")
+    calibration = metrics["calibration"] | {"estimate_errors": estimate_errors(metrics["test"])}
+    (folder / CALIBRATION_FILE).write_text(json.dumps(calibration, ensure_ascii=False, indent=1), encoding="utf-8")
     for split in ("validation", "test"):
         title = f"{split}: {metrics[split]['images']} images"
         draw_confusion(metrics[split]["confusion_matrix"], names, title, folder / f"confusion_{split}.png")
@@ -167,6 +195,10 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], d
         settings=winner.settings,
         record=winner.record,
         metrics=metrics,
+        parts=parts_in(metrics),
+        families=families_in(metrics),
+        gaps=gaps(metrics),
+        estimate_errors=estimate_errors(metrics["test"]),
         difference=difference,
         class_names=prepared.class_names,
         source=prepared.source,

@@ -44,3 +44,13 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)
+
+
+def with_interval(row: Mapping[str, Any], name: str) -> str:
+    """A figure with its 95 % interval, where the row has one."""
+    low, high = row.get("intervals", {}).get(name, (None, None))
+    return f"{cell(row[name])} ({cell(low)}-{cell(high)})" if low is not None else cell(row[name])
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"

@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from search.cli import COMMANDS, main
-from search.commands.evaluate import labelled_images
 from search.errors import SearchError
+from search.inputs import labelled_images
 
 Call = Callable[..., Result]
 

@@ -10,10 +10,9 @@ from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.errors import ModelError
 from search.exporting import METRICS_FILE, Exported, export, find_winner
-from search.output import print_table
+from search.figures_output import print_estimate_errors, print_gaps, print_operations, print_parts, print_trust
+from search.scored_parts import estimate_errors, parts_in
 from search.workspace import Workspace
-
-SHOWN = ("split", "images", "accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1")
 
 
 @click.command(name="export-best")
@@ -27,7 +26,8 @@ def export_best(workspace: Workspace, backbone: str | None, out: Path | None) ->
     hpsearch export-best --out my-model
 
     The model is reloaded in a fresh process and must give the same probabilities before the command says done.
-    The locked test set is read once for a trial; exporting it again shows the stored figures.
+    The locked test set is read once for a trial, as it is and corrupted; exporting it again shows the stored figures.
+    Figures come with 95 % intervals. calibration.json keeps what `evaluate` and `predict` say of how sure they are.
     """
     if backbone:
         try:
@@ -48,9 +48,13 @@ def show(done: Exported) -> None:
     """The figures and how they were come by."""
     record = done.winner.record
     click.echo(f"trial {record.number} of {done.winner.settings.name}, the best of its study: {record.value:.4f}")
-    rows = [{"split": split, **done.metrics[split]} for split in ("validation", "test")]
-    print_table(rows, SHOWN)
+    parts = [(part.title, figures) for part, figures in parts_in(done.metrics)]
+    print_parts(parts)
     which = f"reading {done.reading} of this workspace" if done.reading else "the stored figures of its first export"
     click.echo(f"test: {which}")
+    print_operations(done.metrics["corruptions"])
+    print_gaps(done.metrics)
+    print_trust(parts)
+    print_estimate_errors(estimate_errors(done.metrics["test"]))
     click.echo(f"reloaded in a fresh process: probabilities within {done.difference:.1e} on every validation image")
     click.echo(f"done: {done.folder}")

@@ -1,0 +1,133 @@
+"""`hpsearch predict`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from models.trust import TARGET_ERRORS
+from search.errors import SearchError
+from search.exported_model import ExportedModel, open_export
+from search.inputs import Chunk, chunks
+from search.output import percent
+
+DEFAULT_TARGET = 0.01
+COLUMNS = ("image", "label", "probability", "reason")
+TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
+
+
+@click.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), default="labels.csv", show_default=True,
+              help="The file to write; JSON lines when it ends in .jsonl.")  # fmt: skip
+@click.option("--abstain", is_flag=True, help="Mark the rows whose confidence is too low to answer.")
+@click.option("--target-error", type=click.Choice(list(TARGETS)), default=f"{100 * DEFAULT_TARGET:g}",
+              show_default=True, help="Per cent of wrong answers that --abstain aims at.")  # fmt: skip
+def predict(model: Path, data: Path, out: Path, abstain: bool, target_error: str) -> None:
+    """Label the images in DATA (an .npz file, a folder, or one picture) with an exported MODEL (its folder).
+
+    \b
+    hpsearch predict my-model new-cells --out labels.csv --abstain
+
+    A row per image: its label and how probable it is, calibrated on validation images; of a picture that cannot be
+    read, the reason.
+    """
+    if not out.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
+    exported = open_export(model)
+    threshold = exported.known_trust().abstention(TARGETS[target_error]).threshold if abstain else None
+    labelling = _Labelling(exported, threshold)
+    found = (row for chunk in chunks(data, exported.image_shape) for row in labelling.rows(chunk))
+    _write(out, found, (*COLUMNS, "abstained") if abstain else COLUMNS)
+    if not labelling.labelled:
+        raise SearchError(f"no image in {data} could be read: {out} tells the reasons")
+    click.echo(f"labelled {labelling.labelled} images: {_counted(labelling.labels)}")
+    if labelling.unreadable:
+        click.echo(f"{labelling.unreadable} could not be read: the column `reason` tells why", err=True)
+    if exported.trust is None:
+        click.echo(
+            "warning: the export has no calibration, its probabilities are raw: export the trial again", err=True
+        )
+    if threshold is not None:
+        _tell_abstention(exported, labelling, TARGETS[target_error], threshold)
+    click.echo(f"written: {out}")
+
+
+@dataclass
+class _Labelling:
+    """Labels chunk after chunk, counting."""
+
+    exported: ExportedModel
+    threshold: float | None
+    labels: Counter[str] = field(default_factory=Counter)
+    unreadable: int = 0
+    answered: list[float] = field(default_factory=list)
+    """Calibrated confidence of each image above the threshold."""
+
+    @property
+    def labelled(self) -> int:
+        return self.labels.total()
+
+    def rows(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        """One per image of the chunk, in order."""
+        probabilities = iter(self._probabilities(chunk.images))
+        for name in chunk.names:
+            if name in chunk.reasons:
+                self.unreadable += 1
+                yield {"image": name, "reason": chunk.reasons[name]}
+                continue
+            ours = next(probabilities)
+            label, confidence = self.exported.class_names[ours.argmax()], float(ours.max())
+            self.labels[label] += 1
+            row = {"image": name, "label": label, "probability": round(confidence, 6)}
+            if self.threshold is not None:
+                row["abstained"] = not confidence > self.threshold
+                self.answered += [] if row["abstained"] else [confidence]
+            yield row
+
+    def _probabilities(self, images: np.ndarray) -> np.ndarray:
+        if len(images) == 0:
+            return np.empty((0, len(self.exported.class_names)))
+        raw = self.exported.predict(images)
+        return self.exported.trust.calibrated(raw) if self.exported.trust else raw
+
+
+def _counted(labels: Counter[str]) -> str:
+    return ", ".join(f"{label} {count:,}" for label, count in labels.most_common())
+
+
+def _tell_abstention(exported: ExportedModel, labelling: _Labelling, target: float, threshold: float) -> None:
+    share = len(labelling.answered) / labelling.labelled
+    click.echo(f"answered: {percent(share)} of the images, those with a probability above {threshold:.4f}")
+    if labelling.answered:
+        expected = 1 - float(np.mean(labelling.answered))
+        click.echo(f"wrong answers expected among them, by their probabilities: {percent(expected)}")
+    else:
+        click.echo("no threshold kept to this share of wrong answers on the validation images: ask for a larger one")
+    for title, row in exported.measured_abstaining(target):
+        click.echo(f"on {title} images: answered {percent(row['coverage'])}, of which {percent(row['error'])} wrong")
+
+
+def _write(target: Path, rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    """The whole file or none: `target` is replaced when the last row is written."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".predict-") as folder:
+        path = Path(folder) / target.name
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if target.suffix == ".jsonl":
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            else:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
+        os.replace(path, target)

@@ -1,0 +1,89 @@
+"""The figures of an exported model on the terminal: with their intervals, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from search.output import percent, print_table, with_interval
+from search.scored_parts import gaps
+
+INTERVALS = ("accuracy", "macro_f1")
+
+
+def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """A row per part (its title and figures), then one per family of corruptions in it."""
+    columns = ("images_of", "images", *INTERVALS, "macro_precision", "macro_recall", "weighted_f1")
+    print_table([_row(title, figures) for title, figures in parts], columns)
+    families = [
+        _row(title, row) | {"family": name}
+        for title, figures in parts
+        for name, row in figures.get("families", {}).items()
+    ]
+    if families:
+        print_table(families, ("images_of", "family", "images", *INTERVALS))
+    if any("intervals" in figures for _, figures in parts):
+        click.echo("In brackets: 95 % intervals, bootstrapped over images.")
+
+
+def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {"images_of": title, **figures, **{name: with_interval(figures, name) for name in INTERVALS}}
+
+
+def print_classes(figures: Mapping[str, Any]) -> None:
+    rows = []
+    for name, row in figures["per_class"].items():
+        f1 = with_interval({"f1": row["f1"], "intervals": {"f1": row.get("f1_interval", (None, None))}}, "f1")
+        rows.append({"class": name, **row, "f1": f1})
+    print_table(rows, ("class", "precision", "recall", "f1", "images"))
+
+
+def print_gaps(metrics: Mapping[str, Any]) -> None:
+    """Validation less test; a warning where chance does not explain it."""
+    for gap in gaps(metrics):
+        low, high = gap["interval"]
+        what = f"validation less test, {gap['images']}"
+        click.echo(f"{what}: macro F1 {gap['gap']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}")
+        if gap["beyond_chance"]:
+            click.echo(
+                f"warning: {what}, is more than chance explains: the search has fitted the validation images; "
+                "expect the test figures",
+                err=True,
+            )
+
+
+def print_operations(operations: Mapping[str, Sequence[str]]) -> None:
+    """Which corruptions took part in choosing the model, and which never did."""
+    if operations:
+        click.echo(f"known corruptions, by which the trial was chosen: {', '.join(operations['validation'])}")
+        click.echo(f"unseen ones, never used in training, choosing or calibrating: {', '.join(operations['test'])}")
+
+
+def print_trust(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Calibration and abstaining, a row per part (its title and figures) that was scored with them."""
+    rows = []
+    for title, figures in parts:
+        if "abstaining" not in figures:
+            continue
+        row = {
+            "images_of": title,
+            "calibration_error": figures["calibration_error"],
+            "calibrated": figures["calibrated_calibration_error"],
+        }
+        for one in figures["abstaining"]:
+            wrong = "never" if one["error"] is None else f"{percent(one['coverage'])}, {percent(one['error'])} wrong"
+            row[f"answered, aiming at {percent(one['target_error'])} wrong"] = wrong
+        rows.append(row)
+    if rows:
+        print_table(rows, tuple(rows[0]))
+
+
+def print_estimate_errors(errors: Mapping[str, Any]) -> None:
+    if errors:
+        click.echo(
+            f"accuracy estimated without labels: off by {100 * errors['mean']:.1f} points on average over the "
+            f"{len(errors['blocks'])} blocks of test images (clean, each family of corruptions), at most by "
+            f"{100 * errors['largest']:.1f}"
+        )

@@ -1,0 +1,161 @@
+"""The images of a split and their corrupted views, scored by one model: what the export and `evaluate --test` tell of.
+
+To show figures of further images, add a row to PARTS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.prepared import PreparedSet, corrupted_file
+
+if TYPE_CHECKING:  # scikit-learn and scipy take a second
+    from models.reporting import Scored
+    from models.trust import Trust
+
+Predict = Callable[[Sequence[Path]], Sequence[np.ndarray]]
+"""Files of uint8 images (..., h, w, 3) -> raw probabilities float32 (k, classes) of each, all views in order."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one split, as they are or corrupted.
+
+    Attributes:
+        split: "validation" or "test".
+        key: its place among the figures of the split; "" for the images as they are.
+        used_by: whose corruptions, as data_prep.corruptions has them; "" for none.
+        title: what tables call it.
+    """
+
+    split: str
+    key: str
+    used_by: str
+    title: str
+
+    def scored(self, prepared: PreparedSet, probabilities: np.ndarray) -> Scored:
+        from models.reporting import Scored
+
+        labels = prepared.labels(self.split)
+        views = prepared.corrupted(self.split, self.used_by) if self.used_by else None
+        if views is None:
+            return Scored(labels, probabilities)
+        families = {name: taken for name, taken in views.families.items() if taken.any()}
+        return Scored(labels, probabilities.reshape(*views.images.shape[:2], -1), families)
+
+    def file(self, prepared: PreparedSet) -> Path:
+        name = corrupted_file(self.split, self.used_by) if self.used_by else f"{self.split}_images.npy"
+        return prepared.folder / name
+
+
+CORRUPTED, TEST_ONLY = "corrupted", "test_only_corrupted"
+PARTS = (
+    Part("validation", "", "", "validation"),
+    Part("validation", CORRUPTED, "validation", "validation, corrupted"),
+    Part("test", "", "", "test"),
+    Part("test", CORRUPTED, "validation", "test, known corruptions"),
+    Part("test", TEST_ONLY, "test", "test, unseen corruptions"),
+)
+
+
+def score_split(prepared: PreparedSet, split: str, predict: Predict) -> dict[str, Scored]:
+    """The parts of a split by key; those without corrupted views in the prepared set are left out."""
+    parts = [part for part in PARTS if part.split == split and (not part.used_by or _there(prepared, part))]
+    found = predict([part.file(prepared) for part in parts])
+    return {part.key: part.scored(prepared, rows) for part, rows in zip(parts, found, strict=True)}
+
+
+def _there(prepared: PreparedSet, part: Part) -> bool:
+    return prepared.corrupted(part.split, part.used_by) is not None
+
+
+def fit_on(scored: Mapping[str, Scored]) -> Trust:
+    """What the validation images and their corrupted views together teach."""
+    from models.trust import fit_trust
+
+    labels, probabilities = zip(*(part.flat() for part in scored.values()), strict=True)
+    return fit_trust(np.concatenate(labels), np.concatenate(probabilities))
+
+
+def figures_of(scored: Mapping[str, Scored], class_names: tuple[str, ...], trust: Trust | None) -> dict[str, Any]:
+    """`models.reporting.full_figures` of the images as they are; those of the other parts under their keys."""
+    from models.reporting import full_figures
+
+    rows = {key: full_figures(part, class_names, trust) for key, part in scored.items()}
+    return rows.pop("") | rows
+
+
+def operations(prepared: PreparedSet) -> dict[str, list[str]]:
+    """Names of the corruptions by who uses them: "validation", "test". Empty without corrupted views."""
+    rows = prepared.manifest.get("corrupted", {}).get("operations", {})
+    users = {row["used_by"] for row in rows.values()}
+    return {user: [name for name, row in rows.items() if row["used_by"] == user] for user in sorted(users)}
+
+
+def parts_in(metrics: Mapping[str, Any]) -> list[tuple[Part, dict[str, Any]]]:
+    """The parts that stored figures tell of, in the order of PARTS. `metrics`: figures by split."""
+    rows = []
+    for part in PARTS:
+        figures = metrics.get(part.split)
+        figures = figures.get(part.key) if figures and part.key else figures
+        if figures:
+            rows.append((part, figures))
+    return rows
+
+
+def families_in(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row per part and family of corruptions: `part`, `family` and its figures."""
+    return [
+        {"images_of": part.title, "family": name, **row}
+        for part, figures in parts_in(metrics)
+        for name, row in figures.get("families", {}).items()
+    ]
+
+
+def gaps(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Validation less test macro-F1, clean and corrupted by the same operations, with its 95 % interval.
+
+    `beyond_chance`: test is lower by more than the interval. Empty for figures stored without intervals.
+    """
+    from models.intervals import difference_interval
+
+    rows = []
+    for key, title in (("", "clean"), (CORRUPTED, "corrupted")):
+        both = [figures for part, figures in parts_in(metrics) if part.key == key and "intervals" in figures]
+        if len(both) == 2:
+            (first, first_interval), (second, second_interval) = (
+                (figures["macro_f1"], figures["intervals"]["macro_f1"]) for figures in both
+            )
+            low, high = difference_interval(first, first_interval, second, second_interval)
+            row = {"images": title, "gap": first - second, "interval": [low, high], "beyond_chance": low > 0}
+            rows.append(row)
+    return rows
+
+
+def estimate_errors(test: Mapping[str, Any]) -> dict[str, Any]:
+    """How far estimates of accuracy without labels were off, on test images and on each family of corrupted ones.
+
+    Returns `blocks`, a row each, and `mean` and `largest` of their errors, 0..1. Empty where nothing was estimated.
+    """
+    parts = parts_in({"test": test})
+    rows = [{"block": part.title, **figures} for part, figures in parts if part.key == ""]
+    rows += [{"block": f"{row['images_of']}: {row['family']}", **row} for row in families_in({"test": test})]
+    blocks = [
+        {
+            "block": row["block"],
+            "images": row["images"],
+            "accuracy": row["accuracy"],
+            "estimated_accuracy": row["estimated_accuracy"],
+            "mean_confidence": row["mean_confidence"],
+            "error": abs(row["estimated_accuracy"] - row["accuracy"]),
+        }
+        for row in rows
+        if "estimated_accuracy" in row
+    ]
+    errors = [block["error"] for block in blocks]
+    return {"mean": float(np.mean(errors)), "largest": max(errors), "blocks": blocks} if errors else {}

@@ -1,0 +1,169 @@
+"""evaluate and predict with a tiny exported model: with labels and without, on arrays, folders and broken pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import tiny_images
+from PIL import Image
+
+from models.trust import fit_trust
+from search.cli import main
+from search.exported_model import open_export
+from search.inputs import chunks, has_labels
+from search.suites import balanced_error, run_suite
+
+Call = Callable[..., Result]
+NAMES = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export that tells the class by the colour, as conftest's images have it, and is right now and then."""
+    folder = tmp_path_factory.mktemp("model")
+    inputs = keras.Input((32, 32, 3), dtype="uint8")
+    colours = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(0.02)(inputs))
+    network = keras.Model(inputs, keras.layers.Softmax()(colours))
+    network.save(folder / "model.keras")
+    images, labels = tiny_images(90)
+    labels = np.where(np.arange(90) % 10 == 0, (labels + 1) % 3, labels)
+    trust = fit_trust(labels, network.predict(images, verbose=0))
+    blocks = [{"block": "test"}, {"block": "test, unseen corruptions: noise"}]
+    errors = {"mean": 0.03, "largest": 0.05, "blocks": blocks}
+    (folder / "labels.json").write_text(json.dumps(NAMES))
+    (folder / "calibration.json").write_text(json.dumps(trust.as_dict() | {"estimate_errors": errors}))
+    row = {"target_error": 0.05, "coverage": 0.5, "error": 0.04}
+    (folder / "metrics.json").write_text(json.dumps({"test": {"abstaining": [row]}}))
+    return folder
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def pictures(folder: Path, count: int = 4) -> Path:
+    """A folder with `count` pictures, one that is broken, and a hidden file."""
+    (folder / "more").mkdir(parents=True)
+    images, _ = tiny_images(count, seed=1)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / ("more" if number % 2 else "") / f"{number}.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / ".hidden").write_bytes(b"")
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict_labels_a_folder_and_gives_a_broken_picture_its_reason(call: Call, model: Path, tmp_path: Path) -> None:
+    result = call("predict", model, pictures(tmp_path / "new"), "--out", "out.csv")
+    assert result.exit_code == 0, result.output
+    rows = {row["image"]: row for row in rows_of(tmp_path / "out.csv")}
+    assert list(rows) == ["0.png", "2.png", "broken.jpg", "more/1.png", "more/3.png"]
+    assert rows["broken.jpg"]["reason"] == "not a JPEG or PNG picture"
+    assert rows["broken.jpg"]["label"] == ""
+    assert [rows[name]["label"] for name in ("0.png", "more/1.png", "2.png")] == list(NAMES)
+    assert 1 / 3 < float(rows["0.png"]["probability"]) <= 1
+    assert "labelled 4 images: red 2, blue 1, green 1" in result.output
+
+
+def test_predict_marks_what_it_abstains_from(call: Call, model: Path, tmp_path: Path) -> None:
+    images, _ = tiny_images(30)
+    np.savez(tmp_path / "new.npz", images=images)
+    result = call("predict", model, "new.npz", "--out", "out.jsonl", "--abstain", "--target-error", "5")
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    threshold = open_export(model).known_trust().abstention(0.05).threshold
+    assert [row["abstained"] for row in rows] == [row["probability"] <= threshold for row in rows]
+    assert "answered:" in result.output
+    assert "on test images: answered 50.0 %, of which 4.0 % wrong" in result.output
+
+
+def test_predict_takes_a_single_picture_and_refuses_what_it_cannot_read(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    folder = pictures(tmp_path / "new")
+    assert call("predict", model, folder / "0.png").exit_code == 0
+    assert [row["image"] for row in rows_of(tmp_path / "labels.csv")] == ["0.png"]
+    (tmp_path / "empty").mkdir()
+    result = call("predict", model, "empty")
+    assert (result.exit_code, "has no pictures in it" in result.stderr) == (1, True)
+    result = call("predict", model, folder / "broken.jpg")
+    assert (result.exit_code, "no image in" in result.stderr) == (1, True)
+    np.savez(tmp_path / "floats.npz", images=np.zeros((2, 32, 32, 3)))
+    result = call("predict", model, "floats.npz")
+    assert (result.exit_code, "must be uint8" in result.stderr) == (1, True)
+    result = call("predict", model, folder, "--out", "nowhere/out.csv")
+    assert (result.exit_code, "there is no folder nowhere" in result.stderr) == (2, True)
+
+
+def test_evaluate_with_labels_gives_intervals_and_abstaining(call: Call, model: Path, tiny_npz: Path) -> None:
+    scores = json.loads(call("evaluate", model, tiny_npz, "--json").stdout)
+    low, high = scores["intervals"]["accuracy"]
+    assert low <= scores["accuracy"] <= high
+    assert len(scores["abstaining"]) == 4
+    assert "In brackets: 95 % intervals" in call("evaluate", model, tiny_npz).stdout
+
+
+def test_evaluate_without_labels_estimates_and_says_how_well(call: Call, model: Path, tmp_path: Path) -> None:
+    images, _ = tiny_images(30)
+    np.savez(tmp_path / "new.npz", images=images)
+    output = call("evaluate", model, "new.npz").stdout
+    assert "30 images without labels" in output and "estimated accuracy 0." in output
+    assert "off by 3.0 points on average over the 2 blocks" in output
+    flat = pictures(tmp_path / "new") / "more"
+    assert "2 images without labels" in call("evaluate", model, flat).stdout
+    result = call("evaluate", model, flat, "--suite", "medmnist-c")
+    assert (result.exit_code, "needs labels" in result.stderr) == (2, True)
+
+
+def test_an_export_of_before_is_still_scored_but_estimates_nothing(call: Call, model: Path, tmp_path: Path) -> None:
+    for name in ("model.keras", "labels.json"):
+        (tmp_path / name).write_bytes((model / name).read_bytes())
+    images, labels = tiny_images(30)
+    np.savez(tmp_path / "labelled.npz", images=images, labels=labels)
+    np.savez(tmp_path / "new.npz", images=images)
+    assert "abstaining" not in json.loads(call("evaluate", ".", "labelled.npz", "--json").stdout)
+    result = call("evaluate", ".", "new.npz")
+    assert (result.exit_code, "has no calibration.json" in result.stderr) == (1, True)
+    assert "its probabilities are raw" in call("predict", ".", "new.npz").stderr
+
+
+def test_what_has_labels(tmp_path: Path, tiny_npz: Path) -> None:
+    np.savez(tmp_path / "new.npz", images=np.zeros((1, 8, 8, 3), np.uint8))
+    assert has_labels(tiny_npz) and has_labels("demo")
+    assert not has_labels(tmp_path / "new.npz")
+    folder = pictures(tmp_path / "new")
+    assert has_labels(folder) and not has_labels(folder / "more") and not has_labels(folder / "0.png")
+
+
+def test_chunks_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.inputs.CHUNK_IMAGES", 2)
+    images, _ = tiny_images(5)
+    np.savez(tmp_path / "new.npz", images=images)
+    found = list(chunks(tmp_path / "new.npz", (32, 32, 3)))
+    assert [chunk.names for chunk in found] == [("0", "1"), ("2", "3"), ("4",)]
+    assert (np.concatenate([chunk.images for chunk in found]) == images).all()
+
+
+def test_the_suite_compares_balanced_errors_with_the_published_ones() -> None:
+    images, labels = tiny_images(6)
+    result = run_suite("medmnist-c", lambda part: np.eye(3)[part.mean(axis=(1, 2)).argmax(axis=1)], images, labels)
+    assert result["clean_balanced_error"] == 0
+    assert len(result["rows"]) == 11 and all(len(row["by_severity"]) == 5 for row in result["rows"])
+    row = result["rows"][0]
+    assert row["balanced_error"] == pytest.approx(np.mean(row["by_severity"]))
+    assert row["relative_error"] == pytest.approx(row["balanced_error"] / row["alexnet"])
+    assert result["relative_error"] == pytest.approx(np.mean([row["relative_error"] for row in result["rows"]]))
+    assert balanced_error(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 0])) == pytest.approx(1 - (2 / 3 + 0) / 2)
