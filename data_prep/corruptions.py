@@ -70,7 +70,7 @@ def pixelate(image: np.ndarray, strength: float, rng: np.random.Generator) -> np
     block = 1 + strength * _side(image)
     blocks = max(1, round(width / block)), max(1, round(height / block))
     small = cv2.resize(image, blocks, interpolation=cv2.INTER_AREA)
-    return _uint8(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST))
+    return _uint8(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def gamma(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

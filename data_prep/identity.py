@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.settings import PrepareSettings
 from data_prep.sources import file_digest, find_source
 
-PREPARE_VERSION = 3
+PREPARE_VERSION = 4
 """To be raised whenever `prepare` makes something else from the same source and options."""
 
 _LIBRARIES = (
