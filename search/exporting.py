@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from optuna import Study
+from optuna.storages import RDBStorage
 
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
@@ -34,6 +36,7 @@ from search.scored_parts import (
 )
 from search.workspace import Workspace
 from studies.records import TrialRecord, best_record, records_of
+from studies.retrainings import repeated, retrainings_of
 from studies.settings import StudySettings, stored_settings
 from studies.storage import existing_storage, load_study, study_names
 
@@ -54,6 +57,13 @@ class Winner:
 
     settings: StudySettings
     record: TrialRecord
+    confirmed: float | None = None
+    """Its mean objective over other seeds, where it was trained again on some."""
+
+    @property
+    def value(self) -> float:
+        """What it is compared by with the best of other studies."""
+        return self.confirmed if self.confirmed is not None else self.record.value or 0.0
 
 
 @dataclass(frozen=True)
@@ -80,13 +90,26 @@ def find_winner(workspace: Workspace, prepared: PreparedSet, backbone: str | Non
             continue
         if settings.fingerprint != prepared.fingerprint:
             others.append(study.study_name)
-        elif best := best_record(records_of(study)):
-            winners.append(Winner(settings, best))
+        elif best := best_of(storage, study):
+            winners.append(best)
     if not winners:
         hint = f" (on an earlier preparation: {', '.join(others)})" if others else ""
         wanted = backbone or "NAME"
         raise SearchError(f"no finished trial to export{hint}: run `hpsearch run --backbone {wanted}` first")
-    return max(winners, key=lambda winner: winner.record.value or 0.0)
+    return max(winners, key=lambda winner: winner.value)
+
+
+def best_of(storage: RDBStorage, study: Study) -> Winner | None:
+    """The trial with the best mean over other seeds, where any was trained again; else the best one of the search.
+
+    The best of many is also the luckiest, so that its value in the search is no fair one.
+    """
+    settings, records = stored_settings(study), records_of(study)
+    by_number = {record.number: record for record in records}
+    for again in repeated(retrainings_of(storage, settings.name), settings.objective):
+        return Winner(settings, by_number[again.trial], again.mean)
+    best = best_record(records)
+    return Winner(settings, best) if best else None
 
 
 def export(workspace: Workspace, prepared: PreparedSet, winner: Winner, target: Path) -> Exported:

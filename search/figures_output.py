@@ -48,8 +48,8 @@ def print_gaps(metrics: Mapping[str, Any]) -> None:
         click.echo(f"{what}: macro F1 {gap['gap']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}")
         if gap["beyond_chance"]:
             click.echo(
-                f"warning: {what}, is more than chance explains: the search has fitted the validation images; "
-                "expect the test figures",
+                f"warning: {what}, is more than its interval: the validation images, by which the trial was chosen, "
+                "flatter it; expect the test figures",
                 err=True,
             )
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from optuna import Study
 
-from studies.records import best_record, records_of
+from studies.records import TrialRecord, best_record, records_of
 from studies.settings import stored_settings
 
-COMPARED = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
+COMPARED = ("accuracy", "macro_precision", "macro_recall")
+SCORES = ("macro_f1", "corrupted_macro_f1", "worst_family_macro_f1")
+"""What trials are ranked by: clean, corrupted, and the family of corruptions where it is lowest."""
 
 
 def status_row(study: Study) -> dict[str, Any]:
@@ -31,19 +33,23 @@ def status_row(study: Study) -> dict[str, Any]:
     }
 
 
-def compare_row(study: Study) -> dict[str, Any] | None:
-    """The best trial of a study with its validation figures; None without a complete trial."""
-    best = best_record(records_of(study))
-    if best is None:
-        return None
-    settings, scores = stored_settings(study), best.outcome["best"]["validation"]
+def trial_row(study: Study, record: TrialRecord) -> dict[str, Any]:
+    """A complete trial with its validation figures; None for those that its study did not measure."""
+    settings, scores = stored_settings(study), record.outcome["best"]["validation"]
     return {
         "backbone": settings.backbone,
         "study": study.study_name,
         "fingerprint": settings.fingerprint,
-        "trial": best.number,
-        **{name: scores[name] for name in COMPARED},
-        "parameters": best.outcome["parameters"],
-        "ms_per_image": best.outcome["ms_per_image"],
-        "hyperparameters": best.hyperparameters,
+        "trial": record.number,
+        "objective": settings.objective,
+        "value": record.value,
+        **{name: scores.get(name) for name in (*COMPARED, *SCORES, "worst_family")},
+        "parameters": record.outcome["parameters"],
+        "ms_per_image": record.outcome["ms_per_image"],
+        "hyperparameters": record.hyperparameters,
     }
+
+
+def trial_rows(study: Study) -> list[dict[str, Any]]:
+    """A `trial_row` for each complete trial, in order of their numbers."""
+    return [trial_row(study, record) for record in records_of(study) if record.state == "complete"]

@@ -111,21 +111,24 @@ def test_status_and_compare(searched: Path) -> None:
     (status,) = json.loads(hpsearch(searched, "status", "--json").stdout)
     assert status["complete"] + status["pruned"] == 3
     assert status["running"] == 0
-    (row,) = json.loads(hpsearch(searched, "compare", "--json").stdout)
+    (row,) = json.loads(hpsearch(searched, "compare", "--json").stdout)["trials"]
     assert row["backbone"] == "small_cnn"
-    assert row["macro_f1"] == status["best_value"]
+    assert row["value"] == status["best_value"]
+    assert row["macro_f1"] != row["corrupted_macro_f1"] != row["worst_family_macro_f1"]
     assert "small_cnn" in hpsearch(searched, "compare").stdout
 
 
 def test_the_export_holds_the_winner_and_its_figures(exported: Path, searched: Path) -> None:
     names = {path.name for path in exported.iterdir()}
     assert names == {
-        "model.keras", "labels.json", "metrics.json", "README.md", "confusion_validation.png", "confusion_test.png",
+        "model.keras", "labels.json", "metrics.json", "calibration.json", "README.md", "confusion_validation.png",
+        "confusion_test.png",
     }  # fmt: skip
     metrics = json.loads((exported / "metrics.json").read_text())
     (status,) = json.loads(hpsearch(searched, "status", "--json").stdout)
     assert metrics["trial"] == status["best_trial"]
-    assert metrics["validation"]["macro_f1"] == pytest.approx(status["best_value"])
+    both = [metrics["validation"]["macro_f1"], metrics["validation"]["corrupted"]["macro_f1"]]
+    assert np.mean(both) == pytest.approx(status["best_value"])
     assert metrics["fingerprint"] in (exported / "README.md").read_text()
     assert np.sum(metrics["test"]["confusion_matrix"]) == metrics["test"]["images"]
 
@@ -146,6 +149,10 @@ def test_the_test_set_is_read_once_per_trial_and_every_reading_is_a_line(exporte
     lines = [json.loads(line) for line in (searched / "test-readings.jsonl").read_text().splitlines()]
     assert [line["command"] for line in lines] == ["export-best", "evaluate --test"]
     assert json.loads(scored) == lines[1]["figures"]
+    for key in ("corrupted", "test_only_corrupted"):
+        first, second = (line["figures"].pop(key) for line in lines)
+        assert first["confusion_matrix"] == second["confusion_matrix"]
+        assert first["families"].keys() == second["families"].keys() != {}
     assert lines[0]["figures"]["confusion_matrix"] == lines[1]["figures"]["confusion_matrix"]
 
 
@@ -156,6 +163,21 @@ def test_a_damaged_trial_is_not_exported(searched: Path, tmp_path: Path) -> None
     done = hpsearch(tmp_path, "export-best", "--out", str(tmp_path / "out"), code=1)
     assert "the reloaded model differs from the trained one" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_export_says_how_far_it_can_be_trusted(exported: Path) -> None:
+    metrics = json.loads((exported / "metrics.json").read_text())
+    card = (exported / "README.md").read_text()
+    for figures in (metrics["validation"], metrics["test"], metrics["test"]["test_only_corrupted"]):
+        low, high = figures["intervals"]["macro_f1"]
+        assert low <= figures["macro_f1"] <= high
+        assert f"({low:.4f}-{high:.4f})" in card
+        assert [row["target_error"] for row in figures["abstaining"]] == [0.005, 0.01, 0.02, 0.05]
+    calibration = json.loads((exported / "calibration.json").read_text())
+    assert calibration["views"] == metrics["validation"]["images"] + metrics["validation"]["corrupted"]["images"]
+    assert 0 <= calibration["estimate_errors"]["mean"] <= calibration["estimate_errors"]["largest"] <= 1
+    assert "impulse noise" in metrics["corruptions"]["validation"] and "stain deposit" in metrics["corruptions"]["test"]
+    assert "the known corruptions, by which the trial was chosen: impulse noise" in card.lower()
 
 
 def test_evaluate_scores_other_files_and_refuses_other_shapes(exported: Path, tiny_npz: Path, tmp_path: Path) -> None:

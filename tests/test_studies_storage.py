@@ -25,7 +25,7 @@ from studies.records import (
 )
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import create_study, existing_storage, load_study, open_storage, study_names
-from studies.tables import compare_row, status_row
+from studies.tables import status_row, trial_rows
 
 SETTINGS = StudySettings("vgg19", "1a2b3c4d" + 56 * "0", "none", {"epochs": 3}, "macro_f1", "tpe", "median", 0, {})
 OUTCOME = {
@@ -142,14 +142,14 @@ def test_studies_of_other_programs_are_passed_over(study: optuna.Study, tmp_path
 
 
 def test_tables(study: optuna.Study) -> None:
-    assert compare_row(study) is None
+    assert trial_rows(study) == []
     finish(study, 0.4)
     finish(study, 0.3, TrialState.PRUNED)
     row = status_row(study)
     assert (row["complete"], row["pruned"], row["epochs"], row["best_value"], row["best_trial"]) == (1, 1, 2, 0.4, 0)
-    compared = compare_row(study)
-    assert compared is not None
+    (compared,) = trial_rows(study)
     assert (compared["backbone"], compared["trial"], compared["accuracy"]) == ("vgg19", 0, 0.5)
+    assert compared["corrupted_macro_f1"] is None  # measured by no study of before
     assert json.loads(json.dumps([row, compared])) == [row, compared]
 
 

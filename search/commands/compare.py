@@ -2,37 +2,107 @@
 
 from __future__ import annotations
 
-import click
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
 
-from search.output import print_json, print_table
+import click
+from optuna import Study
+from optuna.storages import RDBStorage
+
+from search.exporting import best_of
+from search.noise import TIE, Noise, mark_ties
+from search.output import cell, print_json, print_table
 from search.progress import short
 from search.workspace import Workspace, current_fingerprint
+from studies.retrainings import retrainings_of, seed_noise
 from studies.storage import existing_storage, load_study, study_names
-from studies.tables import COMPARED, compare_row
+from studies.tables import SCORES, trial_row, trial_rows
+
+TITLES = dict(zip(SCORES, ("clean F1", "corrupted F1", "worst family F1"), strict=True))
+COLUMNS = ("study", "trial", "accuracy", "precision", "recall", *TITLES.values(), "parameters", "ms/image")
+LEAST_TRIALS = 5
 
 
 @click.command()
+@click.option("--trials", "all_trials", is_flag=True, help="Show every complete trial, not only the best of a study.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, hyperparameters included.")
 @click.pass_obj
-def compare(workspace: Workspace, as_json: bool) -> None:
-    """Show the best trial of each study side by side, by its figures on the validation images.
+def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
+    """Show the best trial of each study side by side, by its figures on clean and on corrupted validation images.
 
     \b
     hpsearch compare
+    hpsearch compare --trials
+
+    Differences that may be chance are marked as ties; rank correlations tell whether the columns agree on what is good.
     """
     storage = existing_storage(workspace.database)
-    found = [compare_row(load_study(storage, name)) for name in study_names(storage)]
-    current = current_fingerprint(workspace)
-    rows = sorted((row for row in found if row), key=lambda row: (row["fingerprint"] != current, -row["macro_f1"]))
-    if as_json:
-        print_json(rows)
-        return
-    if not rows:
+    studies = [load_study(storage, name) for name in study_names(storage)]
+    everything = [row for study in studies for row in trial_rows(study)]
+    if not everything and not as_json:
         click.echo("No trial is complete yet.")
         return
-    print_table(rows, ("backbone", "study", "trial", *COMPARED, "parameters", "ms_per_image"))
-    if others := [row["study"] for row in rows if row["fingerprint"] != current]:
+    rows = everything if all_trials else _best(storage, studies)
+    current = current_fingerprint(workspace)
+    rows.sort(key=lambda row: (row["fingerprint"] != current, -row["value"]))
+    noise = Noise(workspace, {study.study_name: _seed_noise(storage, study) for study in studies})
+    for fingerprint in {row["fingerprint"] for row in rows}:
+        mark_ties([row for row in rows if row["fingerprint"] == fingerprint], noise)
+    correlations = _correlations([row for row in everything if row["fingerprint"] == current])
+    if as_json:
+        print_json({"trials": rows, "noise": sorted(noise.used), "rank_correlations": correlations})
+        return
+    _show(rows, noise, correlations)
+    if others := {row["study"]: None for row in rows if row["fingerprint"] != current}:
         click.echo(f"On another preparation, so on other validation images, not to be compared: {', '.join(others)}")
-    for row in rows:
+    for row in () if all_trials else rows:
         chosen = ", ".join(f"{key} {short(value)}" for key, value in row["hyperparameters"].items())
-        click.echo(f"{row['backbone']} trial {row['trial']}: {chosen}")
+        click.echo(f"{row['study']} trial {row['trial']}: {chosen}")
+
+
+def _best(storage: RDBStorage, studies: Sequence[Study]) -> list[dict[str, Any]]:
+    found = [(study, best_of(storage, study)) for study in studies]
+    return [trial_row(study, best.record) for study, best in found if best]
+
+
+def _seed_noise(storage: RDBStorage, study: Study) -> dict[str, float]:
+    finished = retrainings_of(storage, study.study_name)
+    spreads = {figure: seed_noise(finished, figure) for figure in SCORES}
+    return {figure: spread for figure, spread in spreads.items() if spread is not None}
+
+
+def _correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per pair of figures over the trials that have both; none with fewer than LEAST_TRIALS."""
+    from models.ranking import rank_correlations
+
+    found = []
+    for first, second in combinations(SCORES, 2):
+        pairs = [(row[first], row[second]) for row in rows if None not in (row[first], row[second])]
+        if len(pairs) >= LEAST_TRIALS:
+            columns = {"columns": f"{TITLES[first]}, {TITLES[second]}", "trials": len(pairs)}
+            found.append(columns | rank_correlations(*zip(*pairs, strict=True)))
+    return found
+
+
+def _show(rows: Sequence[dict[str, Any]], noise: Noise, correlations: Sequence[dict[str, Any]]) -> None:
+    print_table([_shown(row) for row in rows], COLUMNS)
+    if any(TIE in row["standing"].values() for row in rows):
+        click.echo(
+            "= differs from the best of its column by less than 1.96 standard errors, so that chance may explain it; "
+            f"by {' and '.join(sorted(noise.used))}"
+        )
+    if correlations:
+        click.echo("How alike the columns rank the complete trials (1: the same, 0: not at all, -1: in reverse):")
+        print_table(correlations, ("columns", "trials", "kendall_tau", "spearman_rho"))
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The row under the headings of the terminal."""
+    scores = {
+        title: cell(row[name]) + (" =" if row["standing"].get(name) == TIE else "") for name, title in TITLES.items()
+    }
+    if row["worst_family"]:
+        scores[TITLES["worst_family_macro_f1"]] += f" ({row['worst_family']})"
+    names = {"precision": "macro_precision", "recall": "macro_recall", "ms/image": "ms_per_image"}
+    return row | scores | {heading: row[name] for heading, name in names.items()}

@@ -47,7 +47,10 @@ def export_best(workspace: Workspace, backbone: str | None, out: Path | None) ->
 def show(done: Exported) -> None:
     """The figures and how they were come by."""
     record = done.winner.record
-    click.echo(f"trial {record.number} of {done.winner.settings.name}, the best of its study: {record.value:.4f}")
+    again = f", on other seeds {done.winner.confirmed:.4f} on average" if done.winner.confirmed is not None else ""
+    click.echo(
+        f"trial {record.number} of {done.winner.settings.name}, the best of its study: {record.value:.4f}{again}"
+    )
     parts = [(part.title, figures) for part, figures in parts_in(done.metrics)]
     print_parts(parts)
     which = f"reading {done.reading} of this workspace" if done.reading else "the stored figures of its first export"
