@@ -36,20 +36,20 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from data_prep.augmentation import augment
 from data_prep.prepared import PreparedSet
-from data_prep.settings import STRENGTHS
 from search.stages import Stages
 
+LEVELS = ("low", "medium", "hard")  # the published ones, whatever others hpsearch has
 BATCH, VALIDATION_BATCH = 16, 128
 VALIDATION_SHARE, FROZEN_SHARE = 0.3, 0.5
 MAX_EPOCHS = 1000  # the time or early stopping ends it
 
 
 def all_versions(images: np.ndarray, seed: int) -> np.ndarray:
-    """Each image and one augmented view of each strength: uint8 (n, 4, h, w, 3), the image itself first."""
-    versions = np.empty((len(images), 1 + len(STRENGTHS), *images.shape[1:]), np.uint8)
+    """Each image and one augmented view of each level: uint8 (n, 4, h, w, 3), the image itself first."""
+    versions = np.empty((len(images), 1 + len(LEVELS), *images.shape[1:]), np.uint8)
     versions[:, 0] = images
     with Stages() as stages:
-        for place, level in enumerate(STRENGTHS, 1):
+        for place, level in enumerate(LEVELS, 1):
             stages.start(f"augmenting, level {level}", len(images))
             augment(images, versions[:, place : place + 1], level, (seed, 0), stages)
     return versions
@@ -153,6 +153,7 @@ def train(
     ).history
     own = history["val_accuracy"]
     return model, {
+        "versions_per_image": versions.shape[1],
         "training_images": len(trained),
         "validation_images": len(held),
         "validation_images_with_a_version_in_training": float(

@@ -6,16 +6,15 @@ import keras
 import numpy as np
 
 from benchmarks.published_recipe import BATCH, Budget, all_versions, batches, published_model
-from data_prep.settings import STRENGTHS
 from tests.conftest import CLASSES, tiny_images
 
 
-def test_every_image_is_followed_by_one_view_of_each_strength() -> None:
+def test_every_image_is_followed_by_one_low_one_medium_and_one_hard_view() -> None:
     images, _ = tiny_images(4)
     versions = all_versions(images, seed=0)
-    assert versions.shape == (4, 1 + len(STRENGTHS), 32, 32, 3)
+    assert versions.shape == (4, 4, 32, 32, 3)
     np.testing.assert_array_equal(versions[:, 0], images)
-    assert all((versions[:, level] != images).any() for level in range(1, 1 + len(STRENGTHS)))
+    assert all((versions[:, level] != images).any() for level in range(1, 4))
 
 
 def test_half_of_the_layers_are_frozen_and_images_are_raw_pixels() -> None:
