@@ -13,7 +13,7 @@ import numpy as np
 from models.calibration import expected_calibration_error
 from models.intervals import Resampling, interval
 from models.metrics import confusion, figures, per_class
-from models.trust import Trust, estimates, trust_figures
+from models.trust import Trust, trust_figures
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _family(scored: Scored, views: np.ndarray, resampling: Resampling, trust: Tr
         "accuracy": scores["accuracy"],
         "macro_f1": scores["macro_f1"],
         "intervals": resampling.figures(scored.probabilities.argmax(axis=-1), views).intervals(),
-        **(estimates(probabilities, trust) if trust else {}),
+        **(trust.estimates(probabilities) if trust else {}),
     }
 
 

@@ -1,7 +1,7 @@
 """What is learnt on validation images so that a model's answers on unseen images can be judged without labels.
 
-A temperature, the threshold of average thresholded confidence, and the thresholds below which to abstain: kept
-beside an exported model, and applied to its raw probabilities.
+A temperature, the thresholds of two estimates of accuracy, and those below which to abstain: kept beside an exported
+model, and applied to its raw probabilities.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from models.calibration import expected_calibration_error, fit_temperature, with_temperature
 from models.errors import ModelError
+from models.transport import transport_costs
 
 TARGET_ERRORS = (0.005, 0.01, 0.02, 0.05)
 """Shares of wrong answers among those given, for each of which there is a threshold."""
@@ -33,8 +34,12 @@ class Trust:
     """Fitted on validation images; plain values, ready for JSON."""
 
     temperature: float
-    accuracy_threshold: float
-    """Confidence above which an image counts as right in the estimate of accuracy."""
+    confidence_threshold: float
+    """Confidence above which an image counts as right."""
+    cost_threshold: float
+    """Cost of transport up to which an image counts as right."""
+    class_shares: tuple[float, ...]
+    """Of each class among the validation images."""
     abstentions: tuple[Abstention, ...]
     views: int
     """How many labelled views it was fitted on."""
@@ -44,10 +49,12 @@ class Trust:
         """The inverse of `as_dict`. ModelError when something is missing."""
         try:
             abstentions = tuple(Abstention(**row) for row in content["abstentions"])
-            own = {name: content[name] for name in ("temperature", "accuracy_threshold", "views")}
+            shares = tuple(content["class_shares"])
+            names = ("temperature", "confidence_threshold", "cost_threshold", "views")
+            own = {name: content[name] for name in names}
         except (KeyError, TypeError) as error:
             raise ModelError(f"the stored calibration is damaged ({error}): export the model again") from error
-        return cls(abstentions=abstentions, **own)
+        return cls(abstentions=abstentions, class_shares=shares, **own)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,15 +71,26 @@ class Trust:
         """float64 (n, classes) of the model's raw ones."""
         return with_temperature(probabilities, self.temperature)
 
-    def estimated_accuracy(self, probabilities: np.ndarray) -> float:
-        """Average thresholded confidence: the share of images above the threshold, 0..1.
+    def estimates(self, probabilities: np.ndarray) -> dict[str, float]:
+        """Estimates of accuracy that need no labels, 0..1.
 
-        Garg et al. 2022, Leveraging Unlabeled Data to Predict Out-of-Distribution Performance, eq. 3.
+        `estimated_accuracy`: thresholded transport costs (COTT, Lu et al. 2023, Predicting Out-of-Distribution Error
+        with Confidence Optimal Transport, section 4), which takes the classes to be about as frequent as among the
+        validation images. `thresholded_confidence`: the share of images above a confidence (ATC, Garg et al. 2022,
+        Leveraging Unlabeled Data to Predict Out-of-Distribution Performance, eq. 3), which does not. `mean_confidence`:
+        of the calibrated probabilities.
 
         Args:
             probabilities: the model's raw ones, (n, classes).
         """
-        return float((self.calibrated(probabilities).max(axis=1) > self.accuracy_threshold).mean())
+        calibrated = self.calibrated(probabilities)
+        confidence = calibrated.max(axis=1)
+        costs = transport_costs(calibrated, np.array(self.class_shares))
+        return {
+            "estimated_accuracy": float((costs <= self.cost_threshold).mean()),
+            "thresholded_confidence": float((confidence > self.confidence_threshold).mean()),
+            "mean_confidence": float(confidence.mean()),
+        }
 
 
 def fit_trust(labels: np.ndarray, probabilities: np.ndarray) -> Trust:
@@ -86,10 +104,18 @@ def fit_trust(labels: np.ndarray, probabilities: np.ndarray) -> Trust:
     calibrated = with_temperature(probabilities, temperature)
     confidence, hits = calibrated.max(axis=1), calibrated.argmax(axis=1) == labels
     rows = tuple(Abstention(target, abstain_threshold(confidence, hits, target)) for target in TARGET_ERRORS)
-    return Trust(temperature, accuracy_threshold(confidence, hits), rows, len(labels))
+    shares = np.bincount(labels, minlength=probabilities.shape[1]) / len(labels)
+    return Trust(
+        temperature=temperature,
+        confidence_threshold=confidence_threshold(confidence, hits),
+        cost_threshold=float(np.quantile(transport_costs(calibrated, shares), hits.mean())),
+        class_shares=tuple(shares.tolist()),
+        abstentions=rows,
+        views=len(labels),
+    )
 
 
-def accuracy_threshold(confidence: np.ndarray, hits: np.ndarray) -> float:
+def confidence_threshold(confidence: np.ndarray, hits: np.ndarray) -> float:
     """The threshold above which as many images lie as are right (Garg et al. 2022, eq. 2).
 
     Args:
@@ -103,7 +129,7 @@ def abstain_threshold(confidence: np.ndarray, hits: np.ndarray, target_error: fl
     """The lowest threshold above which at most `target_error` of the answers are wrong; 1.0 where none is.
 
     The point of largest coverage on the risk-coverage curve (Geifman & El-Yaniv 2017, Selective Classification for
-    Deep Neural Networks). Arguments as for `accuracy_threshold`.
+    Deep Neural Networks). Arguments as for `confidence_threshold`.
     """
     order = np.argsort(-confidence, kind="stable")
     ranked = confidence[order]
@@ -120,21 +146,13 @@ def answers(labels: np.ndarray, confidence: np.ndarray, guesses: np.ndarray, thr
     return {"coverage": float(given.mean()), "error": error}
 
 
-def estimates(probabilities: np.ndarray, trust: Trust) -> dict[str, float]:
-    """Two estimates of accuracy that need no labels: by thresholded confidence, and the mean calibrated confidence."""
-    return {
-        "estimated_accuracy": trust.estimated_accuracy(probabilities),
-        "mean_confidence": float(trust.calibrated(probabilities).max(axis=1).mean()),
-    }
-
-
 def trust_figures(labels: np.ndarray, probabilities: np.ndarray, trust: Trust) -> dict[str, Any]:
     """How calibration, abstaining and the estimate of accuracy do on labelled images. Arguments as for `fit_trust`."""
     calibrated = trust.calibrated(probabilities)
     confidence, guesses = calibrated.max(axis=1), calibrated.argmax(axis=1)
     return {
         "calibrated_calibration_error": expected_calibration_error(labels, calibrated),
-        **estimates(probabilities, trust),
+        **trust.estimates(probabilities),
         "abstaining": [asdict(row) | answers(labels, confidence, guesses, row.threshold) for row in trust.abstentions],
     }
 

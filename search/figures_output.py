@@ -80,10 +80,29 @@ def print_trust(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         print_table(rows, tuple(rows[0]))
 
 
-def print_estimate_errors(errors: Mapping[str, Any]) -> None:
+ESTIMATE_TITLES = {
+    "estimated_accuracy": "estimated accuracy",
+    "thresholded_confidence": "share of confident answers",
+    "mean_confidence": "mean calibrated confidence",
+}
+
+
+def print_estimates(estimates: Mapping[str, float], errors: Mapping[str, Any]) -> None:
+    """Estimates of accuracy, where there are any, with what they were off by on test images."""
+    rows = [
+        {
+            "without labels": title,
+            "estimate": estimates.get(name),
+            "off by, points": f"{100 * errors[name]['mean']:.1f}" if errors else None,
+            "at most by": f"{100 * errors[name]['largest']:.1f}" if errors else None,
+        }
+        for name, title in ESTIMATE_TITLES.items()
+        if estimates or errors
+    ]
+    if rows:
+        print_table(rows, tuple(name for name in rows[0] if name != "estimate" or estimates))
     if errors:
         click.echo(
-            f"accuracy estimated without labels: off by {100 * errors['mean']:.1f} points on average over the "
-            f"{len(errors['blocks'])} blocks of test images (clean, each family of corruptions), at most by "
-            f"{100 * errors['largest']:.1f}"
+            f"Off by: mean and largest error on the export's {len(errors['blocks'])} blocks of test images, clean and "
+            "each family of corruptions."
         )

@@ -137,25 +137,23 @@ def gaps(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+ESTIMATES = ("estimated_accuracy", "thresholded_confidence", "mean_confidence")
+
+
 def estimate_errors(test: Mapping[str, Any]) -> dict[str, Any]:
     """How far estimates of accuracy without labels were off, on test images and on each family of corrupted ones.
 
-    Returns `blocks`, a row each, and `mean` and `largest` of their errors, 0..1. Empty where nothing was estimated.
+    Returns `blocks`, a row each, and per estimate of ESTIMATES the `mean` and the `largest` error, 0..1. Empty where
+    nothing was estimated.
     """
     parts = parts_in({"test": test})
     rows = [{"block": part.title, **figures} for part, figures in parts if part.key == ""]
     rows += [{"block": f"{row['images_of']}: {row['family']}", **row} for row in families_in({"test": test})]
-    blocks = [
-        {
-            "block": row["block"],
-            "images": row["images"],
-            "accuracy": row["accuracy"],
-            "estimated_accuracy": row["estimated_accuracy"],
-            "mean_confidence": row["mean_confidence"],
-            "error": abs(row["estimated_accuracy"] - row["accuracy"]),
-        }
-        for row in rows
-        if "estimated_accuracy" in row
-    ]
-    errors = [block["error"] for block in blocks]
-    return {"mean": float(np.mean(errors)), "largest": max(errors), "blocks": blocks} if errors else {}
+    shown = ("block", "images", "accuracy", *ESTIMATES)
+    blocks = [{name: row[name] for name in shown} for row in rows if set(ESTIMATES) <= row.keys()]
+    if not blocks:
+        return {}
+    errors = {name: [abs(block[name] - block["accuracy"]) for block in blocks] for name in ESTIMATES}
+    return {"blocks": blocks} | {
+        name: {"mean": float(np.mean(found)), "largest": max(found)} for name, found in errors.items()
+    }

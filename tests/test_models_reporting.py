@@ -43,5 +43,6 @@ def test_the_figures_of_views_count_each_and_tell_the_families_apart() -> None:
     assert found["families"]["blur"]["images"] == 30
     both = [found["families"][name]["accuracy"] for name in ("noise", "blur")]
     assert found["accuracy"] == pytest.approx(np.mean(both))
-    assert found["estimated_accuracy"] == pytest.approx(found["accuracy"])
+    assert found["thresholded_confidence"] == pytest.approx(found["accuracy"])
+    assert 0 < found["families"]["noise"]["estimated_accuracy"] < 1
     assert json.loads(json.dumps(found)) == found

@@ -10,7 +10,8 @@ from scipy.special import softmax
 
 from models.calibration import expected_calibration_error, fit_temperature, with_temperature
 from models.errors import ModelError
-from models.trust import Trust, abstain_threshold, accuracy_threshold, answers, fit_trust, trust_figures
+from models.transport import transport_costs
+from models.trust import Trust, abstain_threshold, answers, confidence_threshold, fit_trust, trust_figures
 
 
 def drawn(n: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -43,22 +44,42 @@ def test_probabilities_of_zero_and_one_stay_finite() -> None:
     assert np.isfinite(trust.calibrated(probabilities)).all()
 
 
-def test_the_estimate_of_accuracy_is_exact_where_it_was_learnt_and_follows_harder_images() -> None:
-    labels, probabilities = drawn(4000, 5.0)
+ESTIMATES = ("estimated_accuracy", "thresholded_confidence")
+
+
+def test_estimates_of_accuracy_are_exact_where_they_were_learnt_and_follow_harder_images() -> None:
+    labels, probabilities = drawn(1000, 5.0)
     trust = fit_trust(labels, with_temperature(probabilities, 0.5))
     easy = (probabilities.argmax(axis=1) == labels).mean()
-    assert trust.estimated_accuracy(with_temperature(probabilities, 0.5)) == pytest.approx(easy)
+    learnt = trust.estimates(with_temperature(probabilities, 0.5))
+    assert [learnt[name] for name in ESTIMATES] == pytest.approx([easy, easy], abs=0.002)
     labels, probabilities = drawn(4000, 2.5, seed=1)
     hard = (probabilities.argmax(axis=1) == labels).mean()
-    estimate = trust.estimated_accuracy(with_temperature(probabilities, 0.5))
-    assert abs(estimate - hard) < abs(easy - hard) / 2
+    found = trust.estimates(with_temperature(probabilities, 0.5))
+    assert all(abs(found[name] - hard) < abs(easy - hard) / 2 for name in ESTIMATES)
+
+
+def test_a_network_that_calls_everything_by_one_name_is_found_out_by_transport_alone() -> None:
+    trust = fit_trust(*drawn(1000, 5.0))
+    sure = np.tile(np.array([[0.997, 0.001, 0.001, 0.001]], "float32"), (1000, 1))
+    found = trust.estimates(sure)
+    assert found["thresholded_confidence"] == 1.0
+    assert found["estimated_accuracy"] == pytest.approx(trust.class_shares[0], abs=0.01)
+
+
+def test_transport_gives_each_class_its_share_at_the_least_cost() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
+    assert sorted(transport_costs(probabilities, np.array([0.5, 0.5]))) == pytest.approx([0.1, 0.2, 0.4, 0.7])
+    assert sorted(transport_costs(probabilities, np.array([0.75, 0.25]))) == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert len(transport_costs(probabilities[:3], np.array([0.5, 0.5]))) == 3
+    assert len(transport_costs(np.full((1500, 2), 0.5), np.array([0.5, 0.5]))) == 1000
 
 
 def test_thresholds_by_hand() -> None:
     confidence = np.array([0.9, 0.8, 0.7, 0.7, 0.6])
     hits = np.array([True, True, False, True, True])
-    assert accuracy_threshold(confidence, hits) == 0.6
-    assert accuracy_threshold(confidence, np.ones(5, bool)) == 0.0
+    assert confidence_threshold(confidence, hits) == 0.6
+    assert confidence_threshold(confidence, np.ones(5, bool)) == 0.0
     assert abstain_threshold(confidence, hits, 0.0) == 0.7  # the two of 0.7 cannot be told apart
     assert abstain_threshold(confidence, hits, 0.2) == 0.0
     assert abstain_threshold(confidence, ~hits, 0.1) == 1.0

@@ -36,7 +36,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = np.where(np.arange(90) % 10 == 0, (labels + 1) % 3, labels)
     trust = fit_trust(labels, network.predict(images, verbose=0))
     blocks = [{"block": "test"}, {"block": "test, unseen corruptions: noise"}]
-    errors = {"mean": 0.03, "largest": 0.05, "blocks": blocks}
+    names = ("estimated_accuracy", "thresholded_confidence", "mean_confidence")
+    errors = {name: {"mean": 0.03, "largest": 0.05} for name in names} | {"blocks": blocks}
     (folder / "labels.json").write_text(json.dumps(NAMES))
     (folder / "calibration.json").write_text(json.dumps(trust.as_dict() | {"estimate_errors": errors}))
     row = {"target_error": 0.05, "coverage": 0.5, "error": 0.04}
@@ -120,8 +121,10 @@ def test_evaluate_without_labels_estimates_and_says_how_well(call: Call, model: 
     images, _ = tiny_images(30)
     np.savez(tmp_path / "new.npz", images=images)
     output = call("evaluate", model, "new.npz").stdout
-    assert "30 images without labels" in output and "estimated accuracy 0." in output
-    assert "off by 3.0 points on average over the 2 blocks" in output
+    assert "30 images without labels" in output and "the export's 2 blocks of test images" in output
+    line = next(line for line in output.splitlines() if "estimated accuracy" in line)
+    assert line.split()[-3:-2] != ["-"] and line.split()[-2:] == ["3.0", "5.0"]
+    assert "fewer than 100 images" in output
     flat = pictures(tmp_path / "new") / "more"
     assert "2 images without labels" in call("evaluate", model, flat).stdout
     result = call("evaluate", model, flat, "--suite", "medmnist-c")

@@ -29,7 +29,8 @@ def test_a_gap_beyond_chance_is_told_from_one_within() -> None:
 
 def test_errors_of_estimates_over_the_clean_images_and_each_family() -> None:
     def block(accuracy: float, estimate: float) -> dict[str, object]:
-        return {"images": 10, "accuracy": accuracy, "estimated_accuracy": estimate, "mean_confidence": 0.5}
+        estimates = {"estimated_accuracy": estimate, "thresholded_confidence": accuracy, "mean_confidence": 0.5}
+        return {"images": 10, "accuracy": accuracy, **estimates}
 
     test = block(0.9, 0.92) | {
         "corrupted": block(0.5, 0.5) | {"families": {"noise": block(0.4, 0.5)}},
@@ -39,7 +40,8 @@ def test_errors_of_estimates_over_the_clean_images_and_each_family() -> None:
     assert [row["block"] for row in errors["blocks"]] == [
         "test", "test, known corruptions: noise", "test, unseen corruptions: noise",
     ]  # fmt: skip
-    assert (errors["mean"], errors["largest"]) == (pytest.approx(0.06), pytest.approx(0.1))
+    assert errors["estimated_accuracy"] == {"mean": pytest.approx(0.06), "largest": pytest.approx(0.1)}
+    assert errors["thresholded_confidence"]["largest"] == 0
     assert estimate_errors({"accuracy": 0.9}) == {}
 
 

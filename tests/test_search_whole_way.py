@@ -175,7 +175,8 @@ def test_the_export_says_how_far_it_can_be_trusted(exported: Path) -> None:
         assert [row["target_error"] for row in figures["abstaining"]] == [0.005, 0.01, 0.02, 0.05]
     calibration = json.loads((exported / "calibration.json").read_text())
     assert calibration["views"] == metrics["validation"]["images"] + metrics["validation"]["corrupted"]["images"]
-    assert 0 <= calibration["estimate_errors"]["mean"] <= calibration["estimate_errors"]["largest"] <= 1
+    errors = calibration["estimate_errors"]["estimated_accuracy"]
+    assert 0 <= errors["mean"] <= errors["largest"] <= 1
     assert "impulse noise" in metrics["corruptions"]["validation"] and "stain deposit" in metrics["corruptions"]["test"]
     assert "the known corruptions, by which the trial was chosen: impulse noise" in card.lower()
 

@@ -13,12 +13,14 @@ import numpy as np
 from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
 from search.exporting import MODEL_FILE
-from search.figures_output import print_classes, print_estimate_errors, print_parts, print_trust
+from search.figures_output import print_classes, print_estimates, print_parts, print_trust
 from search.inputs import chunks, has_labels, labelled_images
 from search.output import print_json
 from search.scored_parts import figures_of, parts_in, score_split
 from search.suites import SUITES, print_suite, run_suite
 from search.workspace import Workspace
+
+FEW_IMAGES = 100  # below, one image moves an estimate by more than a point
 
 
 @click.command()
@@ -114,8 +116,6 @@ def _show(scores: dict[str, Any], title: str, suite: str | None) -> None:
 
 def _estimate(exported: ExportedModel, data: Path, as_json: bool) -> None:
     """Accuracy without labels, with what such estimates were off by on test images."""
-    from models.trust import estimates
-
     trust = exported.known_trust()
     found = []
     for chunk in chunks(data, exported.image_shape):
@@ -126,11 +126,12 @@ def _estimate(exported: ExportedModel, data: Path, as_json: bool) -> None:
     if not found:
         raise SearchError(f"{data} has no readable images: give a folder with JPEG or PNG pictures, or an .npz file")
     probabilities = np.concatenate(found)
-    result = {"images": len(probabilities), **estimates(probabilities, trust)}
+    estimates = trust.estimates(probabilities)
     if as_json:
-        print_json(result | {"estimate_errors": exported.estimate_errors})
+        print_json({"images": len(probabilities), **estimates, "estimate_errors": exported.estimate_errors})
         return
-    click.echo(f"{result['images']} images without labels")
-    click.echo(f"estimated accuracy {result['estimated_accuracy']:.4f} (average thresholded confidence)")
-    click.echo(f"mean calibrated confidence {result['mean_confidence']:.4f}")
-    print_estimate_errors(exported.estimate_errors)
+    click.echo(f"{len(probabilities):,} images without labels")
+    print_estimates(estimates, exported.estimate_errors)
+    click.echo("The estimated accuracy takes the classes to be about as frequent here as among the validation images.")
+    if len(probabilities) < FEW_IMAGES:
+        click.echo(f"With fewer than {FEW_IMAGES} images, estimates are rougher still.")

@@ -10,7 +10,7 @@ from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.errors import ModelError
 from search.exporting import METRICS_FILE, Exported, export, find_winner
-from search.figures_output import print_estimate_errors, print_gaps, print_operations, print_parts, print_trust
+from search.figures_output import print_estimates, print_gaps, print_operations, print_parts, print_trust
 from search.scored_parts import estimate_errors, parts_in
 from search.workspace import Workspace
 
@@ -58,6 +58,6 @@ def show(done: Exported) -> None:
     print_operations(done.metrics["corruptions"])
     print_gaps(done.metrics)
     print_trust(parts)
-    print_estimate_errors(estimate_errors(done.metrics["test"]))
+    print_estimates({}, estimate_errors(done.metrics["test"]))
     click.echo(f"reloaded in a fresh process: probabilities within {done.difference:.1e} on every validation image")
     click.echo(f"done: {done.folder}")
