@@ -73,11 +73,12 @@ def print_trust(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
             "calibrated": figures["calibrated_calibration_error"],
         }
         for one in figures["abstaining"]:
-            wrong = "never" if one["error"] is None else f"{percent(one['coverage'])}, {percent(one['error'])} wrong"
-            row[f"answered, aiming at {percent(one['target_error'])} wrong"] = wrong
+            cells = "never" if one["error"] is None else f"{percent(one['coverage'])} / {percent(one['error'])}"
+            row[f"aim {percent(one['target_error'])}"] = cells
         rows.append(row)
     if rows:
         print_table(rows, tuple(rows[0]))
+        click.echo("Aim: so many of the answers given may be wrong; share of images answered / wrong among them.")
 
 
 ESTIMATE_TITLES = {

@@ -88,7 +88,7 @@ def test_predict_marks_what_it_abstains_from(call: Call, model: Path, tmp_path: 
     threshold = open_export(model).known_trust().abstention(0.05).threshold
     assert [row["abstained"] for row in rows] == [row["probability"] <= threshold for row in rows]
     assert "answered:" in result.output
-    assert "on test images: answered 50.0 %, of which 4.0 % wrong" in result.output
+    assert "at export, test: answered 50.0 %, wrong 4.0 %" in result.output
 
 
 def test_predict_takes_a_single_picture_and_refuses_what_it_cannot_read(

@@ -22,7 +22,7 @@ from search.inputs import Chunk, chunks
 from search.output import percent
 
 DEFAULT_TARGET = 0.01
-COLUMNS = ("image", "label", "probability", "reason")
+COLUMNS = ("image", "label", "probability")
 TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
 
 
@@ -49,7 +49,7 @@ def predict(model: Path, data: Path, out: Path, abstain: bool, target_error: str
     threshold = exported.known_trust().abstention(TARGETS[target_error]).threshold if abstain else None
     labelling = _Labelling(exported, threshold)
     found = (row for chunk in chunks(data, exported.image_shape) for row in labelling.rows(chunk))
-    _write(out, found, (*COLUMNS, "abstained") if abstain else COLUMNS)
+    _write(out, found, (*COLUMNS, *(["abstained"] if abstain else []), "reason"))
     if not labelling.labelled:
         raise SearchError(f"no image in {data} could be read: {out} tells the reasons")
     click.echo(f"labelled {labelling.labelled} images: {_counted(labelling.labels)}")
@@ -116,7 +116,7 @@ def _tell_abstention(exported: ExportedModel, labelling: _Labelling, target: flo
     else:
         click.echo("no threshold kept to this share of wrong answers on the validation images: ask for a larger one")
     for title, row in exported.measured_abstaining(target):
-        click.echo(f"on {title} images: answered {percent(row['coverage'])}, of which {percent(row['error'])} wrong")
+        click.echo(f"at export, {title}: answered {percent(row['coverage'])}, wrong {percent(row['error'])}")
 
 
 def _write(target: Path, rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> None:
