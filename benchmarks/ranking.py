@@ -123,9 +123,7 @@ def show(out: Path) -> None:
     report["trials"], report["correlations"] = len(rows), correlations(rows)
     out.write_text(json.dumps(report, indent=1) + "\n")
     spread = [[row["fold"][part]["accuracy"] for row in rows] for part in ("clean", "by test corruptions")]
-    print(
-        f"{len(rows)} trials chosen by the sampler, within {100 * WITHIN:.0f} points of the best clean accuracy, {best:.4f}"
-    )
+    print(f"{len(rows)} sampled trials within {100 * WITHIN:.0f} points of the best clean accuracy {best:.4f}")
     print("on the fold: clean {:.3f} to {:.3f}, test-only corruptions {:.3f} to {:.3f}".format(
         *(end for values in spread for end in (min(values), max(values)))))  # fmt: skip
     print(f"{'validation figure':<24}{'tau':>8}{'rho':>8}   excess of tau over clean accuracy, 95 %")

@@ -11,8 +11,8 @@ import numpy as np
 
 from data_prep import store
 from data_prep.corruptions import CORRUPTIONS, Corruption, used
-from data_prep.prepared import CORRUPTED_SETS, corrupted_file
-from data_prep.progress import Progress
+from data_prep.prepared import CORRUPTED_SETS, CorruptedViews, corrupted_file
+from data_prep.progress import Progress, Silent
 from data_prep.settings import PrepareSettings
 
 
@@ -56,7 +56,9 @@ def write_corrupted(folder: Path, settings: PrepareSettings, progress: Progress)
         seed = int.from_bytes(hashlib.sha256(f"{settings.seed} {split} {used_by}".encode()).digest()[:8], "big")
         plan = planned(len(images), views, used(used_by), seed)
         progress.start(f"corrupting {split} images, {used_by} operations", len(plan))
-        _fill(store.new_array(path, (len(images), views, *images.shape[1:])), images, plan, seed, progress)
+        array = store.new_array(path, (len(images), views, *images.shape[1:]))
+        _fill(array, images, plan, seed, progress)
+        array.flush()  # type: ignore[attr-defined]
         _write_plan(path.with_suffix(".csv"), plan)
         files += [corrupted_file(split, used_by), corrupted_file(split, used_by, ".csv")]
     told = ("family", "kind", "used_by")
@@ -65,6 +67,27 @@ def write_corrupted(folder: Path, settings: PrepareSettings, progress: Progress)
         for row in (CORRUPTIONS if views else ())
     }
     return {"views": views, "files": files, "operations": operations}
+
+
+def corrupted_views(images: np.ndarray, views: int, used_by: str, seed: int) -> CorruptedViews:
+    """Corrupted views of any images, in memory.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+        views: of each image, 1 or more.
+        used_by: "validation" or "test", whose operations are taken.
+        seed: of what is done to which image.
+    """
+    rows = used(used_by)
+    plan = planned(len(images), views, rows, seed)
+    array = np.empty((len(images), views, *images.shape[1:]), np.uint8)
+    _fill(array, images, plan, seed, Silent())
+    family_of = {row.name: row.family for row in rows}
+    families = {family: np.zeros(array.shape[:2], bool) for family in family_of.values()}
+    for one in plan:
+        for name in filter(None, (one.first, one.second)):
+            families[family_of[name]][one.row, one.view] = True
+    return CorruptedViews(array, families)
 
 
 def planned(count: int, views: int, rows: Sequence[Corruption], seed: int) -> list[View]:
@@ -108,7 +131,6 @@ def _fill(array: np.ndarray, images: np.ndarray, plan: Sequence[View], seed: int
             picture = by_name[one.second].apply(picture, float(one.second_strength), rng)
         array[one.row, one.view] = picture
         progress.advance(1)
-    array.flush()  # type: ignore[attr-defined]
 
 
 def _write_plan(path: Path, plan: Sequence[View]) -> None:

@@ -30,9 +30,11 @@ class TrainingViews:
     """One array per allowed strength, each uint8 (n, copies, h, w, 3); row i descends from image i."""
     labels: np.ndarray
     """int (n,)"""
+    rows: np.ndarray | None = None
+    """int (k,): the images that take part, all of them where it is not given"""
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.labels if self.rows is None else self.rows)
 
     def draw(
         self, rng: np.random.Generator, views_per_image: int = 1, shares: np.ndarray | None = None
@@ -43,7 +45,8 @@ class TrainingViews:
             shares: how often each strength is drawn, summing to 1; equally where it is not given.
         """
         n = len(self) * views_per_image
-        rows = rng.permutation(n) % len(self)
+        places = rng.permutation(n) % len(self)
+        rows = places if self.rows is None else self.rows[places]
         strength = rng.choice(1 + len(self.banks), n, p=shares)
         copies = np.array([1, *(bank.shape[1] for bank in self.banks)])
         return rows, strength, (rng.random(n) * copies[strength]).astype(np.int64)

@@ -26,6 +26,11 @@ class TrainingJob:
     objective: str
     hyperparameters: dict[str, Any]
     seed: int
+    folds: int = 0
+    """More than 0: the training images are divided into so many parts, and one of them is held out and scored, in place
+    of the validation images."""
+    fold: int = 0
+    fold_seed: int = 0
 
 
 WEIGHTS_FILE = "best.weights.h5"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, OBJECTIVES
 from models.recipe import Recipe
 from search.errors import SearchError
 from search.job import TrainingJob, trial_folder
+from search.retraining import Confirmation
 from search.workspace import Workspace
 from studies.definition import Definition, Parameter, definition_of, read_definition
 from studies.records import counted
@@ -53,6 +54,7 @@ class RunOptions:
     pruner: str = DEFAULT_PRUNER
     seed: int = 0
     space: str = "default"
+    confirmation: Confirmation = field(default_factory=Confirmation)
     given: frozenset[str] = frozenset()
 
 

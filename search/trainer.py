@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_prep.corrupted import corrupted_views
+from data_prep.folds import training_folds
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.classifier import ClassifierSettings, make_classifier
@@ -45,7 +47,10 @@ class KerasTrainer:
         def report(figures: EpochFigures) -> bool:
             return on_epoch(asdict(figures))
 
-        outcome = run_trial(plan, training_data(prepared, hyperparameters), report)
+        data = training_data(prepared, hyperparameters)
+        if settings.folds:
+            data = fold_of(data, prepared, settings)
+        outcome = run_trial(plan, data, report)
         if not outcome.stopped:
             save_outcome(outcome, Path(settings.folder))
         return outcome.as_dict()
@@ -66,6 +71,23 @@ def training_data(prepared: PreparedSet, hyperparameters: Hyperparameters) -> Tr
         class_weights=prepared.class_weights,
         validation_images=prepared.images("validation"),
         validation_labels=prepared.labels("validation"),
+        corrupted_images=corrupted.images if corrupted else None,
+        families=corrupted.families if corrupted else {},
+    )
+
+
+def fold_of(data: TrainingData, prepared: PreparedSet, job: TrainingJob) -> TrainingData:
+    """The same data with one part of the training images held out, and that part scored in place of the validation
+    images: its originals, and as many corrupted views of them, by the same operations."""
+    held_out = training_folds(prepared, job.folds, job.fold_seed) == job.fold
+    images = np.asarray(data.views.originals[held_out])
+    views = 0 if data.corrupted_images is None else data.corrupted_images.shape[1]
+    corrupted = corrupted_views(images, views, "validation", job.fold_seed) if views else None
+    return replace(
+        data,
+        views=replace(data.views, rows=np.flatnonzero(~held_out)),
+        validation_images=images,
+        validation_labels=data.views.labels[held_out],
         corrupted_images=corrupted.images if corrupted else None,
         families=corrupted.families if corrupted else {},
     )

@@ -1,0 +1,111 @@
+"""After the search: the best trials trained again, on other seeds and on folds, to see what their scores are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+
+from search.job import TrainingJob
+from search.loop import seed_of
+from search.workers import Worker
+from studies.records import TrialRecord, records_of
+from studies.retrainings import (
+    Finished,
+    Repeated,
+    Retraining,
+    best_few,
+    repeated,
+    retrainings_of,
+    store_retraining,
+)
+from studies.settings import StudySettings
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What is to be trained again after the search."""
+
+    top: int = 0
+    """So many of the best trials ..."""
+    seeds: int = 0
+    """... on so many other seeds each."""
+    folds: int = 0
+    """The best trial on each of so many folds of the training images; 0: none."""
+
+
+@dataclass(frozen=True)
+class Retrainer:
+    """One study whose best trials are trained again."""
+
+    storage: RDBStorage
+    study: optuna.Study
+    settings: StudySettings
+    worker: Worker
+    make_job: Callable[[int, dict[str, Any], int], TrainingJob]
+    say: Callable[[str], None]
+
+    def run(self, wanted: Confirmation) -> None:
+        """Trains what is not stored yet. SearchError when the training process dies; the same call goes on then."""
+        records = {record.number: record for record in records_of(self.study)}
+        seeds = [
+            Retraining(record.number, seed)
+            for record in best_few(records.values(), wanted.top)
+            for seed in range(1, wanted.seeds + 1)
+        ]
+        self._train(seeds, records)
+        best = self.best_trial(records.values()) if wanted.folds else None
+        if best is not None:
+            folds = [Retraining(best, 0, wanted.folds, fold) for fold in range(wanted.folds)]
+            self._train(folds, records)
+
+    def best_trial(self, records: Iterable[TrialRecord]) -> int | None:
+        """The number of the trial with the highest mean over other seeds; without any, of the best one."""
+        if found := repeated(retrainings_of(self.storage, self.settings.name), self.settings.objective):
+            return found[0].trial
+        return next((record.number for record in best_few(records, 1)), None)
+
+    def _train(self, wanted: list[Retraining], records: dict[int, TrialRecord]) -> None:
+        stored = {one.what for one in retrainings_of(self.storage, self.settings.name)}
+        missing = [one for one in wanted if one not in stored]
+        for place, what in enumerate(missing, 1):
+            end = self.worker.train(self._job(what, records[what.trial]), lambda figures: False)
+            name = f"trial {what.trial} again, {described(what)} ({place}/{len(missing)})"
+            if end["event"] != "done":
+                self.say(f"{name}: {end['kind']}: {end['message']}")
+                continue
+            best = end["outcome"]["best"]
+            store_retraining(self.storage, self.settings.name, Finished(what, best["validation"]), best["value"])
+            self.say(f"{name}: {best['value']:.4f}")
+
+    def _job(self, what: Retraining, record: TrialRecord) -> TrainingJob:
+        study_seed = self.settings.seed
+        job = self.make_job(record.number, record.hyperparameters, seed_of(study_seed, what.seed, "retraining"))
+        folder = str(Path(job.folder) / what.folder)
+        return replace(job, folder=folder, folds=what.folds, fold=what.fold, fold_seed=study_seed)
+
+
+def described(what: Retraining) -> str:
+    return f"fold {what.fold + 1} of {what.folds}" if what.folds else f"seed {what.seed}"
+
+
+def summary(
+    storage: RDBStorage, settings: StudySettings, records: Iterable[TrialRecord]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows for the terminal: of the trials on other seeds, and of those on folds; best mean first."""
+    finished = retrainings_of(storage, settings.name)
+    values = {record.number: record.value for record in records}
+
+    def rows(found: list[Repeated], times: str) -> list[dict[str, Any]]:
+        return [
+            {"trial": row.trial, "in the search": values[row.trial], "mean": row.mean, "spread": row.spread}
+            | {times: len(row.values)}
+            for row in found
+        ]
+
+    by_seed = rows(repeated(finished, settings.objective), "seeds")
+    return by_seed, rows(repeated(finished, settings.objective, folds=True), "folds")

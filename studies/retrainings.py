@@ -1,0 +1,111 @@
+"""Trials trained again after the search, with other seeds or on other folds: what their scores are worth.
+
+They are kept in an Optuna study of their own beside the one they belong to, so that its sampler never sees them. A
+retraining is stored when it has ended; one that is cut off leaves nothing, and is done anew.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import create_trial
+
+from studies.records import TrialRecord
+
+SUFFIX = "-retrained"
+ATTRIBUTE = "hpsearch:retraining"
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """One trial trained once more."""
+
+    trial: int
+    """Its number."""
+    seed: int
+    """1, 2, ...: which repetition; 0 for a fold."""
+    folds: int = 0
+    """In how many parts the training images were divided; 0: not at all."""
+    fold: int = 0
+    """The part that was held out and scored, 0 <= fold < folds."""
+
+    @property
+    def folder(self) -> str:
+        """Below the folder of the trial."""
+        return f"fold-{self.fold}-of-{self.folds}" if self.folds else f"seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A retraining with what it came to."""
+
+    what: Retraining
+    scores: dict[str, Any]
+    """As models.scoring.score gives them."""
+
+
+def store_retraining(storage: RDBStorage, study_name: str, done: Finished, value: float) -> None:
+    """Adds one to the retrainings of a study. `value` is its objective."""
+    study = optuna.create_study(
+        storage=storage, study_name=study_name + SUFFIX, direction="maximize", load_if_exists=True
+    )
+    attributes = {ATTRIBUTE: json.dumps(asdict(done))}
+    study.add_trial(create_trial(value=value, user_attrs=attributes))
+
+
+def retrainings_of(storage: RDBStorage, study_name: str) -> list[Finished]:
+    """All that have ended, in the order they did."""
+    if study_name + SUFFIX not in optuna.study.get_all_study_names(storage):
+        return []
+    study = optuna.load_study(study_name=study_name + SUFFIX, storage=storage)
+    found = [json.loads(trial.user_attrs[ATTRIBUTE]) for trial in study.get_trials(deepcopy=False)]
+    return [Finished(Retraining(**one["what"]), one["scores"]) for one in found]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Several values of one trial."""
+
+    trial: int
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of one value, n - 1 in the denominator; 0 of a single one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+
+def repeated(finished: Iterable[Finished], figure: str, folds: bool = False) -> list[Repeated]:
+    """The values of one figure by trial, of other seeds or of folds, the highest mean first.
+
+    The trial's own value is not among them: it was the best of many, and so was lucky.
+    """
+    values: dict[int, list[float]] = {}
+    for one in finished:
+        if bool(one.what.folds) == folds and figure in one.scores:
+            values.setdefault(one.what.trial, []).append(one.scores[figure])
+    rows = [Repeated(trial, tuple(found)) for trial, found in values.items()]
+    return sorted(rows, key=lambda row: -row.mean)
+
+
+def seed_noise(finished: Iterable[Finished], figure: str) -> float | None:
+    """Standard deviation of a figure between seeds, pooled over the trials; None without two seeds of a trial."""
+    rows = [row for row in repeated(finished, figure) if len(row.values) > 1]
+    freedom = sum(len(row.values) - 1 for row in rows)
+    return (sum((len(row.values) - 1) * row.spread**2 for row in rows) / freedom) ** 0.5 if freedom else None
+
+
+def best_few(records: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
+    """The complete trials with the highest values, the earlier one of two equals first."""
+    complete = [record for record in records if record.state == "complete" and record.value is not None]
+    return sorted(complete, key=lambda record: (-(record.value or 0.0), record.number))[:count]

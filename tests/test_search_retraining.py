@@ -1,0 +1,75 @@
+"""The best trials trained again, by real processes that train nothing (fake_worker.py)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_search_loop import SETTINGS, Listener, searching
+
+from search.cli import main
+from search.loop import Search
+from search.retraining import Confirmation, Retrainer, summary
+from search.workers import WorkerDiedError
+from studies.records import records_of
+from studies.retrainings import retrainings_of
+from studies.storage import open_storage
+
+
+def retrainer(folder: Path, search: Search, listener: Listener) -> Retrainer:
+    storage = open_storage(folder / "studies.db")
+    return Retrainer(storage, search.study, SETTINGS, search.worker, search.make_job, listener.say)
+
+
+def test_the_best_are_trained_on_other_seeds_and_the_best_of_them_on_folds(tmp_path: Path) -> None:
+    with searching(tmp_path) as (search, listener):
+        search.run(5)
+        again = retrainer(tmp_path, search, listener)
+        again.run(Confirmation(2, 2, 3))
+        best = sorted(records_of(search.study), key=lambda record: -(record.value or 0))[:2]
+        done = [one.what for one in retrainings_of(again.storage, SETTINGS.name)]
+        assert [(one.trial, one.seed) for one in done[:4]] == [(row.number, seed) for row in best for seed in (1, 2)]
+        assert [(one.trial, one.folds, one.fold) for one in done[4:]] == [
+            (best[0].number, 3, fold) for fold in range(3)
+        ]
+        assert f"trial {best[0].number} again, seed 1 (1/4): {best[0].value:.4f}" in listener.lines
+        seeds, folds = summary(again.storage, SETTINGS, records_of(search.study))
+        assert [(row["trial"], row["seeds"]) for row in seeds] == [(record.number, 2) for record in best]
+        assert [(row["trial"], row["folds"]) for row in folds] == [(best[0].number, 3)]
+        lines = len(listener.lines)
+        again.run(Confirmation(2, 2, 3))  # nothing is left to do
+        assert len(listener.lines) == lines
+
+
+def test_a_kill_costs_the_retraining_under_way_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    with searching(tmp_path) as (search, listener):
+        search.run(3)
+    with searching(tmp_path, "killed") as (search, listener):
+        again = retrainer(tmp_path, search, listener)
+        with pytest.raises(WorkerDiedError):
+            again.run(Confirmation(1, 2))
+        assert retrainings_of(again.storage, SETTINGS.name) == []
+        again.run(Confirmation(1, 2))
+        assert len(retrainings_of(again.storage, SETTINGS.name)) == 2
+
+
+@pytest.mark.parametrize("value", ["3", "3x", "x3", "0x3", "3x-1", "axb"])
+def test_a_confirmation_that_is_no_pair_of_numbers_is_refused(value: str) -> None:
+    result = CliRunner().invoke(main, ["run", "-b", "small_cnn", "--confirm", value])
+    assert result.exit_code == 2
+    assert f"{value!r} must be trials x seeds, such as 3x3" in result.output
+
+
+def test_confirming_and_cross_validating_a_real_study(tmp_path: Path, tiny_npz: Path) -> None:
+    def hpsearch(*arguments: str) -> str:
+        command = [sys.executable, "-P", "-m", "search", "-w", str(tmp_path / "ws"), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    hpsearch("prepare", str(tiny_npz), "--levels", "low")
+    out = hpsearch("run", "-b", "small_cnn", "-n", "2", "--epochs", "1", "--confirm", "1x2", "--folds", "2")
+    assert "again, seed 2 (2/2)" in out
+    assert "again, fold 2 of 2 (2/2)" in out
+    assert "spread" in out
