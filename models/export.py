@@ -1,13 +1,15 @@
-"""From a trial's weights to one `.keras` file of stock layers: raw uint8 images in, probabilities out."""
+"""From trials' weights to one `.keras` file of stock layers: raw uint8 images in, probabilities out."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 
 from models.backbones import UNTRAINED
@@ -17,20 +19,54 @@ from models.errors import ModelError
 PLAIN_PREDICT = Path(__file__).with_name("plain_predict.py")
 
 
-def save_model(settings: ClassifierSettings, dropout: float, weights: Path, target: Path) -> None:
-    """Joins the network, loads a trial's weights into it and writes `target`.
+@dataclass(frozen=True)
+class Member:
+    """A trained network of a model: most models have one."""
+
+    settings: ClassifierSettings
+    dropout: float
+    weights: Path
+    """As a trial left them."""
+
+
+def save_model(members: Sequence[Member], target: Path, orientations: bool = False) -> None:
+    """Joins the networks, loads the trials' weights into them and writes `target`: the mean of their probabilities.
+
+    Args:
+        orientations: True: the mean over each image mirrored and, where it is square, turned as well.
 
     Raises ModelError when the weights do not fit.
     """
+    networks = [_loaded(member) for member in members]
+    if len(networks) == 1 and not orientations:
+        networks[0].save(target)
+        return
+    image = keras.Input(networks[0].input_shape[1:], dtype="uint8", name="image")
+    views = _orientations(image) if orientations else [image]
+    answers = []
+    for number, network in enumerate(networks):
+        named = keras.Model(network.inputs[0], network.outputs[0], name=f"member_{number}")  # two may be of one backbone
+        answers += [named(view) for view in views]
+    mean = keras.layers.Average(name="probabilities")(answers)
+    keras.Model(image, mean, name="hpsearch_average").save(target)
+
+
+def _loaded(member: Member) -> keras.Model:
     # All weights come from the trial: the pretrained ones need not be on this machine.
-    joined = make_classifier(replace(settings, weights=UNTRAINED), dropout).joined
+    joined = make_classifier(replace(member.settings, weights=UNTRAINED), member.dropout).joined
     try:
-        joined.load_weights(weights)
+        joined.load_weights(member.weights)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"the trial's weights in {weights} do not load: {' '.join(str(error).split())[:200]}"
+            f"the trial's weights in {member.weights} do not load: {' '.join(str(error).split())[:200]}"
         ) from error
-    joined.save(target)
+    return joined
+
+
+def _orientations(images: Any) -> list[Any]:
+    """The images themselves, mirrored in each direction and in both; square ones also with their axes swapped."""
+    turned = [images, keras.ops.transpose(images, (0, 2, 1, 3))] if images.shape[1] == images.shape[2] else [images]
+    return [view for one in turned for view in (one, *(keras.ops.flip(one, axis) for axis in (1, 2, (1, 2))))]
 
 
 def predict_in_fresh_process(model: Path, images: Sequence[Path], folder: Path) -> list[np.ndarray]:
@@ -54,8 +90,6 @@ def predict_in_fresh_process(model: Path, images: Sequence[Path], folder: Path) 
 
 def load_model(path: Path) -> tuple[object, tuple[int, int, int]]:
     """An exported model and its image shape (h, w, 3). ModelError when it is not one."""
-    import keras
-
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 
 from data_prep.prepared import PreparedSet
 from search.cli import main
-from search.exporting import find_winner
 from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, trial_folder
 from search.noise import BY_IMAGES, BY_RULE, BY_SEEDS
+from search.winners import find_winner
 from search.workspace import Workspace
 from studies.records import store_record
 from studies.retrainings import Finished, Retraining, store_retraining

@@ -156,6 +156,17 @@ def test_the_test_set_is_read_once_per_trial_and_every_reading_is_a_line(exporte
     assert lines[0]["figures"]["confusion_matrix"] == lines[1]["figures"]["confusion_matrix"]
 
 
+def test_averaging_and_turning_are_tried_and_the_better_one_on_corrupted_images_is_exported(searched: Path) -> None:
+    out = searched / "several"
+    shown = hpsearch(searched, "export-best", "--average", "2", "--tta", "--out", str(out)).stdout
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [row["kept"] for row in metrics["tried"]].count("yes") == 1
+    kept = next(row for row in metrics["tried"] if row["kept"] == "yes")
+    assert kept["corrupted"] == max(row["corrupted"] for row in metrics["tried"])
+    assert kept["corrupted"] == pytest.approx(metrics["validation"]["corrupted"]["macro_f1"])
+    assert kept["model"] == metrics["model"] and "the corrupted ones decide" in shown
+
+
 def test_a_damaged_trial_is_not_exported(searched: Path, tmp_path: Path) -> None:
     shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
     for path in tmp_path.glob("trials/*/*/validation_probabilities.npy"):

@@ -10,10 +10,10 @@ import click
 from optuna import Study
 from optuna.storages import RDBStorage
 
-from search.exporting import best_of
 from search.noise import TIE, Noise, mark_ties
 from search.output import cell, print_json, print_table
 from search.progress import short
+from search.winners import best_of
 from search.workspace import Workspace, current_fingerprint
 from studies.retrainings import retrainings_of, seed_noise
 from studies.storage import existing_storage, load_study, study_names

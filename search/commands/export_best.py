@@ -9,24 +9,32 @@ import click
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.errors import ModelError
-from search.exporting import METRICS_FILE, Exported, export, find_winner
+from search.exporting import METRICS_FILE, Exported, export
 from search.figures_output import print_estimates, print_gaps, print_operations, print_parts, print_trust
+from search.output import print_table
 from search.scored_parts import estimate_errors, parts_in
+from search.variants import Extras
+from search.winners import find_winner
 from search.workspace import Workspace
 
 
 @click.command(name="export-best")
 @click.option("-b", "--backbone", help="Of this backbone only.  [default: of all]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: in the workspace]")
+@click.option("--average", type=click.IntRange(2), help="Try the mean of so many of the best trials as well.")
+@click.option("--tta", is_flag=True, help="Try the mean over each image turned and mirrored as well.")
 @click.pass_obj
-def export_best(workspace: Workspace, backbone: str | None, out: Path | None) -> None:
+def export_best(workspace: Workspace, backbone: str | None, out: Path | None, average: int | None, tta: bool) -> None:
     """Hand over the best trial as a model folder: weights, preprocessing and class names inside, figures, model card.
 
     \b
     hpsearch export-best --out my-model
+    hpsearch export-best --average 3 --tta
 
     The model is reloaded in a fresh process and must give the same probabilities before the command says done.
     The locked test set is read once for a trial, as it is and corrupted; exporting it again shows the stored figures.
+    --average and --tta (test-time augmentation) are kept only when they raise macro-F1 on the corrupted validation
+    images; they cost as many times the prediction as networks and views take part.
     Figures come with 95 % intervals. calibration.json keeps what `evaluate` and `predict` say of how sure they are.
     """
     if backbone:
@@ -41,7 +49,7 @@ def export_best(workspace: Workspace, backbone: str | None, out: Path | None) ->
         prepared = PreparedSet.open(workspace.prepared)
         winner = find_winner(workspace, prepared, backbone)
         target = out or workspace.exports / f"{winner.settings.name}-trial-{winner.record.number}"
-        show(export(workspace, prepared, winner, target))
+        show(export(workspace, prepared, winner, target, Extras(average or 1, tta)))
 
 
 def show(done: Exported) -> None:
@@ -51,6 +59,10 @@ def show(done: Exported) -> None:
     click.echo(
         f"trial {record.number} of {done.winner.settings.name}, the best of its study: {record.value:.4f}{again}"
     )
+    tried = done.metrics["tried"]
+    if len(tried) > 1:
+        print_table(tried, ("model", "clean", "corrupted", "kept"))
+        click.echo("Macro-F1 on the validation images; the corrupted ones decide what is kept.")
     parts = [(part.title, figures) for part, figures in parts_in(done.metrics)]
     print_parts(parts)
     which = f"reading {done.reading} of this workspace" if done.reading else "the stored figures of its first export"

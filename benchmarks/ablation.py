@@ -1,0 +1,129 @@
+"""What pays for models that must hold up: one change at a time to the first trial of the robust study.
+
+    python benchmarks/ablation.py train WORKSPACE OUT.json      # resumable: a row per change and seed
+    python benchmarks/ablation.py show OUT.json
+
+WORKSPACE is prepared with `--levels low,medium,hard,strong*12`; a row uses as many of the strong views as it says, so
+that `twelve strong views` is near what fresh views each epoch could bring. Scores are those of the validation images,
+clean and corrupted: no test image is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+BACKBONE, HEAD_EPOCHS, EPOCHS = "mobilenetv2_035", 2, 8
+FIGURES = ("accuracy", "macro_f1", "corrupted_macro_f1", "worst_family_macro_f1", "mean_macro_f1")
+TITLES = ("clean acc.", "clean F1", "corrupted", "worst", "objective")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row: what differs from the first trial of the robust study."""
+
+    name: str
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    copies: int = 4
+    """Of the stored views of each level, so many are drawn from."""
+    seeds: tuple[int, ...] = (1,)
+    epochs: int = EPOCHS
+
+
+CHANGES = (
+    Change("first trial of the robust study", seeds=(1, 2, 3)),
+    Change("one strong view", copies=1),
+    Change("twelve strong views", copies=12),
+    Change("AugMix and RandAugment views", {"augmentation": "low+medium+hard"}),
+    Change("both kinds of views", {"augmentation": "low+medium+hard+strong"}),
+    Change("no stored views", {"augmentation": "none"}),
+    Change("larger channel shifts", {"channel_shift": 0.15}),
+    Change("no channel shifts", {"channel_shift": 0.0}),
+    Change("CutMix and MixUp", {"mixing": "cutmix+mixup"}),
+    Change("no masks", {"masks": 0.0}),
+    Change("no flips", {"flips": False}),
+    Change("no weight averaging", {"weight_averaging": 0.0}),
+    Change("layer-wise rates", {"layer_decay": 0.7}),
+    Change("in-model layers too", {"input_mode": "bank+in-model"}),
+    Change("a quarter frozen", {"frozen_fraction": 0.25}),
+    Change("curriculum", {"augmentation": "low+medium+hard+strong", "curriculum": True}),
+    Change("progressive unfreezing", {"unfreezing_steps": 2}),
+    Change("twice as many epochs", epochs=2 * EPOCHS),
+    Change("two views an epoch, twice as long", {"views_per_image": 2}),
+)
+
+
+def train(workspace: Path, out: Path) -> None:
+    """Adds each row that OUT does not have yet."""
+    from data_prep.prepared import PreparedSet
+    from models.backbones import BACKBONES, IMAGENET, backbone_named
+    from models.classifier import ClassifierSettings
+    from models.hyperparameters import Hyperparameters, names
+    from models.objectives import DEFAULT_OBJECTIVE
+    from models.recipe import Recipe
+    from models.training import Plan, run_trial
+    from search.trainer import training_data
+    from studies.definition import read_definition
+
+    prepared = PreparedSet.open(workspace / "prepared")
+    base = dict(read_definition("robust", BACKBONE, names(), [row.name for row in BACKBONES]).published)
+    network = ClassifierSettings(backbone_named(BACKBONE), IMAGENET, prepared.image_shape, len(prepared.class_names))
+    report = json.loads(out.read_text()) if out.exists() else {"base": base, "rows": []}
+    done = {(row["change"], row["seed"]) for row in report["rows"]}
+    missing = [(row, seed) for row in CHANGES for seed in row.seeds if (row.name, seed) not in done]
+    for change, seed in missing:
+        started = time.perf_counter()
+        hyperparameters = Hyperparameters.from_dict(base | change.hyperparameters)
+        plan = Plan(network, hyperparameters, Recipe(HEAD_EPOCHS, change.epochs), DEFAULT_OBJECTIVE, seed)
+        data = training_data(prepared, hyperparameters)
+        banks = [bank[:, : change.copies] for bank in data.views.banks]
+        outcome = run_trial(plan, replace(data, views=replace(data.views, banks=banks)), lambda figures: False)
+        scores = {name: outcome.best.validation[name] for name in FIGURES}
+        row = {"change": change.name, "hyperparameters": change.hyperparameters, "copies": change.copies}
+        row |= {"epochs": [HEAD_EPOCHS, change.epochs], "seed": seed, "best_epoch": outcome.best.step}
+        report["rows"].append(row | {"seconds": round(time.perf_counter() - started, 1), "validation": scores})
+        report |= {"date": datetime.now(UTC).date().isoformat(), "prepared": prepared.fingerprint}
+        report |= {"machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"}
+        out.write_text(json.dumps(report, indent=1) + "\n")
+        print(change.name, seed, {name: round(value, 4) for name, value in scores.items()}, flush=True)
+
+
+def show(out: Path) -> None:
+    """Prints what each change does to the objective, the largest gain first."""
+    rows = json.loads(out.read_text())["rows"]
+    first = [row for row in rows if row["change"] == CHANGES[0].name]
+    base = {name: statistics.fmean(row["validation"][name] for row in first) for name in FIGURES}
+    noise = statistics.stdev(row["validation"]["mean_macro_f1"] for row in first) if len(first) > 1 else float("nan")
+    print(f"{CHANGES[0].name}, mean of {len(first)} seeds: {base['mean_macro_f1']:.4f}; between seeds {noise:.4f}")
+    print(f"{'change':<36}" + "".join(f"{title:>11}" for title in TITLES) + f"{'gain':>9}{'s':>6}")
+    for row in sorted(rows, key=lambda row: -row["validation"]["mean_macro_f1"]):
+        gain = row["validation"]["mean_macro_f1"] - base["mean_macro_f1"]
+        figures = "".join(f"{row['validation'][name]:>11.4f}" for name in FIGURES)
+        print(f"{row['change']:<36}{figures}{gain:>+9.4f}{row['seconds']:>6.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train")
+    training.add_argument("workspace", type=Path)
+    training.add_argument("out", type=Path)
+    commands.add_parser("show").add_argument("out", type=Path)
+    options = parser.parse_args()
+    if options.command == "train":
+        train(options.workspace, options.out)
+    else:
+        show(options.out)
+
+
+if __name__ == "__main__":
+    main()

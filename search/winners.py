@@ -1,0 +1,81 @@
+"""Which trial is handed over: the best on the prepared set, by its mean over other seeds where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optuna import Study
+from optuna.storages import RDBStorage
+
+from data_prep.prepared import PreparedSet
+from search.errors import SearchError
+from search.workspace import Workspace
+from studies.records import TrialRecord, best_record, records_of
+from studies.retrainings import best_few, repeated, retrainings_of
+from studies.settings import StudySettings, stored_settings
+from studies.storage import existing_storage, load_study, study_names
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best trial of the studies on the prepared set, of one backbone or of all."""
+
+    settings: StudySettings
+    record: TrialRecord
+    confirmed: float | None = None
+    """Its mean objective over other seeds, where it was trained again on some."""
+
+    @property
+    def value(self) -> float:
+        """What it is compared by with the best of other studies."""
+        return self.confirmed if self.confirmed is not None else self.record.value or 0.0
+
+
+def find_winner(workspace: Workspace, prepared: PreparedSet, backbone: str | None) -> Winner:
+    """SearchError when no trial on this prepared set is complete, naming what there is instead."""
+    storage = existing_storage(workspace.database)
+    studies = [load_study(storage, name) for name in study_names(storage)]
+    winners, others = [], []
+    for study in studies:
+        settings = stored_settings(study)
+        if backbone and settings.backbone != backbone:
+            continue
+        if settings.fingerprint != prepared.fingerprint:
+            others.append(study.study_name)
+        elif best := best_of(storage, study):
+            winners.append(best)
+    if not winners:
+        hint = f" (on an earlier preparation: {', '.join(others)})" if others else ""
+        wanted = backbone or "NAME"
+        raise SearchError(f"no finished trial to export{hint}: run `hpsearch run --backbone {wanted}` first")
+    return max(winners, key=lambda winner: winner.value)
+
+
+def best_of(storage: RDBStorage, study: Study) -> Winner | None:
+    """The trial with the best mean over other seeds, where any was trained again; else the best one of the search.
+
+    The best of many is also the luckiest, so that its value in the search is no fair one.
+    """
+    settings, records = stored_settings(study), records_of(study)
+    by_number = {record.number: record for record in records}
+    for again in repeated(retrainings_of(storage, settings.name), settings.objective):
+        return Winner(settings, by_number[again.trial], again.mean)
+    best = best_record(records)
+    return Winner(settings, best) if best else None
+
+
+def best_members(workspace: Workspace, prepared: PreparedSet, winner: Winner, count: int) -> tuple[Winner, ...]:
+    """The winner and the next best complete trials on this prepared set with the same objective, `count` at most."""
+    storage = existing_storage(workspace.database)
+    found = []
+    for name in study_names(storage):
+        study = load_study(storage, name)
+        settings = stored_settings(study)
+        if settings.fingerprint == prepared.fingerprint and settings.objective == winner.settings.objective:
+            found += [Winner(settings, record) for record in best_few(records_of(study), count)]
+    others = [
+        one
+        for one in sorted(found, key=lambda one: -one.value)
+        if (one.settings.name, one.record.number) != (winner.settings.name, winner.record.number)
+    ]
+    return (winner, *others[: count - 1])
