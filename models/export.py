@@ -45,7 +45,8 @@ def save_model(members: Sequence[Member], target: Path, orientations: bool = Fal
     views = _orientations(image) if orientations else [image]
     answers = []
     for number, network in enumerate(networks):
-        named = keras.Model(network.inputs[0], network.outputs[0], name=f"member_{number}")  # two may be of one backbone
+        # Named anew: two may be of one backbone.
+        named = keras.Model(network.inputs[0], network.outputs[0], name=f"member_{number}")
         answers += [named(view) for view in views]
     mean = keras.layers.Average(name="probabilities")(answers)
     keras.Model(image, mean, name="hpsearch_average").save(target)
