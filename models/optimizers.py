@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -18,29 +19,34 @@ OPTIMIZERS: dict[str, Callable[[float, Hyperparameters], keras.optimizers.Optimi
 }
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What is done around an optimizer's own rule."""
+
+    rate_scales: Mapping[str, float] = field(default_factory=dict)
+    """Path of a variable -> factor on its learning rate; 1 for those that are not named."""
+    weight_averaging: float = 0.0
+    """Momentum of an exponential moving average of the weights, kept beside them; 0: none."""
+    accumulation: int = 1
+    """Gradients of so many batches make one step."""
+
+
 def make_optimizer(
-    name: str,
-    learning_rate: float,
-    hyperparameters: Hyperparameters,
-    rate_scales: Mapping[str, float] | None = None,
-    weight_averaging: float = 0.0,
+    name: str, learning_rate: float, hyperparameters: Hyperparameters, extras: Extras | None = None
 ) -> keras.optimizers.Optimizer:
-    """A fresh optimizer without state.
-
-    Args:
-        rate_scales: path of a variable -> factor on its learning rate; 1 for those that are not named.
-        weight_averaging: momentum of an exponential moving average of the weights, kept beside them; 0: none.
-
-    Raises ModelError for an unknown name.
-    """
+    """A fresh optimizer without state. Raises ModelError for an unknown name."""
     if name not in OPTIMIZERS:
         raise ModelError(f"unknown optimizer {name!r}: there are {', '.join(OPTIMIZERS)}")
-    optimizer = OPTIMIZERS[name](learning_rate, hyperparameters)
-    averaging = {"use_ema": True, "ema_momentum": weight_averaging} if weight_averaging else {}
-    if not rate_scales and not averaging:
+    optimizer, extras = OPTIMIZERS[name](learning_rate, hyperparameters), extras or Extras()
+    changes: dict[str, Any] = {}
+    if extras.weight_averaging:
+        changes |= {"use_ema": True, "ema_momentum": extras.weight_averaging}
+    if extras.accumulation > 1:
+        changes["gradient_accumulation_steps"] = extras.accumulation
+    if not extras.rate_scales and not changes:
         return optimizer
-    kind = _with_rates(type(optimizer), rate_scales or {})
-    return kind.from_config(optimizer.get_config() | averaging)
+    kind = _with_rates(type(optimizer), extras.rate_scales) if extras.rate_scales else type(optimizer)
+    return kind.from_config(optimizer.get_config() | changes)
 
 
 def _with_rates(kind: type[keras.optimizers.Optimizer], scales: Mapping[str, float]) -> Any:

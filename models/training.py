@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,10 +17,11 @@ from models.errors import DivergedError
 from models.feeding import Feed, TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.objectives import objective_value
-from models.optimizers import make_optimizer
+from models.optimizers import Extras, make_optimizer
 from models.recipe import HEAD, Phase, Recipe, phases_of
 from models.schedules import SCHEDULES
 from models.scoring import score
+from models.trial_state import Progress, StateFile
 
 PREDICT_BATCH = 128
 COLLAPSE_GRACE_EPOCHS = 3
@@ -52,6 +54,8 @@ class Plan:
     recipe: Recipe
     objective: str
     seed: int
+    batch_divisor: int = 1
+    """Batches are cut into so many parts, whose gradients are added up: the same steps in less memory."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class TrialOutcome:
     """float32 (m, classes): the validation images by the kept weights."""
     corrupted_probabilities: np.ndarray | None
     """float32 (m, views, classes): their corrupted views."""
+    weights_sha256: str
+    """Of the kept weights' bytes, in the order of the network."""
 
     def as_dict(self) -> dict[str, Any]:
         """The figures alone, ready for JSON."""
@@ -97,21 +103,28 @@ class TrialOutcome:
         return own | {"best": asdict(self.best)}
 
 
-OnEpoch = Callable[[EpochFigures], bool]
-"""Called after each epoch; True asks for the trial's end."""
+OnEpochs = Callable[[list[EpochFigures]], bool]
+"""Called after each epoch with its figures, and once with all earlier ones when a trial is taken up again; True asks for
+the trial's end."""
 
 
-def run_trial(plan: Plan, data: TrainingData, on_epoch: OnEpoch) -> TrialOutcome:
-    """Trains and scores one network. The same plan and data give the same figures on a CPU.
+def run_trial(plan: Plan, data: TrainingData, on_epochs: OnEpochs, state: StateFile | None = None) -> TrialOutcome:
+    """Trains and scores one network. The same plan and data give the same figures and weights on a CPU.
 
-    Raises DivergedError when loss or probabilities are no longer finite, or when one class alone is predicted at two
-    successive epoch ends (after the head phase and its first epochs); ModelError when the network cannot be built.
+    Args:
+        state: kept after each epoch, before it is reported; a trial that was cut off goes on from there, and ends as if
+            nothing had been.
+
+    Raises DivergedError when loss, weights or probabilities are no longer finite, or when one class alone is predicted at
+    two successive epoch ends (after the head phase and its first epochs); ModelError when the network cannot be built.
     """
     keras.backend.clear_session(free_memory=True)
     keras.utils.set_random_seed(plan.seed)
-    run = _Run(plan, data, on_epoch, make_classifier(plan.classifier, plan.hyperparameters.dropout))
-    for phase in phases_of(plan.hyperparameters, plan.recipe, plan.classifier.pretrained):
-        run.train(phase)
+    run = _Run(plan, data, on_epochs, make_classifier(plan.classifier, plan.hyperparameters.dropout), state)
+    phases = phases_of(plan.hyperparameters, plan.recipe, plan.classifier.pretrained)
+    for number, phase in enumerate(phases):
+        if number >= run.first_phase:
+            run.train(number, phase)
         if run.stopped:
             break
     return run.outcome()
@@ -120,30 +133,67 @@ def run_trial(plan: Plan, data: TrainingData, on_epoch: OnEpoch) -> TrialOutcome
 class _Run:
     """A trial under way: what goes on from one epoch and phase to the next."""
 
-    def __init__(self, plan: Plan, data: TrainingData, on_epoch: OnEpoch, classifier: Classifier) -> None:
-        self.plan, self.data, self.on_epoch, self.classifier = plan, data, on_epoch, classifier
-        self.step, self.stopped, self.first_step_s = 0, False, 0.0
+    def __init__(
+        self, plan: Plan, data: TrainingData, on_epochs: OnEpochs, classifier: Classifier, state: StateFile | None
+    ) -> None:
+        self.plan, self.data, self.on_epochs, self.classifier = plan, data, on_epochs, classifier
+        self.stopped, self.first_step_s = False, 0.0
+        self.epochs: list[EpochFigures] = []
         self.started = time.perf_counter()
         hyperparameters = plan.hyperparameters
-        batch_size = int(hyperparameters.batch_size) or plan.recipe.batch_size
+        batch_size = max(1, (int(hyperparameters.batch_size) or plan.recipe.batch_size) // plan.batch_divisor)
         class_weights = np.asarray(data.class_weights, "float32")
         self.feed = Feed(data.views, class_weights, hyperparameters, batch_size, plan.seed)
+        self.state = state
+        self.saved = state.load() if state else None
+        self.first_phase = self.saved[0].phase if self.saved else 0
 
-    def train(self, phase: Phase) -> None:
+    def train(self, number: int, phase: Phase) -> None:
         """One phase. `best` is its best epoch only: the epoch kept comes from the last phase that began."""
+        keras.utils.set_random_seed(self.plan.seed + 1 + number)  # the same whether the phases before it ran here or not
         model = self._compiled(phase)
         callbacks = _callbacks(model, phase, self.plan.recipe)
         callbacks.on_train_begin()
         self.best: EpochFigures | None = None
         self.collapsed_epochs = 0
-        for epoch in range(phase.epochs):
-            figures_now = self._epoch(model, phase, epoch)
-            if phase.name != HEAD and epoch >= COLLAPSE_GRACE_EPOCHS and self.collapsed_epochs >= 2:
-                raise DivergedError(f"one class alone is predicted since epoch {self.step - 2}: the trial collapsed")
-            callbacks.on_epoch_end(epoch, {"value": figures_now.value})
-            self.stopped = self.on_epoch(figures_now)
+        done = self._take_up(model, callbacks) if self.saved else 0
+        for epoch in range(done, phase.epochs):
             if self.stopped or model.stop_training:
                 return
+            figures_now = self._epoch(model, phase, epoch)
+            if phase.name != HEAD and epoch >= COLLAPSE_GRACE_EPOCHS and self.collapsed_epochs >= 2:
+                raise DivergedError(
+                    f"one class alone is predicted since epoch {figures_now.step - 1}: the trial collapsed"
+                )
+            callbacks.on_epoch_end(epoch, {"value": figures_now.value})
+            self._keep(model, number, epoch + 1)
+            self.stopped = self.on_epochs([figures_now])
+
+    def _keep(self, model: keras.Model, phase: int, done: int) -> None:
+        """Everything that the next epoch depends on; before the epoch is reported, so that none is reported twice."""
+        if self.state is None:
+            return
+        progress = Progress(phase, done, self.collapsed_epochs, self.first_step_s, [asdict(row) for row in self.epochs])
+        variables = {"model": model.variables, "optimizer": model.optimizer.variables}
+        arrays = {group: [keras.ops.convert_to_numpy(v) for v in found] for group, found in variables.items()}
+        self.state.save(progress, arrays | {"best": self.best_weights})
+
+    def _take_up(self, model: keras.Model, callbacks: keras.callbacks.CallbackList) -> int:
+        """Brings the saved state back; the phase's epochs that are done."""
+        assert self.saved is not None
+        (progress, arrays), self.saved = self.saved, None
+        self.epochs = [EpochFigures(**row) for row in progress.epochs]
+        for epoch, row in enumerate(self.epochs[-progress.done :]):
+            callbacks.on_epoch_end(epoch, {"value": row.value})
+            self.best = row if self.best is None or row.value > self.best.value else self.best
+        model.optimizer.build(model.trainable_variables)
+        for group, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+            for variable, value in zip(variables, arrays[group], strict=True):
+                variable.assign(value)
+        self.best_weights, self.collapsed_epochs = arrays["best"], progress.collapsed_epochs
+        self.first_step_s = progress.first_step_s
+        self.stopped = self.on_epochs(self.epochs)
+        return progress.done
 
     def _compiled(self, phase: Phase) -> keras.Model:
         """The training model of a phase. The head phase is plain, so that trials differ by their fine-tuning."""
@@ -154,28 +204,30 @@ class _Run:
         scales, averaging = {}, 0.0
         if phase.name != HEAD:
             scales, averaging = self.classifier.rate_scales(hyperparameters.layer_decay), phase.weight_averaging
-        optimizer = make_optimizer(phase.optimizer, phase.learning_rate, hyperparameters, scales, averaging)
+        extras = Extras(scales, averaging, self.plan.batch_divisor)
+        optimizer = make_optimizer(phase.optimizer, phase.learning_rate, hyperparameters, extras)
         # XLA costs more to compile on a CPU than it wins back in a trial of some minutes.
         model.compile(optimizer, "categorical_crossentropy", jit_compile=False)
         return model
 
     def _epoch(self, model: keras.Model, phase: Phase, epoch: int) -> EpochFigures:
-        start = time.perf_counter()
+        start, step = time.perf_counter(), len(self.epochs)
         loss, images = self._train_once(model, phase, epoch)
         trained = time.perf_counter()
         with _averaged_weights(model):
             probabilities, corrupted = self._predict()
-            if not (np.isfinite(loss) and np.isfinite(probabilities).all()):
-                raise DivergedError(f"the loss of epoch {self.step} is {loss}: the trial diverged")
+            weights = self.classifier.joined.get_weights()
+            if not (np.isfinite(loss) and all(np.isfinite(part).all() for part in (probabilities, *weights))):
+                raise DivergedError(f"loss or weights of epoch {step} are not finite ({loss=:.3g}): the trial diverged")
             scores = score(self.data.validation_labels, probabilities, corrupted, self.data.families)
             value = objective_value(scores, self.plan.objective)
             better = self.best is None or value > self.best.value
             if better:
-                self.best_weights = self.classifier.joined.get_weights()
+                self.best_weights = weights
         guesses = probabilities.argmax(axis=1)
         self.collapsed_epochs = self.collapsed_epochs + 1 if (guesses == guesses[0]).all() else 0
         result = EpochFigures(
-            step=self.step,
+            step=step,
             phase=phase.name,
             value=value,
             training_loss=loss,
@@ -184,7 +236,7 @@ class _Run:
             images_per_second=images / (trained - start),
             validation=scores,
         )
-        self.step += 1
+        self.epochs.append(result)
         self.best = result if better else self.best
         return result
 
@@ -201,7 +253,7 @@ class _Run:
         model.reset_metrics()
         steps = self.feed.steps_per_epoch
         loss, images = float("nan"), 0
-        for step, batch in enumerate(self.feed.epoch(self.step, epoch / phase.epochs), 1):
+        for step, batch in enumerate(self.feed.epoch(len(self.epochs), epoch / phase.epochs), 1):
             _set_rate(model.optimizer, phase, epoch + step / steps)
             loss = model.train_on_batch(batch.images, batch.targets, batch.weights)
             images += len(batch.images)
@@ -227,6 +279,7 @@ class _Run:
             classifier=self.classifier,
             probabilities=probabilities,
             corrupted_probabilities=corrupted,
+            weights_sha256=hashlib.sha256(b"".join(part.tobytes() for part in self.best_weights)).hexdigest(),
         )
 
 

@@ -16,7 +16,7 @@ from models.classifier import Classifier, ClassifierSettings, make_classifier
 from models.errors import DivergedError, ModelError
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
-from models.optimizers import OPTIMIZERS, make_optimizer
+from models.optimizers import OPTIMIZERS, Extras, make_optimizer
 from models.recipe import Recipe, phases_of
 from models.training import EpochFigures, Plan, TrainingData, predict, run_trial
 
@@ -36,11 +36,11 @@ def data() -> TrainingData:
 def epochs_of(plan: Plan, data: TrainingData, stop_at: int | None = None) -> tuple[list[EpochFigures], Any]:
     seen: list[EpochFigures] = []
 
-    def on_epoch(figures: EpochFigures) -> bool:
-        seen.append(figures)
-        return figures.step == stop_at
+    def on_epochs(figures: list[EpochFigures]) -> bool:
+        seen.extend(figures)
+        return figures[-1].step == stop_at
 
-    return seen, run_trial(plan, data, on_epoch)
+    return seen, run_trial(plan, data, on_epochs)
 
 
 def timeless(epochs: list[EpochFigures]) -> list[EpochFigures]:
@@ -88,7 +88,7 @@ def test_a_collapse_to_one_class_is_named_after_some_epochs(data: TrainingData) 
     plan = replace(PLAN, recipe=Recipe(0, 9, 24))
     one_class = replace(data, validation_images=np.zeros_like(data.validation_images))  # all alike, so guessed alike
     with pytest.raises(DivergedError, match="one class alone is predicted since epoch 2: the trial collapsed"):
-        run_trial(plan, one_class, lambda figures: seen.append(figures) or False)
+        run_trial(plan, one_class, lambda figures: seen.extend(figures) or False)
     assert len(seen) == 3  # the fourth epoch is not reported
 
 
@@ -258,7 +258,7 @@ def test_layer_decay_slows_the_parts_by_their_distance_from_the_head(data: Train
         classifier = make_classifier(SMALL, dropout=0.0)
         model, _ = classifier.training_model(0.0, in_model=False)
         scales = classifier.rate_scales(layer_decay)
-        model.compile(make_optimizer("adam", 1e-3, Hyperparameters(), scales), "sparse_categorical_crossentropy")
+        model.compile(make_optimizer("adam", 1e-3, Hyperparameters(), Extras(scales)), "sparse_categorical_crossentropy")
         layers = [classifier.network.get_layer("block1_conv"), classifier.head[-1]]
         before = [layer.get_weights()[0] for layer in layers]
         model.train_on_batch(data.views.originals[:16], data.views.labels[:16])
