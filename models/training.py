@@ -104,8 +104,8 @@ class TrialOutcome:
 
 
 OnEpochs = Callable[[list[EpochFigures]], bool]
-"""Called after each epoch with its figures, and once with all earlier ones when a trial is taken up again; True asks for
-the trial's end."""
+"""Called after each epoch with its figures, and once with all earlier ones when a trial is taken up again; True asks
+for the trial's end."""
 
 
 def run_trial(plan: Plan, data: TrainingData, on_epochs: OnEpochs, state: StateFile | None = None) -> TrialOutcome:
@@ -115,8 +115,9 @@ def run_trial(plan: Plan, data: TrainingData, on_epochs: OnEpochs, state: StateF
         state: kept after each epoch, before it is reported; a trial that was cut off goes on from there, and ends as if
             nothing had been.
 
-    Raises DivergedError when loss, weights or probabilities are no longer finite, or when one class alone is predicted at
-    two successive epoch ends (after the head phase and its first epochs); ModelError when the network cannot be built.
+    Raises DivergedError when loss, weights or probabilities are no longer finite, or when one class alone is predicted
+    at two successive epoch ends (after the head phase and its first epochs); ModelError when the network cannot be
+    built.
     """
     keras.backend.clear_session(free_memory=True)
     keras.utils.set_random_seed(plan.seed)
@@ -150,7 +151,9 @@ class _Run:
 
     def train(self, number: int, phase: Phase) -> None:
         """One phase. `best` is its best epoch only: the epoch kept comes from the last phase that began."""
-        keras.utils.set_random_seed(self.plan.seed + 1 + number)  # the same whether the phases before it ran here or not
+        keras.utils.set_random_seed(
+            self.plan.seed + 1 + number
+        )  # the same whether the phases before it ran here or not
         model = self._compiled(phase)
         callbacks = _callbacks(model, phase, self.plan.recipe)
         callbacks.on_train_begin()

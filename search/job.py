@@ -1,8 +1,8 @@
 """What the asking process sends to a training process, and what comes back: one JSON object a line, both ways.
 
 Requests: `describe` (build the network once: are its weights there, what is it like) and `train` (a `TrainingJob`).
-Replies to `describe`: `described` or `failed`. While training: `epoch` for each finished epoch, each answered with
-`continue` or `stop`; at the end `done` or `failed`.
+Replies to `describe`: `described` or `failed`. While training: `epochs` after each epoch, and first of all with the
+earlier ones of a trial that is taken up again, each answered with `continue` or `stop`; at the end `done` or `failed`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class TrainingJob:
     objective: str
     hyperparameters: dict[str, Any]
     seed: int
+    batch_divisor: int = 1
+    """Batches are cut into so many parts, for want of memory."""
     folds: int = 0
     """More than 0: the training images are divided into so many parts, and one of them is held out and scored, in place
     of the validation images."""
@@ -39,5 +41,16 @@ CORRUPTED_FILE = "corrupted_probabilities.npy"
 """Of the corrupted views of the validation images."""
 
 
+STATE_FILE = "state.npz"
+"""All that the next epoch of a trial under way depends on."""
+LOG_FILE = "log.txt"
+"""What the training process printed."""
+
+
 def trial_folder(trials: Path, study: str, number: int) -> Path:
-    return trials / study / f"{number:05d}"
+    return trials / study / numbered(number)
+
+
+def numbered(number: int) -> str:
+    """The name of a trial's folder."""
+    return f"{number:05d}"

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Protocol
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
+from search.claims import Claims
 from search.errors import SearchError
-from search.job import TrainingJob
+from search.job import LOG_FILE, TrainingJob
+from search.leaving import Leaving
+from search.retention import Retention
 from search.workers import Worker, WorkerDiedError
 from studies.definition import Definition
 from studies.records import (
+    BATCH_DIVISOR,
+    Ended,
     TrialRecord,
     counted,
-    give_back_orphans,
+    died_again,
     mark_infeasible,
-    next_position,
+    put_back,
+    put_back_orphans,
     record_of,
     store_record,
 )
-from studies.samplers import SAMPLERS
+from studies.samplers import SAMPLERS, PerTrialSampler
 from studies.settings import StudySettings
 
 FAILURES_IN_A_ROW = 3
+SMALLEST_BATCH = 2
+WAIT_S = 0.5
 # Failures that say something about the hyperparameters: stored as pruned and infeasible, so that the sampler learns
 # from them without ever preferring them to a healthy early prune. Anything else is a bug and not counted.
-INFEASIBLE = ("diverged", "out-of-memory")
+INFEASIBLE = ("diverged", "out-of-memory", "timeout", "killed")
 
 
 class Observer(Protocol):
@@ -44,6 +56,10 @@ class Observer(Protocol):
     def say(self, line: str) -> None: ...
 
 
+class LeaveError(Exception):
+    """The epoch is done and kept, and the run is to leave."""
+
+
 @dataclass(frozen=True)
 class Search:
     """One study and what it needs to run."""
@@ -55,73 +71,141 @@ class Search:
     make_job: Callable[[int, dict[str, Any], int], TrainingJob]
     """(trial number, hyperparameters, seed) -> the worker's job."""
     observer: Observer
+    claims: Claims
+    retention: Retention
+    leaving: Leaving
+    trial_timeout_s: float = inf
 
     def run(self, trials: int) -> None:
-        """Goes on until `trials` trials are complete or pruned, counting those of earlier runs.
+        """Goes on until `trials` trials are complete or pruned, counting those of earlier runs and of other processes,
+        or until the run is to leave; a trial under way is then put back, to be gone on with.
 
-        An interrupt (KeyboardInterrupt) gives the running trial back and goes on its way. SearchError when several
-        trials in a row end in a bug.
+        Raises SearchError when several trials in a row end in a bug, or the disk is full; KeyboardInterrupt passes.
         """
-        for number in give_back_orphans(self.study):
-            self.observer.say(f"trial {number} was cut off by an earlier end; its hyperparameters are tried again")
-        failures = 0
-        try:
-            while (done := counted(self.study)) < trials:
-                record = self._one_trial(done)
-                failures = failures + 1 if record.state == "fail" else 0
-                self.observer.trial_finished(record, counted(self.study))
-                if failures == FAILURES_IN_A_ROW and record.failure:
-                    raise SearchError(
-                        f"{failures} trials in a row failed, the last with: {record.failure['message']} "
-                        f"({record.failure['place']}); the log is {self.worker.log}"
-                    )
-        except KeyboardInterrupt:
-            self.worker.stop()
-            give_back_orphans(self.study)
-            raise
+        self.study.sampler = PerTrialSampler(SAMPLERS[self.settings.sampler], self._seed_of)
+        bugs: list[TrialRecord] = []
+        while (trial := self._next(trials)) is not None:
+            try:
+                record = self._one_trial(trial)
+            except BaseException as error:
+                self.worker.stop()
+                with suppress(StorageInternalError):  # as on a full disk; the next run puts it back then
+                    put_back(self.study, trial._trial_id)
+                if isinstance(error, LeaveError):
+                    return
+                raise
+            finally:
+                self.claims.release(trial.number)
+            if record is None:
+                continue
+            bugs = [*bugs, record] if record.state == "fail" else []
+            self.observer.trial_finished(record, counted(self.study))
+            self.retention.sweep(self.study)
+            if len(bugs) == FAILURES_IN_A_ROW and bugs[0].failure:
+                raise SearchError(
+                    f"{len(bugs)} trials in a row failed, the first with: {bugs[0].failure['message']} "
+                    f"({bugs[0].failure['place']}); the log is {bugs[0].failure['log']}"
+                )
 
-    def _one_trial(self, done: int) -> TrialRecord:
-        position = next_position(self.study)
-        self.study.sampler = SAMPLERS[self.settings.sampler](seed_of(self.settings.seed, position, "sampler"))
-        trial = self.study.ask()
+    def _next(self, trials: int) -> optuna.Trial | None:
+        """One that was cut off, or a new one, as long as finished ones and those in hand do not make up the total; None
+        when all are finished, or the run is to leave."""
+        told = False
+        while not self.leaving.wanted:
+            with self.claims.deciding():
+                in_hand = put_back_orphans(self.study, self.claims.is_free)
+                done = counted(self.study)
+                if done >= trials:
+                    return None
+                if done + in_hand < trials:
+                    trial = self.study.ask()
+                    self.claims.take(trial.number)
+                    self.definition.suggest(trial)  # here, so that the next process to ask sees what it chose
+                    return trial
+            if not told:
+                self.observer.say(f"other processes have the last {in_hand} trials in hand: waiting for them")
+                told = True
+            time.sleep(WAIT_S)
+        return None
+
+    def _one_trial(self, trial: optuna.Trial) -> TrialRecord | None:
+        """None when the trial is put back, to be tried again."""
         hyperparameters = self.definition.suggest(trial)
-        self.observer.trial_started(trial.number, hyperparameters, done)
-        job = self.make_job(trial.number, hyperparameters, seed_of(self.settings.seed, position, "training"))
-        epochs: list[dict[str, Any]] = []
-
-        def on_epoch(figures: dict[str, Any]) -> bool:
-            epochs.append(figures)
-            trial.report(figures["value"], figures["step"])
-            self.observer.epoch(trial.number, figures)
-            return trial.should_prune()
-
+        self.observer.trial_started(trial.number, hyperparameters, counted(self.study))
+        job = self.make_job(trial.number, hyperparameters, self._seed_of(trial.number, "training"))
+        job = replace(job, batch_divisor=trial.user_attrs.get(BATCH_DIVISOR, 1))
+        attempt = Attempt(self, trial, job)
         try:
-            end = self.worker.train(job, on_epoch)
+            end = self.worker.train(job, attempt.on_epochs, self.trial_timeout_s)
         except WorkerDiedError as error:
-            give_back_orphans(self.study)
-            failure = {"kind": "killed", "message": str(error), "place": str(self.worker.log)}
-            return replace(record_of(self.study.trials[trial.number]), failure=failure)
-        return self._tell(trial, hyperparameters, epochs, end)
+            end = {"event": "failed", "kind": error.kind, "message": str(error), "place": ""}
+        return attempt.ended(end)
 
-    def _tell(
-        self, trial: optuna.Trial, hyperparameters: dict[str, Any], epochs: list[dict[str, Any]], end: dict[str, Any]
-    ) -> TrialRecord:
+    def _seed_of(self, number: int, purpose: str) -> int:
+        return seed_of(self.settings.seed, number, purpose)
+
+
+class Attempt:
+    """A trial in the hands of a worker, from its first event to what becomes of it."""
+
+    def __init__(self, search: Search, trial: optuna.Trial, job: TrainingJob) -> None:
+        self.search, self.trial, self.job = search, trial, job
+        self.epochs: list[dict[str, Any]] = []
+        self.started, self.earlier_s = time.monotonic(), 0.0
+        self.reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+
+    def on_epochs(self, figures: list[dict[str, Any]]) -> bool:
+        """Reports what is new. Several at once are those of an earlier start."""
+        if not self.epochs and self.reported:
+            self.earlier_s = sum(row["seconds"] for row in figures if row["step"] in self.reported)
+        self.epochs += figures
+        for row in figures:
+            if row["step"] not in self.reported:
+                self.trial.report(row["value"], row["step"])
+        self.search.observer.epoch(self.trial.number, figures[-1])
+        if self.trial.should_prune():
+            return True
+        if self.search.leaving.wanted:
+            raise LeaveError
+        return False
+
+    def ended(self, end: dict[str, Any]) -> TrialRecord | None:
         if end["event"] == "done":
-            store_record(trial, hyperparameters, epochs, end["outcome"])
+            self._store(end["outcome"], None)
             if end["outcome"]["stopped"]:
-                told = self.study.tell(trial, state=TrialState.PRUNED)
-            else:
-                told = self.study.tell(trial, end["outcome"]["best"]["value"])
-            return record_of(told)
-        failure = {key: end[key] for key in ("kind", "message", "place")}
-        store_record(trial, hyperparameters, epochs, {}, failure)
-        if failure["kind"] in INFEASIBLE:
-            mark_infeasible(trial)
-            return record_of(self.study.tell(trial, state=TrialState.PRUNED))
-        return record_of(self.study.tell(trial, state=TrialState.FAIL))
+                return self._told(TrialState.PRUNED)
+            return self._told(TrialState.COMPLETE, end["outcome"]["best"]["value"])
+        failure = {key: end[key] for key in ("kind", "message", "place")} | {"log": f"{self.job.folder}/{LOG_FILE}"}
+        kind = failure["kind"]
+        if kind == "disk-full":
+            raise SearchError(f"the disk is full ({failure['message']}): free some space, and the same command goes on")
+        if (kind == "killed" and not died_again(self.trial)) or (kind == "out-of-memory" and self._halved()):
+            put_back(self.search.study, self.trial._trial_id)
+            self.search.observer.say(f"trial {self.trial.number}: {failure['message']}; it is gone on with")
+            return None
+        self._store({}, failure)
+        if kind in INFEASIBLE:
+            mark_infeasible(self.trial)
+            return self._told(TrialState.PRUNED)
+        return self._told(TrialState.FAIL)
+
+    def _halved(self) -> bool:
+        """Whether the trial is to be tried once more, at half the batch and with gradients of two added up."""
+        batch = int(self.job.hyperparameters.get("batch_size") or self.job.recipe.get("batch_size", SMALLEST_BATCH))
+        if self.job.batch_divisor > 1 or batch < SMALLEST_BATCH:
+            return False
+        self.trial.set_user_attr(BATCH_DIVISOR, 2)
+        return True
+
+    def _store(self, outcome: dict[str, Any], failure: dict[str, Any] | None) -> None:
+        seconds = self.earlier_s + time.monotonic() - self.started
+        store_record(self.trial, Ended(self.job.hyperparameters, self.epochs, outcome, failure, seconds))
+
+    def _told(self, state: TrialState, value: float | None = None) -> TrialRecord:
+        return record_of(self.search.study.tell(self.trial, value, state=state))
 
 
-def seed_of(study_seed: int, position: int, purpose: str) -> int:
-    """A seed of 31 bits that differs for each study seed, place in the search and purpose."""
-    digest = hashlib.sha256(f"{study_seed}/{position}/{purpose}".encode()).digest()
+def seed_of(study_seed: int, number: int, purpose: str) -> int:
+    """A seed of 31 bits that differs for each study seed, trial number and purpose."""
+    digest = hashlib.sha256(f"{study_seed}/{number}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -10,8 +10,9 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 
-from search.job import TrainingJob
-from search.loop import seed_of
+from search.job import STATE_FILE, WEIGHTS_FILE, TrainingJob
+from search.leaving import Leaving
+from search.loop import LeaveError, seed_of
 from search.workers import Worker
 from studies.records import TrialRecord, records_of
 from studies.retrainings import (
@@ -48,9 +49,11 @@ class Retrainer:
     worker: Worker
     make_job: Callable[[int, dict[str, Any], int], TrainingJob]
     say: Callable[[str], None]
+    leaving: Leaving
 
     def run(self, wanted: Confirmation) -> None:
-        """Trains what is not stored yet. SearchError when the training process dies; the same call goes on then."""
+        """Trains what is not stored yet. SearchError when the training process dies, LeaveError when the run is to
+        leave; the same call goes on then."""
         records = {record.number: record for record in records_of(self.study)}
         seeds = [
             Retraining(record.number, seed)
@@ -73,7 +76,8 @@ class Retrainer:
         stored = {one.what for one in retrainings_of(self.storage, self.settings.name)}
         missing = [one for one in wanted if one not in stored]
         for place, what in enumerate(missing, 1):
-            end = self.worker.train(self._job(what, records[what.trial]), lambda figures: False)
+            job = self._job(what, records[what.trial])
+            end = self.worker.train(job, self._go_on)
             name = f"trial {what.trial} again, {described(what)} ({place}/{len(missing)})"
             if end["event"] != "done":
                 self.say(f"{name}: {end['kind']}: {end['message']}")
@@ -81,6 +85,13 @@ class Retrainer:
             best = end["outcome"]["best"]
             store_retraining(self.storage, self.settings.name, Finished(what, best["validation"]), best["value"])
             self.say(f"{name}: {best['value']:.4f}")
+            for file in (WEIGHTS_FILE, STATE_FILE):  # its figures are what it was for
+                (Path(job.folder) / file).unlink(missing_ok=True)
+
+    def _go_on(self, figures: list[dict[str, Any]]) -> bool:
+        if self.leaving.wanted:
+            raise LeaveError
+        return False
 
     def _job(self, what: Retraining, record: TrialRecord) -> TrainingJob:
         study_seed = self.settings.seed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,13 @@ from models.recipe import Recipe
 from search.errors import SearchError
 from search.job import TrainingJob, trial_folder
 from search.retraining import Confirmation
+from search.versions import take_over
 from search.workspace import Workspace
 from studies.definition import Definition, Parameter, definition_of, read_definition
 from studies.records import counted
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
-from studies.storage import create_study, load_study, study_names
+from studies.storage import create_study, finish_study, is_complete, load_study, study_names
 
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
 UNPRUNED_SHARE = 0.5
@@ -55,6 +56,10 @@ class RunOptions:
     seed: int = 0
     space: str = "default"
     confirmation: Confirmation = field(default_factory=Confirmation)
+    study: str | None = None
+    """The name of a stored study to go on with."""
+    new_version: bool = False
+    """Where a stored study has other settings: start a study beside it, which takes over the trials that still fit."""
     given: frozenset[str] = frozenset()
 
 
@@ -67,6 +72,8 @@ class Session:
     weights: str
     """`imagenet`, `none` or the path of the file."""
     is_new: bool
+    predecessor: StudySettings | None = None
+    """Of a new version: the study whose trials it takes over where they fit."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -105,20 +112,37 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         space=definition.as_dict(),
         preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
     )
-    study = _existing_study(storage, wanted.name)
-    if study is None or not study.trials:
+    study = existing_study(storage, wanted, options.study)
+    if study is None:
         notes = () if possible == asked else ("augmentation choices that the prepared set lacks are left out",)
-        return Session(wanted, definition, weights, True, notes + _earlier(storage, wanted))
+        return Session(wanted, definition, weights, True, notes=notes + _earlier(storage, wanted))
+    return _go_on(study, wanted, replace(definition, published=asked.published), weights, options)
+
+
+def _go_on(
+    study: optuna.Study, wanted: StudySettings, definition: Definition, weights: str, options: RunOptions
+) -> Session:
+    """The stored study, or the next version of it."""
     stored = stored_settings(study)
-    if changed := differences(asdict(stored), asdict(_following(stored, wanted, options.given))):
+    following = _following(stored, wanted, options.given)
+    changed = differences(asdict(stored), asdict(following))
+    if changed and not study.trials:
+        return Session(replace(wanted, version=stored.version), definition, weights, True)
+    if changed and options.new_version:
+        new = replace(following, version=stored.version + 1)
+        note = f"{new.name} is a new version of {stored.name}: {'; '.join(changed)}"
+        return Session(new, definition_of(new.space, definition.published), weights, True, stored, (note,))
+    if changed:
         raise SearchError(
             f"the study {stored.name} was made with other settings ({'; '.join(changed)}): leave these options out to "
-            f"go on with it, or use another workspace"
+            f"go on with it, or start a study beside it with --new-version"
         )
+    if options.new_version:
+        raise SearchError(f"nothing differs from the study {stored.name}: give the new settings with --new-version")
     if stored.weights not in (IMAGENET, UNTRAINED) and "weights" not in options.given:
         raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
     weights = weights if "weights" in options.given else stored.weights
-    return Session(stored, definition_of(stored.space, asked.published), weights, False)
+    return Session(stored, definition_of(stored.space, definition.published), weights, False)
 
 
 def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
@@ -156,15 +180,40 @@ def complete(definition: Definition, prepared: PreparedSet) -> Definition:
     return Definition((*definition.parameters, *missing), definition.published)
 
 
-def _existing_study(storage: RDBStorage | None, name: str) -> optuna.Study | None:
-    return load_study(storage, name) if storage and name in study_names(storage) else None
+def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str | None = None) -> optuna.Study | None:
+    """The study called `name`, or the latest version of this backbone's on this prepared set; None without any.
+
+    SearchError when the one called `name` is of other data, or another backbone's, with what differs.
+    """
+    if name is not None:
+        if storage is None:
+            raise SearchError(f"there is no study {name!r}: there are none in this workspace yet")
+        stored = stored_settings(study := load_study(storage, name))
+        if stored.fingerprint != wanted.fingerprint:
+            changed = differences(stored.preparation, wanted.preparation) or ["the source's content"]
+            raise SearchError(
+                f"the study {name} is bound to another prepared set (what differs: {'; '.join(changed)}): prepare "
+                f"that one again, or leave --study out for a study on this one"
+            )
+        if stored.backbone != wanted.backbone:
+            raise SearchError(
+                f"the study {name} is of {stored.backbone}, not of {wanted.backbone}: leave one of them out"
+            )
+        return study
+    found = [load_study(storage, one) for one in study_names(storage)] if storage else []
+    key = (wanted.backbone, wanted.fingerprint)
+    whole = [(study, stored_settings(study)) for study in found if is_complete(study)]
+    mine = [study for study, stored in whole if (stored.backbone, stored.fingerprint) == key]
+    return max(mine, key=lambda study: stored_settings(study).version, default=None)
 
 
 def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[str]) -> StudySettings:
     """The settings wanted, with the stored ones wherever the user said nothing."""
     own = {key: getattr(stored, key) for key in ("weights", "objective", "sampler", "pruner", "seed", "space")}
     recipe = stored.recipe | {key: value for key, value in wanted.recipe.items() if key in given}
-    return replace(wanted, recipe=recipe, **{key: value for key, value in own.items() if key not in given})
+    return replace(
+        wanted, version=stored.version, recipe=recipe, **{key: value for key, value in own.items() if key not in given}
+    )
 
 
 def _earlier(storage: RDBStorage | None, wanted: StudySettings) -> tuple[str, ...]:
@@ -189,15 +238,21 @@ def weights_identity(weights: str) -> str:
     return f"sha256:{hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
 
 
-def open_study(storage: RDBStorage, session: Session, say: Any) -> optuna.Study:
-    """The session's study, made when it is new (the published hyperparameters are then queued as its first trial)."""
+def open_study(storage: RDBStorage, session: Session, trials: Path, say: Callable[[str], None]) -> optuna.Study:
+    """The session's study, made when it is new: the published hyperparameters are then queued as its first trial, or
+    the trials of the version before it are taken over. `trials`: the folder where they leave their files."""
     settings, definition = session.settings, session.definition
     if session.is_new:
         study = create_study(storage, settings)
-        if why := definition.why_not(definition.published) if definition.published else None:
+        if session.predecessor is not None:
+            old = load_study(storage, session.predecessor.name)
+            taken = take_over(old, study, definition, trials)
+            say(f"{taken} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
+        elif why := definition.why_not(definition.published) if definition.published else None:
             say(f"the published hyperparameters are skipped: {why} of the search space")
         elif definition.published:
             study.enqueue_trial(definition.searched(definition.published))
+        finish_study(study)
     else:
         study = load_study(storage, settings.name)
     head, tuning = session.head_epochs, settings.recipe["epochs"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -19,7 +21,8 @@ from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.recipe import Recipe
 from models.training import EpochFigures, Plan, TrainingData, TrialOutcome, run_trial
-from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, TrainingJob
+from models.trial_state import StateFile
+from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, STATE_FILE, WEIGHTS_FILE, TrainingJob
 
 
 class KerasTrainer:
@@ -31,8 +34,9 @@ class KerasTrainer:
         classifier = make_classifier(settings, dropout=0.0)
         return {"parameters": classifier.joined.count_params()}
 
-    def train(self, job: dict[str, Any], on_epoch: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """One trial. Leaves weights and validation probabilities in the job's folder unless it is stopped."""
+    def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
+        """One trial. Leaves its state after each epoch, and weights and validation probabilities unless it is stopped,
+        in the job's folder."""
         settings = TrainingJob(**job)
         prepared = PreparedSet.open(Path(settings.prepared))
         hyperparameters = Hyperparameters.from_dict(settings.hyperparameters)
@@ -42,18 +46,27 @@ class KerasTrainer:
             Recipe(**settings.recipe),
             settings.objective,
             settings.seed,
+            settings.batch_divisor,
         )
 
-        def report(figures: EpochFigures) -> bool:
-            return on_epoch(asdict(figures))
+        def report(figures: list[EpochFigures]) -> bool:
+            return on_epochs([asdict(row) for row in figures])
 
         data = training_data(prepared, hyperparameters)
         if settings.folds:
             data = fold_of(data, prepared, settings)
-        outcome = run_trial(plan, data, report)
+        state = StateFile(Path(settings.folder) / STATE_FILE, identity_of(settings, prepared))
+        outcome = run_trial(plan, data, report, state)
         if not outcome.stopped:
             save_outcome(outcome, Path(settings.folder))
         return outcome.as_dict()
+
+
+def identity_of(job: TrainingJob, prepared: PreparedSet) -> str:
+    """Of all that decides a trial, wherever the workspace lies."""
+    decisive = {key: value for key, value in asdict(job).items() if key not in ("prepared", "folder")}
+    text = json.dumps(decisive | {"fingerprint": prepared.fingerprint}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def classifier_settings(prepared: PreparedSet, job: dict[str, Any]) -> ClassifierSettings:

@@ -1,23 +1,38 @@
 """The training process: takes jobs from standard input, trains, and writes events to standard output.
 
 It knows nothing of Optuna. It ignores the terminal's interrupt (the asking process decides) and ends when its
-input closes, so that it never outlives the process that asked.
+input closes, so that it never outlives the process that asked, or when it has outgrown its memory limit.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import queue
-import resource
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+import psutil
+
 from models.errors import DivergedError, ModelError
+from search.claims import opened
+from search.job import LOG_FILE
+
+MEMORY_LIMIT = "HPSEARCH_WORKER_MEMORY_MB"
+"""Environment variable: resident megabytes beyond which the process ends itself with OUTGROWN."""
+OUTGROWN = 86  # no signal's number, and none that Python or TensorFlow ends with
+MEMORY_CHECK_S = 0.2
+
+Figures = dict[str, Any]
 
 
 class Trainer(Protocol):
@@ -25,7 +40,7 @@ class Trainer(Protocol):
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]: ...
 
-    def train(self, job: dict[str, Any], on_epoch: Callable[[dict[str, Any]], bool]) -> dict[str, Any]: ...
+    def train(self, job: dict[str, Any], on_epochs: Callable[[list[Figures]], bool]) -> dict[str, Any]: ...
 
 
 def serve(load_trainer: Callable[[], Trainer]) -> None:
@@ -33,37 +48,90 @@ def serve(load_trainer: Callable[[], Trainer]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     events = _take_over_stdout()
     requests = _requests(sys.stdin)
+    _watch_memory(float(os.environ.get(MEMORY_LIMIT, "inf")))
     trainer: Trainer | None = None
 
     def send(event: str, **content: Any) -> None:
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-        memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
-        print(json.dumps({"event": event, "memory_mb": memory_mb, **content}), file=events, flush=True)
+        print(json.dumps({"event": event, "memory_mb": _memory_mb(), **content}), file=events, flush=True)
 
-    def on_epoch(figures: dict[str, Any]) -> bool:
-        send("epoch", figures=figures)
+    def on_epochs(figures: list[Figures]) -> bool:
+        send("epochs", epochs=figures)
         return bool(requests.get()["request"] == "stop")
 
     while True:
         request = requests.get()
         try:
-            trainer = trainer or load_trainer()
             if request["request"] == "describe":
+                trainer = trainer or load_trainer()
                 send("described", **trainer.describe(request))
-            else:
-                send("done", outcome=trainer.train(request["job"], on_epoch))
+                continue
+            with _in_folder(Path(request["job"]["folder"])):
+                trainer = trainer or load_trainer()
+                outcome = _logged(trainer.train, request["job"], on_epochs)
+            send("done", outcome=outcome)
         except Exception as error:
-            traceback.print_exc()
+            if request["request"] == "describe":
+                traceback.print_exc()
             send("failed", kind=kind_of(error), message=" ".join(str(error).split())[:500], place=_place(error))
 
 
 def kind_of(error: Exception) -> str:
-    """The failure class that the asking process acts on: diverged, out-of-memory, refused or bug."""
+    """The failure class that the asking process acts on: diverged, out-of-memory, disk-full, refused or bug."""
     if isinstance(error, DivergedError):
         return "diverged"
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return "out-of-memory"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk-full"
     return "refused" if isinstance(error, ModelError) else "bug"
+
+
+def _logged(train: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Its traceback goes where the trial's other output is."""
+    try:
+        return train(*arguments)
+    except Exception:
+        traceback.print_exc()
+        raise
+
+
+@contextmanager
+def _in_folder(folder: Path) -> Iterator[None]:
+    """One process at a time writes into a trial's folder (that of an asking process that was killed may still be
+    ending), and what it prints goes to the log there."""
+    with opened(folder / ".training") as lock, opened(folder / LOG_FILE) as log:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        own = os.dup(2)
+        try:
+            _print_to(log.fileno())
+            yield
+        finally:
+            _print_to(own)
+            os.close(own)
+
+
+def _print_to(descriptor: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+
+
+def _memory_mb() -> int:
+    return int(psutil.Process().memory_info().rss // 2**20)
+
+
+def _watch_memory(limit_mb: float) -> None:
+    """Ends the process by itself once it is too large: a kill by the system would look like anybody's."""
+
+    def watch() -> None:
+        while (now := _memory_mb()) <= limit_mb:
+            time.sleep(MEMORY_CHECK_S)
+        os.write(2, f"the training process has grown to {now} MB, beyond its limit of {limit_mb:.0f} MB\n".encode())
+        os._exit(OUTGROWN)
+
+    if limit_mb < float("inf"):
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _take_over_stdout() -> TextIO:

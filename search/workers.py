@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import json
+import os
+import queue
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from search.errors import SearchError
 from search.job import TrainingJob
+from search.worker import MEMORY_LIMIT, OUTGROWN
 
 # -P: a user's own models/ or search/ in the current folder is not imported in place of ours.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "search.worker")
-MEMORY_GROWTH_MB = 2000
+MEMORY_GROWTH = 0.08
+"""Share of its size after its first trial by which a process may grow."""
+MEMORY_SHARE = 0.9
+"""Of the memory that is free when a process starts: beyond, the system would kill something."""
 STOP_TIMEOUT_S = 10
+
+OnEpochs = Callable[[list[dict[str, Any]]], bool]
 
 
 class WorkerDiedError(SearchError):
-    """The training process ended without a word: killed, or out of memory."""
+    """The training process ended without a word. `kind`: killed, out-of-memory or timeout."""
+
+    def __init__(self, message: str, kind: str = "killed") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Worker:
     """One training process, started when it is first needed and again after it died.
 
-    Networks that are built one after another leak some 40 MB each, so a process that has grown by MEMORY_GROWTH_MB
-    since its first trial is replaced before the next.
+    Networks that are built one after another leak, so a process that has grown by MEMORY_GROWTH since its first trial
+    is replaced before the next.
     """
 
-    def __init__(self, log: Path, command: Sequence[str] = WORKER_COMMAND) -> None:
-        self.log, self.command = log, command
+    def __init__(self, log: Path, command: Sequence[str] = WORKER_COMMAND, memory_limit_mb: int | None = None) -> None:
+        self.log, self.command, self.memory_limit_mb = log, command, memory_limit_mb
         self.process: subprocess.Popen[str] | None = None
         self.first_memory_mb: int | None = None
 
@@ -43,11 +60,15 @@ class Worker:
             raise SearchError(reply["message"])
         return reply
 
-    def train(self, job: TrainingJob, on_epoch: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The last event, `done` or `failed`. `on_epoch` gets each epoch's figures; True asks for the end."""
+    def train(self, job: TrainingJob, on_epochs: OnEpochs, timeout_s: float = inf) -> dict[str, Any]:
+        """The last event, `done` or `failed`. `on_epochs` gets the figures of epochs; True asks for the end.
+
+        Raises WorkerDiedError when the process ends, or is ended after `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
         self._send({"request": "train", "job": asdict(job)})
-        while (event := self._receive())["event"] == "epoch":
-            self._send({"request": "stop" if on_epoch(event["figures"]) else "continue"})
+        while (event := self._receive(deadline))["event"] == "epochs":
+            self._send({"request": "stop" if on_epochs(event["epochs"]) else "continue"})
         self._recycle(event["memory_mb"])
         return event
 
@@ -57,6 +78,7 @@ class Worker:
             return
         self.process.kill()
         self.process.wait(STOP_TIMEOUT_S)
+        self.reader.join(STOP_TIMEOUT_S)
         for stream in (self.process.stdin, self.process.stdout):
             if stream:
                 try:
@@ -67,14 +89,20 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        limit = self.memory_limit_mb or int(MEMORY_SHARE * psutil.virtual_memory().available / 2**20)
         with open(self.log, "a") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                env=os.environ | {MEMORY_LIMIT: str(limit)},
             )
+        self.events: queue.Queue[str] = queue.Queue()
+        self.reader = threading.Thread(target=_read, args=(process, self.events), daemon=True)
+        self.reader.start()
+        return process
 
     def _send(self, message: dict[str, Any]) -> None:
         self.process = self.process or self._start()
@@ -84,10 +112,13 @@ class Worker:
         except BrokenPipeError as error:
             raise self._died() from error
 
-    def _receive(self) -> dict[str, Any]:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+    def _receive(self, deadline: float = inf) -> dict[str, Any]:
+        left = deadline - time.monotonic()
+        try:
+            line = self.events.get(timeout=max(0.0, left) if left < inf else None)
+        except queue.Empty:
+            self.stop()
+            raise WorkerDiedError("the trial took longer than --trial-timeout allows", "timeout") from None
         if not line.endswith("\n"):
             raise self._died()
         event: dict[str, Any] = json.loads(line)
@@ -97,10 +128,20 @@ class Worker:
         assert self.process is not None
         code = self.process.wait(STOP_TIMEOUT_S)
         self.stop()
+        if code == OUTGROWN:
+            return WorkerDiedError("the training process outgrew its memory limit", "out-of-memory")
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return WorkerDiedError(f"the training process {how}; its output is in {self.log}")
 
     def _recycle(self, memory_mb: int) -> None:
         self.first_memory_mb = self.first_memory_mb or memory_mb
-        if memory_mb - self.first_memory_mb > MEMORY_GROWTH_MB:
+        if memory_mb > (1 + MEMORY_GROWTH) * self.first_memory_mb:
             self.stop()
+
+
+def _read(process: subprocess.Popen[str], events: queue.Queue[str]) -> None:
+    """Line by line, and an empty one at the end; a thread's work, so that waiting for an event can have an end."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        events.put(line)
+    events.put("")

@@ -66,14 +66,19 @@ class Workspace:
             yield
 
     @contextmanager
-    def study(self, name: str) -> Iterator[None]:
-        """Held while trials of one study run. SearchError while another `run` is at work on it."""
-        why = f"another run is at work on the study {name}; wait for it"
-        with self._lock(fcntl.LOCK_EX, why, self.trials / name / ".lock"):
+    def making_studies(self) -> Iterator[None]:
+        """Held while a study is made or opened; waits for others who do the same."""
+        with self._lock(fcntl.LOCK_EX, "", self.folder / ".making-studies", wait=True):
             yield
 
     @contextmanager
-    def _lock(self, kind: int, why: str, path: Path | None = None) -> Iterator[None]:
+    def retraining(self, study: str) -> Iterator[None]:
+        """Held while a study's best trials are trained again; waits for another run that does so."""
+        with self._lock(fcntl.LOCK_EX, "", self.trials / study / ".retraining", wait=True):
+            yield
+
+    @contextmanager
+    def _lock(self, kind: int, why: str, path: Path | None = None, wait: bool = False) -> Iterator[None]:
         path = path or self.folder / ".lock"
         existed = path.parent.exists()
         try:
@@ -83,7 +88,7 @@ class Workspace:
             raise SearchError(f"the workspace {self.folder} cannot be written: {error.strerror}") from error
         with handle:
             try:
-                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+                fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise SearchError(f"the workspace {self.folder} is in use: {why}") from error
             try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +12,11 @@ from optuna import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 ATTRIBUTE = "hpsearch"
-RETRY_OF = "hpsearch:retry_of"
-DEATHS_ALLOWED = 3
+DEATHS = "hpsearch:deaths"
+"""Epochs that were reported when the process last died, and how often it has died since."""
+BATCH_DIVISOR = "hpsearch:batch_divisor"
+"""Parts into which a trial's batches are cut, once a whole one did not fit in memory."""
+DEATHS_ALLOWED = 5
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -28,30 +31,36 @@ class TrialRecord:
     """The objective of the kept epoch; of a pruned trial, its best so far."""
     hyperparameters: dict[str, Any]
     epochs: list[dict[str, Any]]
-    """As models.training.EpochFigures, in order."""
+    """As models.training.EpochFigures, in order; of a trial under way, `step` and `value` alone."""
     outcome: dict[str, Any]
     """As models.training.TrialOutcome.as_dict, empty without an end."""
     failure: dict[str, Any] | None
-    """`kind` and `message` of a trial that broke off."""
+    """`kind`, `message`, `place` and `log` of a trial that broke off."""
     started: datetime | None
     seconds: float
+    """Of work: from its start to its end, without the time between a cut and the next start."""
 
 
-def store_record(
-    trial: Trial,
-    hyperparameters: dict[str, Any],
-    epochs: list[dict[str, Any]],
-    outcome: dict[str, Any],
-    failure: dict[str, Any] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Ended:
+    """What is stored of a trial when it ends, besides Optuna's own columns."""
+
+    hyperparameters: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    outcome: dict[str, Any]
+    failure: dict[str, Any] | None = None
+    seconds: float | None = None
+
+
+def store_record(trial: Trial, ended: Ended) -> None:
     """One write for all figures, so that reading a thousand trials stays quick."""
-    content = {"hyperparameters": hyperparameters, "epochs": epochs, "outcome": outcome, "failure": failure}
-    trial.set_user_attr(ATTRIBUTE, json.dumps(content))
+    trial.set_user_attr(ATTRIBUTE, json.dumps(asdict(ended)))
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
     content = json.loads(trial.user_attrs.get(ATTRIBUTE, "{}"))
-    epochs = content.get("epochs", [])
+    known = [{"step": step, "value": value} for step, value in sorted(trial.intermediate_values.items())]
+    epochs = content.get("epochs", known)
     best_so_far = max((epoch["value"] for epoch in epochs), default=None)
     return TrialRecord(
         number=trial.number,
@@ -62,7 +71,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         outcome=content.get("outcome", {}),
         failure=content.get("failure"),
         started=trial.datetime_start,
-        seconds=trial.duration.total_seconds() if trial.duration else 0.0,
+        seconds=content.get("seconds") or (trial.duration.total_seconds() if trial.duration else 0.0),
     )
 
 
@@ -81,40 +90,41 @@ def counted(study: Study) -> int:
     return len(study.get_trials(deepcopy=False, states=COUNTED))
 
 
-def next_position(study: Study) -> int:
-    """The place in the search of the trial asked for next: what the seeds of its sampler and its training come from.
+def put_back(study: Study, trial_id: int) -> None:
+    """Lets go of a trial. One whose end is stored is told it. Any other waits to be gone on with: it keeps its number,
+    hyperparameters and reported values, the sampler does not see it, and `study.ask` gives it out before new ones."""
+    trial = study._storage.get_trial(trial_id)
+    if trial.state != TrialState.RUNNING:
+        return
+    if ATTRIBUTE in trial.user_attrs:
+        _finish(study, trial)
+    else:
+        study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
-    Its number would not do: a trial that is given back after a kill gets a new number, and the one after it as well.
+
+def put_back_orphans(study: Study, is_free: Callable[[int], bool]) -> int:
+    """Puts back the running trials that nobody has; how many are left, which somebody has.
+
+    Args:
+        is_free: trial number -> nobody alive is at work on it. To be called while nobody takes trials.
     """
-    trials = study.get_trials(deepcopy=False)
-    skipped = (TrialState.WAITING, TrialState.FAIL)
-    bugs = sum(trial.state == TrialState.FAIL and ATTRIBUTE in trial.user_attrs for trial in trials)
-    return bugs + sum(trial.state not in skipped for trial in trials)
-
-
-def give_back_orphans(study: Study) -> list[int]:
-    """Ends the trials that a vanished process left running; the numbers of those to be tried again.
-
-    One whose figures are stored is told its end. The hyperparameters of any other are queued again, unless they were
-    cut off DEATHS_ALLOWED times already: then it is them that kill the process, and the trial is stored as infeasible.
-    To be called only while no other process runs trials of this study.
-    """
-    again = []
-    for orphan in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if ATTRIBUTE in orphan.user_attrs:
-            _finish(study, orphan)
-        elif _deaths(study, orphan) >= DEATHS_ALLOWED:
-            trial = Trial(study, orphan._trial_id)
-            failure = {"kind": "killed", "message": f"its process died {DEATHS_ALLOWED} times", "place": ""}
-            store_record(trial, orphan.params, [], {}, failure)
-            mark_infeasible(trial)
-            study.tell(trial, state=TrialState.PRUNED)
+    running = 0
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if is_free(trial.number):
+            put_back(study, trial._trial_id)
         else:
-            if orphan.number not in _retried(study):  # queued first: a kill in between must not lose it
-                study.enqueue_trial(orphan.params, user_attrs={RETRY_OF: orphan.number})
-            study.tell(orphan.number, state=TrialState.FAIL)
-            again.append(orphan.number)
-    return again
+            running += 1
+    return running
+
+
+def died_again(trial: Trial) -> bool:
+    """Notes that a trial's process died. True when it did so DEATHS_ALLOWED times without finishing an epoch: then it
+    is the hyperparameters that kill it."""
+    epochs = len(trial.storage.get_trial(trial._trial_id).intermediate_values)
+    before, count = trial.user_attrs.get(DEATHS, (0, 0))
+    count = count + 1 if before == epochs else 1
+    trial.set_user_attr(DEATHS, (epochs, count))
+    return bool(count >= DEATHS_ALLOWED)
 
 
 def mark_infeasible(trial: Trial) -> None:
@@ -129,18 +139,3 @@ def _finish(study: Study, orphan: FrozenTrial) -> None:
     else:
         bug = record.failure is not None and "failed" not in orphan.constraints
         study.tell(orphan.number, state=TrialState.FAIL if bug else TrialState.PRUNED)
-
-
-def _retried(study: Study) -> dict[int, int]:
-    """Number of a trial that was cut off -> number of the one that tries it again."""
-    trials = study.get_trials(deepcopy=False)
-    return {trial.user_attrs[RETRY_OF]: trial.number for trial in trials if RETRY_OF in trial.user_attrs}
-
-
-def _deaths(study: Study, orphan: FrozenTrial) -> int:
-    """How often these hyperparameters were cut off, this time included."""
-    earlier = {later: first for first, later in _retried(study).items()}
-    number, deaths = orphan.number, 1
-    while number in earlier:
-        number, deaths = earlier[number], deaths + 1
-    return deaths

@@ -33,13 +33,16 @@ class StudySettings:
     """As studies.definition.Definition.as_dict gives it."""
     preparation: dict[str, Any] = field(default_factory=dict)
     """The options and versions behind the fingerprint, to tell what differs between two preparations."""
+    version: int = 1
+    """Counts the studies of one backbone on one prepared set, which differ in other settings."""
 
     @property
     def name(self) -> str:
-        return study_name(self.backbone, self.fingerprint)
+        return study_name(self.backbone, self.fingerprint) + (f"-v{self.version}" if self.version > 1 else "")
 
 
 def study_name(backbone: str, fingerprint: str) -> str:
+    """Of the first version."""
     return f"{backbone}-{fingerprint[:FINGERPRINT_LETTERS]}"
 
 

@@ -16,6 +16,7 @@ from studies.errors import StudyError
 from studies.settings import ATTRIBUTE, StudySettings, store_settings
 
 BUSY_TIMEOUT_S = 60
+READY = "hpsearch:ready"
 
 
 def database_url(path: Path) -> str:
@@ -63,11 +64,17 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=storage)
 
 
+def is_complete(study: optuna.Study) -> bool:
+    """Whether its making was not cut off before the first trials were queued or taken over."""
+    return READY in study.user_attrs or any(ATTRIBUTE in trial.user_attrs for trial in study.trials)
+
+
 def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
-    """A new, empty study that carries its settings. It replaces one of that name without a trial, such as one that was
-    cut off while it was made."""
+    """A new, empty study that carries its settings; `finish_study` when its first trials are in it. It replaces one of
+    that name without a trial, or whose making was cut off."""
     if settings.name in optuna.study.get_all_study_names(storage):
-        if optuna.load_study(study_name=settings.name, storage=storage).trials:
+        there = optuna.load_study(study_name=settings.name, storage=storage)
+        if there.trials and (ATTRIBUTE not in there.user_attrs or is_complete(there)):
             raise StudyError(f"the study {settings.name} was not made by hpsearch; use another workspace")
         optuna.delete_study(study_name=settings.name, storage=storage)
     study = optuna.create_study(storage=storage, study_name=settings.name, direction="maximize")
@@ -76,3 +83,7 @@ def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([settings.objective])  # what the dashboard writes at its axes
     return study
+
+
+def finish_study(study: optuna.Study) -> None:
+    study.set_user_attr(READY, True)

@@ -1,7 +1,11 @@
-"""A training process that trains nothing: its values follow from the hyperparameters. Run by path by the tests."""
+"""A training process that trains nothing: its values follow from the hyperparameters. Run by path, with a mode.
+
+As the real one, it keeps its state after each epoch, before it reports it, and goes on from there.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,6 +19,8 @@ from models.errors import DivergedError, ModelError
 from search.worker import serve
 
 MODE = sys.argv[1] if len(sys.argv) > 1 else ""
+EPOCH_S = {"slow": 0.1, "endless": 60.0}
+SCORES = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
 
 
 class FakeTrainer:
@@ -23,36 +29,65 @@ class FakeTrainer:
             raise ModelError("the weights are not there: put x.h5 into /somewhere")
         return {"parameters": 7}
 
-    def train(self, job: dict[str, Any], on_epoch: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        rate = job["hyperparameters"]["learning_rate"]
-        misbehave(rate, Path(job["folder"]))
-        for step in range(job["recipe"]["epochs"]):
-            if MODE == "slow":
-                time.sleep(0.1)
-            best = {"step": step, "phase": "fine-tuning", "value": (1 - abs(rate - 0.3)) * (step + 1) / 10}
-            best |= {"images_per_second": 1.0, "seed": job["seed"]}
-            best["validation"] = dict.fromkeys(SCORES, 0.5) | {"macro_f1": best["value"]}
+    def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
+        folder = Path(job["folder"])
+        misbehave(job, folder)
+        epochs = [json.loads(line) for line in read(folder / "state.npz").splitlines()]
+        stopped = bool(epochs) and on_epochs(epochs)
+        while not stopped and len(epochs) < job["recipe"]["epochs"]:
+            time.sleep(EPOCH_S.get(MODE, 0))
+            epochs.append(epoch_of(job, len(epochs)))
+            write(folder / "state.npz", "\n".join(map(json.dumps, epochs)))
+            with open(folder / "epochs.log", "a") as log:  # what was really done, for counting what was done twice
+                print(epochs[-1]["step"], file=log)
+            if MODE == "killed" and len(epochs) == 3:
+                die_once(folder)
             print("noise on standard output must not disturb the events")
-            if on_epoch(best):
-                return {"stopped": True, "best": best}
-        return {"stopped": False, "best": best, "parameters": 7, "ms_per_image": 0.5}
+            stopped = on_epochs(epochs[-1:])
+        best = max(epochs, key=lambda row: row["value"])
+        write(folder / "best.weights.h5", json.dumps(job["seed"]))
+        return {"stopped": stopped, "best": best, "parameters": 7, "ms_per_image": 0.5, "weights_sha256": job["seed"]}
 
 
-SCORES = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
+def epoch_of(job: dict[str, Any], step: int) -> dict[str, Any]:
+    value = (1 - abs(job["hyperparameters"]["learning_rate"] - 0.3)) * (step + 1) / 10
+    scores = dict.fromkeys(SCORES, 0.5) | {"macro_f1": value}
+    fixed = {"phase": "fine-tuning", "images_per_second": 1.0, "seconds": 0.01, "validation": scores}
+    return {"step": step, "value": value, "seed": job["seed"], **fixed}
 
 
-def misbehave(rate: float, folder: Path) -> None:
+def misbehave(job: dict[str, Any], folder: Path) -> None:
+    rate = job["hyperparameters"]["learning_rate"]
     if MODE == "bug":
         raise KeyError("a bug")
+    if MODE == "disk-full":
+        raise OSError(errno.ENOSPC, "No space left on device")
     if MODE == "diverge" and rate > 0.5:
         raise DivergedError("the loss of epoch 0 is nan: the trial diverged")
     if MODE == "deadly" and rate > 0.5:
         os.kill(os.getpid(), signal.SIGKILL)
-    once = folder.parent / "killed-once"
-    if MODE == "killed" and not once.exists():
-        once.parent.mkdir(parents=True, exist_ok=True)
-        once.write_text(json.dumps(rate))
+    if (MODE == "large" and job["batch_divisor"] == 1) or MODE == "huge":
+        raise MemoryError("no room for a batch")
+    if MODE == "growing" and rate > 0.5:
+        hoard = []
+        while True:  # until the limit
+            hoard.append(bytearray(os.urandom(2**20) * 20))
+            time.sleep(0.01)
+
+
+def die_once(folder: Path) -> None:
+    if not (folder.parent / "killed-once").exists():
+        (folder.parent / "killed-once").touch()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def write(path: Path, text: str) -> None:
+    path.with_suffix(".new").write_text(text)
+    os.replace(path.with_suffix(".new"), path)
 
 
 if __name__ == "__main__":

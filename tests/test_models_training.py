@@ -258,7 +258,9 @@ def test_layer_decay_slows_the_parts_by_their_distance_from_the_head(data: Train
         classifier = make_classifier(SMALL, dropout=0.0)
         model, _ = classifier.training_model(0.0, in_model=False)
         scales = classifier.rate_scales(layer_decay)
-        model.compile(make_optimizer("adam", 1e-3, Hyperparameters(), Extras(scales)), "sparse_categorical_crossentropy")
+        model.compile(
+            make_optimizer("adam", 1e-3, Hyperparameters(), Extras(scales)), "sparse_categorical_crossentropy"
+        )
         layers = [classifier.network.get_layer("block1_conv"), classifier.head[-1]]
         before = [layer.get_weights()[0] for layer in layers]
         model.train_on_batch(data.views.originals[:16], data.views.labels[:16])

@@ -19,7 +19,7 @@ from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, trial_folder
 from search.noise import BY_IMAGES, BY_RULE, BY_SEEDS
 from search.winners import find_winner
 from search.workspace import Workspace
-from studies.records import store_record
+from studies.records import Ended, store_record
 from studies.retrainings import Finished, Retraining, store_retraining
 from studies.settings import StudySettings
 from studies.storage import create_study, open_storage
@@ -47,7 +47,7 @@ def finish(study: optuna.Study, clean: float, corrupted: float | None = None, wo
     if corrupted is not None:
         scores |= {"corrupted_macro_f1": corrupted, "worst_family_macro_f1": worst, "worst_family": "noise"}
     outcome = {"best": {"validation": scores}, "parameters": 7, "ms_per_image": 0.5}
-    store_record(trial, {"learning_rate": 0.1}, [{"value": clean}], outcome)
+    store_record(trial, Ended({"learning_rate": 0.1}, [{"value": clean}], outcome))
     study.tell(trial, clean)
     return trial.number
 

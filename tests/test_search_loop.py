@@ -2,71 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from fake_search import SETTINGS, Listener, searching
 from optuna.trial import TrialState
 
 from search.errors import SearchError
-from search.job import TrainingJob
-from search.loop import Search, seed_of
-from search.workers import Worker
-from studies.definition import definition_of
-from studies.records import TrialRecord, records_of
-from studies.samplers import PRUNERS
-from studies.settings import StudySettings
-from studies.storage import create_study, open_storage
-
-SPACE = {"learning_rate": {"low": 0.0, "high": 1.0}}
-SETTINGS = StudySettings("small_cnn", 64 * "a", "none", {"epochs": 5}, "macro_f1", "tpe", "median", 0, SPACE)
-
-
-class Listener:
-    """Notes what it hears; raises KeyboardInterrupt, as Ctrl-C does, at one epoch when told to."""
-
-    def __init__(self, interrupt_at: tuple[int, int] | None = None) -> None:
-        self.lines: list[str] = []
-        self.records: list[TrialRecord] = []
-        self.interrupt_at = interrupt_at
-
-    def trial_started(self, number: int, hyperparameters: dict[str, Any], done: int) -> None: ...
-
-    def epoch(self, number: int, figures: dict[str, Any]) -> None:
-        if (number, figures["step"]) == self.interrupt_at:
-            raise KeyboardInterrupt
-
-    def trial_finished(self, record: TrialRecord, done: int) -> None:
-        self.records.append(record)
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-@contextmanager
-def searching(
-    folder: Path, mode: str = "", listener: Listener | None = None, pruner: str = "none"
-) -> Iterator[tuple[Search, Listener]]:
-    storage = open_storage(folder / "studies.db")
-    known = optuna.study.get_all_study_names(storage)
-    study = optuna.load_study(study_name=SETTINGS.name, storage=storage) if known else create_study(storage, SETTINGS)
-    study.pruner = PRUNERS[pruner](1, 5)
-    worker = Worker(folder / "worker.log", (sys.executable, str(Path(__file__).with_name("fake_worker.py")), mode))
-
-    def make_job(number: int, hyperparameters: dict[str, Any], seed: int) -> TrainingJob:
-        place = str(folder / "trials" / str(number))
-        return TrainingJob("", place, "small_cnn", "none", {"epochs": 5}, "macro_f1", hyperparameters, seed)
-
-    listener = listener or Listener()
-    try:
-        yield Search(study, SETTINGS, definition_of(SPACE), worker, make_job, listener), listener
-    finally:
-        worker.stop()
+from search.job import trial_folder
+from search.leaving import Leaving
+from search.loop import seed_of
+from studies.records import BATCH_DIVISOR, DEATHS_ALLOWED, records_of
 
 
 def essence(study: optuna.Study) -> list[tuple[Any, ...]]:
@@ -100,38 +49,123 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> N
     with searching(tmp_path / "whole", pruner="median") as (search, _):
         search.run(9)
         whole = essence(search.study)
-    with (
-        searching(tmp_path / "cut", listener=Listener(interrupt_at=(4, 1)), pruner="median") as (search, _),
-        pytest.raises(KeyboardInterrupt),
-    ):
-        search.run(9)
-    assert [trial.state for trial in search.study.trials].count(TrialState.RUNNING) == 0
+    for cut in ((4, 1), (4, 1), (6, 0)):  # the second when it is taken up again
+        with (
+            searching(tmp_path / "cut", listener=Listener(interrupt_at=cut), pruner="median") as (search, _),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            search.run(9)
+        assert [trial.state for trial in search.study.trials].count(TrialState.RUNNING) == 0
     with searching(tmp_path / "cut", pruner="median") as (search, _):
         search.run(9)
         assert essence(search.study) == whole
-        assert len(search.study.trials) == 10
+        assert len(search.study.trials) == 9  # the trial that was cut off kept its number
 
 
-def test_a_killed_worker_costs_its_trial_a_new_number_and_nothing_else(tmp_path: Path) -> None:
-    with searching(tmp_path, mode="killed") as (search, listener):
+def test_a_trial_whose_worker_is_killed_goes_on_under_its_number(tmp_path: Path) -> None:
+    with searching(tmp_path / "whole") as (search, _):
         search.run(3)
-    failed, again = listener.records[:2]
-    assert failed.failure is not None
-    assert failed.failure["kind"] == "killed"
-    assert "was killed by signal 9" in failed.failure["message"]
-    assert again.hyperparameters == failed.hyperparameters
-    assert [record.state for record in listener.records] == ["fail", "complete", "complete", "complete"]
+        whole = essence(search.study)
+    with searching(tmp_path / "cut", mode="killed") as (search, listener):
+        search.run(3)
+        assert essence(search.study) == whole
+    assert [record.number for record in listener.records] == [0, 1, 2]
+    assert "trial 0: the training process was killed by signal 9" in listener.lines[0]
+    assert steps_done(tmp_path / "cut", 0) == [0, 1, 2, 3, 4]  # the third was kept before it was reported
+
+
+def steps_done(folder: Path, number: int) -> list[int]:
+    """Every epoch that was trained, twice where it was."""
+    log = trial_folder(folder / "trials", SETTINGS.name, number) / "epochs.log"
+    return [int(line) for line in log.read_text().split()]
+
+
+def test_ctrl_c_once_finishes_the_epoch_and_leaves(tmp_path: Path) -> None:
+    leaving = Leaving()
+
+    class Impatient(Listener):
+        def epoch(self, number: int, figures: dict[str, Any]) -> None:
+            leaving.interrupted = (number, figures["step"]) == (1, 2)
+
+    with searching(tmp_path, listener=Impatient(), leaving=leaving) as (search, _):
+        search.run(3)
+        assert [trial.state.name for trial in search.study.trials] == ["COMPLETE", "WAITING"]
+        assert sorted(search.study.trials[1].intermediate_values) == [0, 1, 2]
+    with searching(tmp_path) as (search, _):
+        search.run(3)
+        assert steps_done(tmp_path, 1) == [0, 1, 2, 3, 4]
+
+
+def test_the_run_leaves_when_its_time_is_over_and_goes_on_later(tmp_path: Path) -> None:
+    with searching(tmp_path, mode="slow", leaving=Leaving(1.5)) as (search, _):
+        search.run(50)
+        assert 0 < len(search.study.trials) < 10
+        states = {trial.state for trial in search.study.trials}
+        assert TrialState.RUNNING not in states
+
+
+def test_a_trial_that_takes_too_long_is_ended_and_infeasible(tmp_path: Path) -> None:
+    with searching(tmp_path, mode="endless", trial_timeout_s=1.0) as (search, listener):
+        search.run(1)
+    (record,) = listener.records
+    assert record.failure is not None
+    assert (record.state, record.failure["kind"]) == ("pruned", "timeout")
+    assert search.study.trials[0].constraints == {"failed": 1.0}
 
 
 def test_hyperparameters_that_kill_every_process_are_given_up_as_infeasible(tmp_path: Path) -> None:
     """As on a machine whose memory they exceed: the search must not try them for ever."""
-    with searching(tmp_path, mode="deadly") as (search, _):
+    with searching(tmp_path, mode="deadly") as (search, listener):
         search.run(4)
     given_up = [record for record in records_of(search.study) if record.failure]
     assert given_up
     assert {(record.state, record.failure["kind"]) for record in given_up if record.failure} == {("pruned", "killed")}
-    tried = [record.hyperparameters for record in records_of(search.study) if record.state == "fail"]
-    assert len(tried) == 2 * len(given_up)
+    assert len(listener.lines) == (DEATHS_ALLOWED - 1) * len(given_up)
+
+
+def test_out_of_memory_is_tried_once_more_at_half_the_batch(tmp_path: Path) -> None:
+    with searching(tmp_path / "large", mode="large") as (search, listener):
+        search.run(2)
+    assert [record.state for record in listener.records] == ["complete", "complete"]
+    assert [trial.user_attrs[BATCH_DIVISOR] for trial in search.study.trials] == [2, 2]
+    with searching(tmp_path / "huge", mode="huge") as (search, listener):
+        search.run(1)
+    (record,) = listener.records
+    assert record.failure is not None
+    assert (record.state, record.failure["kind"]) == ("pruned", "out-of-memory")
+    assert "MemoryError: no room for a batch" in Path(record.failure["log"]).read_text()
+
+
+def test_a_worker_that_outgrows_its_limit_is_told_from_one_that_somebody_killed(tmp_path: Path) -> None:
+    with searching(tmp_path, mode="growing", memory_limit_mb=600) as (search, _):
+        search.run(5)
+    kinds = {record.failure["kind"] for record in records_of(search.study) if record.failure}
+    assert kinds == {"out-of-memory"}
+
+
+def test_a_full_disk_stops_the_search_and_keeps_its_trial(tmp_path: Path) -> None:
+    with searching(tmp_path, mode="disk-full") as (search, _), pytest.raises(SearchError, match="the disk is full"):
+        search.run(2)
+    assert [trial.state.name for trial in search.study.trials] == ["WAITING"]
+    with searching(tmp_path) as (search, _):
+        search.run(2)
+        assert len(search.study.trials) == 2
+
+
+def test_weights_of_the_best_few_are_kept_and_no_state_of_finished_trials(tmp_path: Path) -> None:
+    with searching(tmp_path) as (search, _):
+        replace(search, retention=replace(search.retention, keep=2)).run(6)
+        best = sorted(records_of(search.study), key=lambda record: -(record.value or 0))[:2]
+    folder = tmp_path / "trials" / SETTINGS.name
+    kept = {int(path.parent.name) for path in folder.glob("*/best.weights.h5")}
+    assert kept == {record.number for record in best}
+    assert list(folder.glob("*/state.npz")) == []
+
+
+def test_a_disk_budget_that_nothing_more_can_go_for_stops_the_search(tmp_path: Path) -> None:
+    with searching(tmp_path) as (search, _), pytest.raises(SearchError, match="more than --disk-budget 1e-09"):
+        replace(search, retention=replace(search.retention, budget_gb=1e-9)).run(3)
+    assert [trial.state.name for trial in search.study.trials] == ["COMPLETE"]
 
 
 def test_a_diverged_trial_is_pruned_infeasible_and_never_the_best(tmp_path: Path) -> None:
@@ -146,10 +180,10 @@ def test_a_diverged_trial_is_pruned_infeasible_and_never_the_best(tmp_path: Path
 def test_bugs_in_a_row_stop_the_search_with_their_place(tmp_path: Path) -> None:
     with searching(tmp_path, mode="bug") as (search, _), pytest.raises(SearchError) as caught:
         search.run(8)
-    assert "3 trials in a row failed, the last with: 'a bug'" in str(caught.value)
+    assert "3 trials in a row failed, the first with: 'a bug'" in str(caught.value)
     assert "fake_worker.py:" in str(caught.value)
     assert len(search.study.trials) == 3
-    assert "Traceback" in (tmp_path / "worker.log").read_text()
+    assert "Traceback" in (tmp_path / "trials" / SETTINGS.name / "00000" / "log.txt").read_text()
 
 
 def test_a_network_that_cannot_be_built_is_refused_with_the_workers_words(tmp_path: Path) -> None:
@@ -158,7 +192,7 @@ def test_a_network_that_cannot_be_built_is_refused_with_the_workers_words(tmp_pa
 
 
 def test_a_worker_that_has_grown_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.workers.MEMORY_GROWTH_MB", -1)
+    monkeypatch.setattr("search.workers.MEMORY_GROWTH", -1)
     with searching(tmp_path) as (search, _):
         search.run(2)
         assert search.worker.process is None
@@ -173,7 +207,7 @@ def test_the_samplers_seed_differs_by_place_and_purpose() -> None:
 def test_another_seed_searches_elsewhere(tmp_path: Path) -> None:
     found = []
     for seed in (0, 1):
-        with searching(tmp_path / str(seed)) as (search, _):
-            replace(search, settings=replace(SETTINGS, seed=seed)).run(2)
+        with searching(tmp_path / str(seed), settings=replace(SETTINGS, seed=seed)) as (search, _):
+            search.run(2)
             found.append(essence(search.study))
     assert found[0] != found[1]

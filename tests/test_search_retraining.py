@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_search_loop import SETTINGS, Listener, searching
+from fake_search import SETTINGS, Listener, searching
 
 from search.cli import main
 from search.loop import Search
@@ -21,7 +21,7 @@ from studies.storage import open_storage
 
 def retrainer(folder: Path, search: Search, listener: Listener) -> Retrainer:
     storage = open_storage(folder / "studies.db")
-    return Retrainer(storage, search.study, SETTINGS, search.worker, search.make_job, listener.say)
+    return Retrainer(storage, search.study, SETTINGS, search.worker, search.make_job, listener.say, search.leaving)
 
 
 def test_the_best_are_trained_on_other_seeds_and_the_best_of_them_on_folds(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.errors import ModelError
 from search.errors import SearchError
+from search.job import WEIGHTS_FILE, trial_folder
 from search.sessions import RunOptions, open_study, plan_session, weights_identity
 from studies.errors import StudyError
-from studies.storage import open_storage
+from studies.records import Ended, store_record
+from studies.storage import create_study, is_complete, open_storage
 
 SMALL = backbone_named("small_cnn")
 
@@ -85,14 +87,14 @@ def test_the_published_hyperparameters_are_queued_first_where_the_space_has_them
         storage = open_storage(tmp_path / str(number) / "studies.db")
         session = plan_session(storage, prepared, SMALL, RunOptions(space=str(space(tmp_path, text + dropout))))
         definition = replace(session.definition, parameters=session.definition.parameters[:1])
-        study = open_study(storage, replace(session, definition=definition), lines.append)
+        study = open_study(storage, replace(session, definition=definition), tmp_path, lines.append)
         assert [trial.system_attrs["fixed_params"]["dropout"] for trial in study.trials] == queued
     assert lines == ["the published hyperparameters are skipped: `dropout` = 0.9 is outside of the search space"]
 
 
 def test_a_study_on_another_preparation_is_named_with_what_differs(prepared: PreparedSet, tmp_path: Path) -> None:
     storage = open_storage(tmp_path / "studies.db")
-    open_study(storage, plan_session(storage, prepared, SMALL, RunOptions()), lambda line: None).ask()
+    open_study(storage, plan_session(storage, prepared, SMALL, RunOptions()), tmp_path, lambda line: None).ask()
     settings = {**prepared.manifest["settings"], "seed": 7}
     other = PreparedSet(prepared.folder, {**prepared.manifest, "fingerprint": "f" * 64, "settings": settings})
     session = plan_session(storage, other, SMALL, RunOptions())
@@ -110,8 +112,77 @@ def test_a_study_without_a_trial_is_made_anew_with_the_settings_asked_for(
         options = RunOptions(epochs=epochs, given=frozenset({"epochs"}))
         session = plan_session(storage, prepared, SMALL, options)
         assert session.is_new
-        assert open_study(storage, session, lambda line: None).trials == []
+        assert open_study(storage, session, tmp_path, lambda line: None).trials == []
     assert session.settings.recipe["epochs"] == 4
+
+
+def test_a_study_asked_for_by_name_must_be_of_this_prepared_set_and_backbone(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    session = plan_session(storage, prepared, SMALL, RunOptions())
+    open_study(storage, session, tmp_path, lambda line: None).ask()
+    asked = RunOptions(study=session.settings.name)
+    assert not plan_session(storage, prepared, SMALL, asked).is_new
+    settings = {**prepared.manifest["settings"], "seed": 7}
+    other = PreparedSet(prepared.folder, {**prepared.manifest, "fingerprint": "f" * 64, "settings": settings})
+    with pytest.raises(
+        SearchError, match=r"bound to another prepared set \(what differs: settings.seed: 0 there, 7 here"
+    ):
+        plan_session(storage, other, SMALL, asked)
+    with pytest.raises(SearchError, match="is of small_cnn, not of vgg19"):
+        plan_session(storage, prepared, backbone_named("vgg19"), replace(asked, weights="none"))
+    with pytest.raises(StudyError, match="there is no study 'nosuch'; there are small_cnn-"):
+        plan_session(storage, prepared, SMALL, RunOptions(study="nosuch"))
+
+
+def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    path = space(tmp_path, "[space.dropout]\nlow = 0.0\nhigh = 0.5")
+    first = plan_session(storage, prepared, SMALL, RunOptions(space=str(path)))
+    study = open_study(storage, first, tmp_path, lambda line: None)
+    for dropout, value in ((0.1, 0.7), (0.4, 0.8)):
+        study.enqueue_trial({"dropout": dropout})
+        trial = study.ask()
+        hyperparameters = first.definition.suggest(trial)
+        trial.report(value, 0)
+        store_record(trial, Ended(hyperparameters, [{"step": 0, "value": value}], {"best": {"value": value}}))
+        study.tell(trial, value)
+        folder = trial_folder(tmp_path, study.study_name, trial.number)
+        folder.mkdir(parents=True)
+        (folder / WEIGHTS_FILE).write_text(f"weights of {dropout}")
+    given = frozenset({"space"})
+    narrow = RunOptions(space=str(space(tmp_path, "[space.dropout]\nlow = 0.2\nhigh = 0.5")), given=given)
+    with pytest.raises(SearchError, match=r"space\.dropout\.low: 0\.0 there, 0\.2 here.*--new-version"):
+        plan_session(storage, prepared, SMALL, narrow)
+    session = plan_session(storage, prepared, SMALL, replace(narrow, new_version=True))
+    assert session.settings.name == f"{first.settings.name}-v2"
+    lines: list[str] = []
+    newer = open_study(storage, session, tmp_path, lines.append)
+    assert lines == [f"1 of 2 trials of {first.settings.name} fit and are taken over"]
+    (taken,) = newer.trials
+    assert (taken.value, taken.params, taken.intermediate_values) == (0.8, {"dropout": 0.4}, {0: 0.8})
+    weights = trial_folder(tmp_path, newer.study_name, 0) / WEIGHTS_FILE
+    assert weights.read_text() == "weights of 0.4"
+    again = plan_session(storage, prepared, SMALL, narrow)
+    assert (again.is_new, again.settings) == (False, session.settings)  # the latest version goes on
+    with pytest.raises(SearchError, match="nothing differs"):
+        plan_session(storage, prepared, SMALL, replace(narrow, new_version=True))
+    older = plan_session(storage, prepared, SMALL, RunOptions(study=first.settings.name))
+    assert older.settings == first.settings
+
+
+def test_a_study_whose_making_was_cut_off_is_made_anew(prepared: PreparedSet, tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    session = plan_session(storage, prepared, SMALL, RunOptions())
+    create_study(storage, session.settings).enqueue_trial({"dropout": 0.3})  # and no further
+    again = plan_session(storage, prepared, SMALL, RunOptions())
+    assert again.is_new
+    study = open_study(storage, again, tmp_path, lambda line: None)
+    assert len(study.trials) <= 1
+    assert is_complete(study)
 
 
 def test_a_weights_file_is_known_by_its_content(tmp_path: Path) -> None:

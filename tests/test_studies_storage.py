@@ -15,10 +15,12 @@ from optuna.trial import TrialState
 
 from studies.errors import StudyError
 from studies.records import (
+    DEATHS_ALLOWED,
+    Ended,
     best_record,
     counted,
-    give_back_orphans,
-    next_position,
+    died_again,
+    put_back_orphans,
     record_of,
     records_of,
     store_record,
@@ -44,7 +46,7 @@ def finish(study: optuna.Study, value: float, state: TrialState = TrialState.COM
     trial = study.ask()
     trial.suggest_float("x", 0, 1)
     trial.report(value, 0)
-    store_record(trial, trial.params, [{"value": value}], OUTCOME)
+    store_record(trial, Ended(trial.params, [{"value": value}], OUTCOME))
     return study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
 
 
@@ -106,18 +108,25 @@ def test_what_counts_and_what_is_best(study: optuna.Study) -> None:
     assert (best.number, best.value) == (2, 0.6)
 
 
-def test_an_orphan_is_failed_and_its_hyperparameters_are_tried_again(study: optuna.Study) -> None:
+def test_an_orphan_waits_and_is_given_out_again_with_all_it_had(study: optuna.Study) -> None:
     finish(study, 0.4)
     orphan = study.ask()
     value = orphan.suggest_float("x", 0, 1)
-    position = next_position(study) - 1  # the orphan itself is running
-    assert give_back_orphans(study) == [1]
-    assert next_position(study) == position
+    orphan.report(0.2, 0)
+    assert put_back_orphans(study, lambda number: False) == 1  # somebody has it
+    assert put_back_orphans(study, lambda number: True) == 0
+    assert study.trials[1].state == TrialState.WAITING
     again = study.ask()
-    assert again.number == 2
+    assert again.number == 1
     assert again.suggest_float("x", 0, 1) == value
-    assert give_back_orphans(study) == [2]
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL", "WAITING"]
+    assert study.trials[1].intermediate_values == {0: 0.2}
+
+
+def test_a_process_that_dies_without_an_epoch_in_between_is_counted(study: optuna.Study) -> None:
+    trial = study.ask()
+    assert [died_again(trial) for _ in range(DEATHS_ALLOWED)] == [False] * (DEATHS_ALLOWED - 1) + [True]
+    trial.report(0.5, 0)
+    assert not died_again(trial)
 
 
 def test_an_orphan_whose_figures_are_stored_is_told_its_end(study: optuna.Study) -> None:
@@ -129,8 +138,8 @@ def test_an_orphan_whose_figures_are_stored_is_told_its_end(study: optuna.Study)
     for outcome, failure in ends:
         trial = study.ask()
         trial.report(0.2, 0)
-        store_record(trial, {}, [{"value": 0.2}], outcome, failure)
-    assert give_back_orphans(study) == []
+        store_record(trial, Ended({}, [{"value": 0.2}], outcome, failure))
+    assert put_back_orphans(study, lambda number: True) == 0
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL"]
     assert study.trials[0].value == 0.7
 

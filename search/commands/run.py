@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from math import inf
 from typing import Any
 
 import click
@@ -15,17 +17,21 @@ from models.backbones import IMAGENET, Backbone, backbone_named
 from models.errors import ModelError
 from models.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from models.recipe import Recipe
+from search.claims import Claims
+from search.durations import DURATION
 from search.errors import SearchError
-from search.loop import Search
+from search.leaving import Leaving, listening
+from search.loop import LeaveError, Search
 from search.output import console, print_table
 from search.progress import observing
+from search.retention import DEFAULT_KEEP, Retention
 from search.retraining import Confirmation, Retrainer, summary
 from search.sessions import RunOptions, Session, job_maker, open_study, plan_session
 from search.workers import Worker, WorkerDiedError
 from search.workspace import Workspace
 from studies.records import best_record, records_of
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
-from studies.settings import study_name
+from studies.settings import stored_settings
 from studies.storage import existing_storage, load_study, open_storage
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -42,7 +48,7 @@ def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("-b", "--backbone", "backbones", multiple=True, required=True, help="May be repeated; see `backbones`.")
+@click.option("-b", "--backbone", "backbones", multiple=True, help="May be repeated; see `backbones`.")
 @click.option("-n", "--trials", type=click.IntRange(1), default=20, help="Complete and pruned trials in all, a study.")
 @click.option("--weights", help="imagenet, none or a file.  [default: imagenet where there are any]")
 @click.option("--space", default="default", help="Search space: default, robust, or a TOML file.")
@@ -52,9 +58,16 @@ def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--batch-size", type=click.IntRange(1), default=Recipe.batch_size, help="Images a training step.")
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), default=DEFAULT_SAMPLER, help="Who proposes.")
 @click.option("--pruner", type=click.Choice(list(PRUNERS)), default=DEFAULT_PRUNER, help="Who ends poor trials early.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of sampler, weights and batches.")
+@click.option("--study", help="Go on with this stored study, an earlier version for example.")
+@click.option("--new-version", is_flag=True, help="With changed settings: a study beside the stored one.")
 @click.option("--confirm", callback=_confirm, metavar="KxS", help="Train the best K trials again on S other seeds.")
 @click.option("--folds", type=click.IntRange(2, 20), help="Cross-validate the best trial on so many parts.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of sampler, weights and batches.")
+@click.option("--time-budget", type=DURATION, help="Leave after this time, such as 90m or 8h; the trial is kept.")
+@click.option("--trial-timeout", type=DURATION, help="End a trial that takes longer than this; it counts as poor.")
+@click.option("--keep", type=click.IntRange(1), default=DEFAULT_KEEP, help="Keep the weights of so many best trials.")
+@click.option("--disk-budget", type=click.FloatRange(0, min_open=True), help="Gigabytes that trials/ may take.")
+@click.option("--memory-limit", type=click.FloatRange(0, min_open=True), help="Gigabytes a training process may take.")
 @click.pass_context
 def run(
     ctx: click.Context, /, backbones: tuple[str, ...], confirm: tuple[int, int], folds: int | None, **options: Any
@@ -65,88 +78,152 @@ def run(
     hpsearch run --backbone efficientnetv2s --trials 50
     hpsearch run --backbone vgg19 --backbone resnet101v2 --trials 20
 
-    The same command again goes on where it stopped. Settings that a study fixed when it was made are kept;
-    another value for one of them is refused.
+    The same command again goes on where it stopped, however it stopped: a trial that was cut off keeps its number and
+    goes on from its last finished epoch. Ctrl-C once leaves when the epoch is done, twice leaves now. Several runs may
+    work on one study at once; --trials is the total of all.
+
+    Settings that a study fixed when it was made are kept; another value for one of them is refused with the difference.
+    --new-version starts a study with them instead, which takes over the trials that still fit.
 
     The best of many trials is also the luckiest. --confirm 3x3 trains the best 3 again on 3 other seeds and shows mean
     and spread; --folds 5 cross-validates the best one: the training images are divided by group into 5 parts, each held
     out in turn and scored, originals and corrupted views. export-best then takes the trial with the best mean.
     """
+    limits = Limits(**{name: options.pop(name) for name in (one.name for one in fields(Limits))})
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
     chosen = RunOptions(**options, confirmation=Confirmation(*confirm, folds or 0), given=given)
     workspace: Workspace = ctx.obj
+    names = backbones or _backbone_of(workspace, chosen.study)
+    if chosen.study and len(names) > 1:
+        raise click.BadParameter("--study goes with one backbone", param_hint="--backbone")
     rows = []
-    for name in dict.fromkeys(backbones):
+    for name in dict.fromkeys(names):
         try:
             rows.append(backbone_named(name))
         except ModelError as error:
             raise click.BadParameter(str(error), param_hint="--backbone") from error
     out = console()
+    leaving = Leaving(limits.time_budget or inf)
     try:
-        run_backbones(workspace, rows, chosen, out)
-    except KeyboardInterrupt:
-        out.print("\nInterrupted: finished trials are stored, and the same command goes on.")
+        with listening(leaving, lambda line: out.print(line, markup=False)):
+            run_backbones(Run(workspace, chosen, limits, leaving, out), rows)
+    except (KeyboardInterrupt, LeaveError):
+        leaving.interrupted = leaving.interrupted or leaving.time_left_s > 0
+    if leaving.interrupted:
+        out.print("\nInterrupted: everything that was finished is stored, and the same command goes on.")
         ctx.exit(INTERRUPTED)
+    if leaving.wanted:
+        out.print("The time is over: everything that was finished is stored, and the same command goes on.")
 
 
-def run_backbones(workspace: Workspace, rows: list[Backbone], options: RunOptions, out: Console) -> None:
-    """All studies, one after the other. Every network is planned and built first, so that a mistake in the last does
-    not show after hours of work on the others."""
-    PreparedSet.open(workspace.prepared)  # says so where there is no workspace, before one is made for its lock
-    with workspace.shared():
-        for backbone in rows:
-            with _planned(workspace, backbone, options) as (session, worker):
-                download = " (its weights are downloaded the first time)" if session.weights == IMAGENET else ""
-                out.print(f"building {backbone.name}{download}", markup=False)
-                _describe(worker, workspace, session)
-                if len(rows) == 1:
-                    _search(workspace, session, worker, options, out)
-        for backbone in rows if len(rows) > 1 else ():
-            with _planned(workspace, backbone, options) as (session, worker):
-                _search(workspace, session, worker, options, out)
+def _backbone_of(workspace: Workspace, study: str | None) -> tuple[str, ...]:
+    if study is None:
+        raise click.UsageError("Missing option '-b' / '--backbone': name one of `hpsearch backbones`")
+    return (stored_settings(load_study(existing_storage(workspace.database), study)).backbone,)
 
 
-@contextmanager
-def _planned(workspace: Workspace, backbone: Backbone, options: RunOptions) -> Iterator[tuple[Session, Worker]]:
-    """A session and its worker, while nobody else works on the study."""
-    prepared = PreparedSet.open(workspace.prepared)
-    name = study_name(backbone.name, prepared.fingerprint)
-    worker = Worker(workspace.trials / name / "worker.log")
-    with workspace.study(name):
-        storage = existing_storage(workspace.database) if workspace.database.is_file() else None
-        session = plan_session(storage, prepared, backbone, options)
+@dataclass(frozen=True)
+class Limits:
+    """What this call of `run` may take; none of it changes a trial's figures. Seconds, trials and gigabytes."""
+
+    time_budget: float | None
+    trial_timeout: float | None
+    keep: int
+    disk_budget: float | None
+    memory_limit: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of the command."""
+
+    workspace: Workspace
+    options: RunOptions
+    limits: Limits
+    leaving: Leaving
+    out: Console
+
+    def say(self, line: str) -> None:
+        self.out.print(line, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def worker(self, study: str) -> Iterator[Worker]:
+        limit_mb = int(1000 * self.limits.memory_limit) if self.limits.memory_limit else None
+        worker = Worker(self.workspace.trials / study / "worker.log", memory_limit_mb=limit_mb)
         try:
-            yield session, worker
+            yield worker
         finally:
             worker.stop()
 
 
-def _search(workspace: Workspace, session: Session, worker: Worker, options: RunOptions, out: Console) -> None:
+def run_backbones(run: Run, rows: list[Backbone]) -> None:
+    """All studies, one after the other. Every network is planned and built first, so that a mistake in the last does
+    not show after hours of work on the others."""
+    PreparedSet.open(run.workspace.prepared)  # says so where there is no workspace, before one is made for its lock
+    with run.workspace.shared():
+        for backbone in rows:
+            session = _planned(run, backbone)
+            with run.worker(session.settings.name) as worker:
+                download = " (its weights are downloaded the first time)" if session.weights == IMAGENET else ""
+                run.say(f"building {backbone.name}{download}")
+                _describe(worker, run.workspace, session)
+                if len(rows) == 1:
+                    _search(run, backbone, worker)
+        for backbone in rows if len(rows) > 1 else ():
+            if run.leaving.wanted:
+                return
+            with run.worker(_planned(run, backbone).settings.name) as worker:
+                _search(run, backbone, worker)
+
+
+def _planned(run: Run, backbone: Backbone) -> Session:
+    prepared, database = PreparedSet.open(run.workspace.prepared), run.workspace.database
+    storage = existing_storage(database) if database.is_file() else None
+    return plan_session(storage, prepared, backbone, run.options)
+
+
+def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
+    workspace, options, out = run.workspace, run.options, run.out
+    storage = open_storage(workspace.database)
+    # Planned again: another run may have made the study while this one built its network.
+    with workspace.making_studies():
+        session = _planned(run, backbone)
+        for note in session.notes:
+            run.say(note)
+        study = open_study(storage, session, workspace.trials, run.say)
     settings = session.settings
-    for note in session.notes:
-        out.print(note, markup=False, soft_wrap=True)
-    out.print(
+    run.say(
         f"study {settings.name}{' (new)' if session.is_new else ''}: weights {settings.weights}, at most "
-        f"{session.most_epochs} epochs a trial",
-        markup=False,
+        f"{session.most_epochs} epochs a trial"
     )
-    study = open_study(open_storage(workspace.database), session, lambda line: out.print(line, markup=False))
+    folder = workspace.trials / settings.name
+    retention = Retention(storage, folder, run.limits.keep, run.limits.disk_budget or inf)
     best = best_record(records_of(study))
     with observing(out, settings.backbone, options.trials, session.most_epochs, best) as observer:
-        Search(study, settings, session.definition, worker, job_maker(workspace, session), observer).run(options.trials)
-    if options.confirmation != Confirmation():
-        _confirm_best(workspace, session, worker, options.confirmation, out)
+        search = Search(
+            study=study,
+            settings=settings,
+            definition=session.definition,
+            worker=worker,
+            make_job=job_maker(workspace, session),
+            observer=observer,
+            claims=Claims(folder),
+            retention=retention,
+            leaving=run.leaving,
+            trial_timeout_s=run.limits.trial_timeout or inf,
+        )
+        search.run(options.trials)
+    if options.confirmation != Confirmation() and not run.leaving.wanted:
+        with workspace.retraining(settings.name):
+            _confirm_best(run, session, worker)
 
 
-def _confirm_best(workspace: Workspace, session: Session, worker: Worker, wanted: Confirmation, out: Console) -> None:
+def _confirm_best(run: Run, session: Session, worker: Worker) -> None:
     """Trains the best trials again and shows what came of it."""
-    storage, settings = open_storage(workspace.database), session.settings
+    storage, settings = open_storage(run.workspace.database), session.settings
     study = load_study(storage, settings.name)
-
-    def say(line: str) -> None:
-        out.print(line, markup=False, soft_wrap=True)
-
-    Retrainer(storage, study, settings, worker, job_maker(workspace, session), say).run(wanted)
+    jobs = job_maker(run.workspace, session)
+    Retrainer(storage, study, settings, worker, jobs, run.say, run.leaving).run(run.options.confirmation)
     for rows in summary(storage, settings, records_of(study)):
         if rows:
             print_table(rows, tuple(rows[0]))

@@ -1,0 +1,72 @@
+"""What is kept on disk of a study's trials: the weights of the best few, within a budget; logs and figures of all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from search.errors import SearchError
+from search.job import STATE_FILE, WEIGHTS_FILE, numbered
+from studies.retrainings import retrainings_of
+
+DEFAULT_KEEP = 5
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The rules for one study.
+
+    Attributes:
+        storage: of the study.
+        folder: trials/STUDY.
+        keep: weights of so many of the best complete trials; those trained again are kept too.
+        budget_gb: that all of `trials/` may take; weights beyond the best trial's go first.
+    """
+
+    storage: RDBStorage
+    folder: Path
+    keep: int = DEFAULT_KEEP
+    budget_gb: float = inf
+
+    def sweep(self, study: optuna.Study) -> None:
+        """To be called after each trial. SearchError when the budget is exceeded by what cannot go."""
+        trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+        for state in self.folder.glob(f"*/{STATE_FILE}"):
+            trial = trials.get(int(state.parent.name))
+            if trial is not None and trial.state.is_finished():
+                state.unlink(missing_ok=True)
+        ranked = self._ranked(study, trials)
+        protected = {again.what.trial for again in retrainings_of(self.storage, study.study_name)}
+        for number in ranked[self.keep :]:
+            if number not in protected:
+                self._weights(number).unlink(missing_ok=True)
+        self._keep_to_budget(ranked)
+
+    def _ranked(self, study: optuna.Study, trials: dict[int, FrozenTrial]) -> list[int]:
+        """The complete trials whose weights are there, the best first."""
+        there = [int(path.parent.name) for path in self.folder.glob(f"*/{WEIGHTS_FILE}")]
+        complete = [n for n in there if n in trials and trials[n].state == TrialState.COMPLETE]
+        return sorted(complete, key=lambda number: (-(trials[number].value or 0.0), number))
+
+    def _keep_to_budget(self, ranked: list[int]) -> None:
+        if self.budget_gb == inf:
+            return
+        for number in [*reversed(ranked[1 : self.keep]), None]:
+            used_gb = sum(path.stat().st_size for path in self.folder.parent.rglob("*") if path.is_file()) / GIGABYTE
+            if used_gb <= self.budget_gb:
+                return
+            if number is not None:
+                self._weights(number).unlink(missing_ok=True)
+        raise SearchError(
+            f"the trials in {self.folder.parent} take {used_gb:.2f} GB, more than --disk-budget {self.budget_gb:g}: "
+            "allow more, or remove studies that are no longer needed"
+        )
+
+    def _weights(self, number: int) -> Path:
+        return self.folder / numbered(number) / WEIGHTS_FILE

@@ -1,0 +1,62 @@
+"""A study whose space or settings changed: the next version of it takes over what still fits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import optuna
+from optuna.trial import FixedTrial, create_trial
+
+from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, trial_folder
+from studies.definition import Definition
+from studies.records import COUNTED, record_of
+from studies.settings import stored_settings
+
+MUST_AGREE = ("weights", "recipe", "objective")
+"""Settings without which two trials with the same hyperparameters are not the same trial."""
+
+
+def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, trials: Path) -> int:
+    """Adds the finished trials of `old` that lie in the new study's space, with their files; how many there were.
+
+    None is, where weights, recipe or objective differ.
+    """
+    before, after = stored_settings(old), stored_settings(new)
+    if any(getattr(before, key) != getattr(after, key) for key in MUST_AGREE):
+        return 0
+    taken = 0
+    for trial in old.get_trials(deepcopy=False, states=COUNTED):
+        values = record_of(trial).hyperparameters
+        if definition.why_not(values) is not None:
+            continue
+        fixed = FixedTrial(definition.searched(values))
+        definition.suggest(fixed)
+        new.add_trial(
+            create_trial(
+                state=trial.state,
+                value=trial.value,
+                params=fixed.params,
+                distributions=fixed.distributions,
+                user_attrs=trial.user_attrs | {"hpsearch:taken_from": f"{old.study_name} {trial.number}"},
+                intermediate_values=trial.intermediate_values,
+                constraints=trial.constraints,
+            )
+        )
+        number = len(new.get_trials(deepcopy=False)) - 1
+        _link(trial_folder(trials, old.study_name, trial.number), trial_folder(trials, new.study_name, number))
+        taken += 1
+    return taken
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same files under another name, or copies of them where the disk knows no links."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS_FILE, PROBABILITIES_FILE, CORRUPTED_FILE):
+        if (source / name).exists():
+            (target / name).unlink(missing_ok=True)
+            try:
+                os.link(source / name, target / name)
+            except OSError:
+                shutil.copy2(source / name, target / name)
