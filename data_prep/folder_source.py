@@ -104,6 +104,8 @@ def open_picture(path: Path) -> Image.Image | str:
             return (upright.convert("RGBA") if upright.mode == "P" else upright).convert("RGB")
     except FileNotFoundError:
         return "no such file"
+    except Image.DecompressionBombError:
+        return f"more than {MAX_PIXELS:,} pixels"
     except UnidentifiedImageError:
         return "not a JPEG or PNG picture" if path.stat().st_size else "empty file"
     except Exception as error:  # Pillow raises many kinds on broken files; each is the picture's fault

@@ -1,15 +1,18 @@
 """Labelled images from an .npz file. Never unpickles; shapes and dtypes are read from headers before any pixel is."""
 
+import math
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages
 
 MAX_SIDE = 4096  # pixels
+MEMORY_SHARE = 0.6  # of the free memory, for the images as they are read
 _Header = tuple[tuple[int, ...], np.dtype]
 MAX_CLASSES = 10_000
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
@@ -23,17 +26,11 @@ def read_npz(path: Path) -> LabelledImages:
     Raises:
         DataError: unreadable, not an npz, pickled objects, a key missing, a wrong shape or dtype, labels out of range.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path} is not an .npz file ({error}): write one with numpy.savez") from error
-    with archive:
+    with _opened(path) as archive:
         headers = {key: _header(archive, key, path) for key in ("images", "labels")}
         _check_headers(headers, path)
-        images = _read(archive, "images", path)
-        labels = _read(archive, "labels", path).reshape(-1)
+        images = _read(archive, "images", headers["images"], path)
+        labels = _read(archive, "labels", headers["labels"], path).reshape(-1)
     classes = _check_labels(labels, path)
     return LabelledImages(
         images,
@@ -41,6 +38,23 @@ def read_npz(path: Path) -> LabelledImages:
         tuple(str(label) for label in range(classes)),
         tuple(str(row) for row in range(len(images))),
     )
+
+
+def read_images(path: Path) -> np.ndarray:
+    """`images` (n, h, w, 3) uint8 alone, whatever else is in the file. Raises DataError as `read_npz` does."""
+    with _opened(path) as archive:
+        header = _header(archive, "images", path)
+        _check_images(header, path)
+        return _read(archive, "images", header, path)
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise DataError(f"{path} is not an .npz file ({error}): write one with numpy.savez") from error
 
 
 def _header(archive: zipfile.ZipFile, key: str, path: Path) -> _Header:
@@ -60,23 +74,38 @@ def _header(archive: zipfile.ZipFile, key: str, path: Path) -> _Header:
     return shape, dtype
 
 
-def _check_headers(headers: dict[str, _Header], path: Path) -> None:
-    (shape, dtype), (label_shape, label_dtype) = headers["images"], headers["labels"]
+def _check_images(header: _Header, path: Path) -> None:
+    shape, dtype = header
     if dtype != np.uint8:
         raise DataError(f"{path}: images must be uint8 with values 0..255, but are {dtype}: convert them first")
     if len(shape) != 4 or shape[3] != 3 or not all(8 <= side <= MAX_SIDE for side in shape[1:3]):
         raise DataError(f"{path}: images must have the shape (n, h, w, 3), sides 8..{MAX_SIDE}, but have {shape}")
+    if shape[0] == 0:
+        raise DataError(f"{path} has no images: give a file with labelled images")
+
+
+def _check_headers(headers: dict[str, _Header], path: Path) -> None:
+    (shape, _), (label_shape, label_dtype) = headers["images"], headers["labels"]
+    _check_images(headers["images"], path)
     if label_dtype.kind not in "iu":
         raise DataError(f"{path}: labels must be integers, but are {label_dtype}: number the classes 0, 1, 2, ...")
     if len(label_shape) not in (1, 2) or label_shape[1:] not in ((), (1,)):
         raise DataError(f"{path}: labels must have the shape (n,) or (n, 1), but have {label_shape}")
     if label_shape[0] != shape[0]:
         raise DataError(f"{path}: images and labels must be as many, but there are {shape[0]} and {label_shape[0]}")
-    if shape[0] == 0:
-        raise DataError(f"{path} has no images: give a file with labelled images")
 
 
-def _read(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
+def _read(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> np.ndarray:
+    """A small file may claim or unpack to far more than there is memory for: that is refused before it is tried."""
+    size = math.prod(header[0]) * header[1].itemsize
+    if size > archive.getinfo(f"{key}.npy").file_size:
+        raise _damaged(path, key, ValueError(f"{header[0]} values do not fit into what it holds"))
+    available = psutil.virtual_memory().available
+    if size > MEMORY_SHARE * available:
+        raise DataError(
+            f"{path}: {key} takes {size / 1e9:.1f} GB unpacked, more than {MEMORY_SHARE:.0%} of the "
+            f"{available / 1e9:.1f} GB of free memory: prepare a smaller file"
+        )
     try:
         with archive.open(f"{key}.npy") as member:
             return np.ascontiguousarray(np.lib.format.read_array(member, allow_pickle=False))

@@ -90,9 +90,8 @@ class PreparedSet:
                 f"{path} must have format version {readable}, but has {version}: it was written by another "
                 "version of hpsearch; use that one, or run `hpsearch prepare --force`"
             )
-        missing = sorted(_KEYS - manifest.keys())
-        if missing:
-            raise DataError(f"{path} is damaged, {', '.join(missing)} missing: run `hpsearch prepare --force`")
+        if problem := _problem(manifest):
+            raise DataError(f"{path} is damaged, {problem}: run `hpsearch prepare --force`")
         return cls(folder, manifest)
 
     @property
@@ -196,7 +195,52 @@ class PreparedSet:
         return array
 
 
-_KEYS = {"fingerprint", "settings", "source", "class_names", "image_shape", "class_weights", "counts", "files"}
+_KINDS: dict[str, type] = {
+    "fingerprint": str,
+    "settings": dict,
+    "source": str,
+    "class_names": list,
+    "image_shape": list,
+    "class_weights": list,
+    "counts": dict,
+    "files": dict,
+}
+
+
+def _problem(manifest: Mapping[str, Any]) -> str | None:
+    """What is wrong with a manifest, in words; None when readers can rely on it."""
+    missing = sorted(_KINDS.keys() - manifest.keys())
+    if missing:
+        return f"{', '.join(missing)} missing"
+    for key, kind in _KINDS.items():
+        if not isinstance(manifest[key], kind):
+            return f"{key} must be a {kind.__name__}, but is {str(manifest[key])[:60]!r}"
+    names, shape, weights = manifest["class_names"], manifest["image_shape"], manifest["class_weights"]
+    if not all(isinstance(name, str) for name in names) or len(names) < 2:
+        return "class_names must be two names or more"
+    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+        return "image_shape must be three numbers"
+    if len(weights) != len(names) or not all(isinstance(weight, int | float) for weight in weights):
+        return "class_weights must be a number for each class"
+    levels = manifest["settings"].get("levels")
+    if not isinstance(levels, list) or not all(isinstance(level, str) for level in levels):
+        return "settings.levels must be a list of names"
+    return _problem_of_files(manifest)
+
+
+def _problem_of_files(manifest: Mapping[str, Any]) -> str | None:
+    corrupted = manifest.get("corrupted", {"views": 0})
+    if not isinstance(corrupted, dict) or not isinstance(corrupted.get("views"), int):
+        return "corrupted.views must be a number"
+    rows = corrupted.get("operations", {}) if corrupted["views"] else {}
+    if not isinstance(rows, dict) or not all(_tells_of_use(row) for row in rows.values()):
+        return "corrupted.operations must tell family and used_by of each"
+    outside = [name for name in manifest["files"] if Path(name).is_absolute() or ".." in Path(name).parts]
+    return f"the file {outside[0]} would lie outside of it" if outside else None
+
+
+def _tells_of_use(row: Any) -> bool:
+    return isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("family", "used_by"))
 
 
 def _known(name: str, names: tuple[str, ...]) -> str:

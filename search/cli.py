@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "Re-verify the prepared set from its files.",
     "run": "Search: one study per backbone, resumed by the same command.",
     "status": "What ran, and what it cost.",
+    "backup": "Copy the studies to one file, also while trials run.",
     "compare": "The best trial of each backbone, side by side.",
     "dashboard": "Browse the studies in optuna-dashboard.",
     "export-best": "Hand over the winner as a verified model folder.",

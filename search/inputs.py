@@ -108,17 +108,9 @@ def _read_pictures(paths: dict[str, Path], shape: tuple[int, int, int]) -> Chunk
 
 
 def _array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    if "images.npy" not in _members(path):
-        raise SearchError(f"{path} must have the key images: write it with numpy.savez(path, images=...)")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            images: np.ndarray = archive["images"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise SearchError(f"{path}: images cannot be read ({error}): write it again") from error
-    if images.dtype != np.uint8:
-        raise SearchError(f"{path}: images must be uint8 with values 0..255, but are {images.dtype}: convert them")
-    if len(images) == 0:
-        raise SearchError(f"{path} has no images")
+    from data_prep.npz_source import read_images
+
+    images = read_images(path)
     _check_shape(images.shape, path, shape)
     return images
 

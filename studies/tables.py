@@ -24,6 +24,7 @@ def status_row(study: Study) -> dict[str, Any]:
     return {
         "study": study.study_name,
         **{state: states[state] for state in ("complete", "pruned", "fail", "running", "waiting")},
+        "cut_off": sum(record.state == "waiting" and bool(record.epochs) for record in records),
         "failures": dict(failures),
         "epochs": sum(len(record.epochs) for record in records),
         "seconds": round(sum(record.seconds for record in records), 1),

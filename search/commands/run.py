@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from math import inf
 from typing import Any
@@ -242,4 +242,6 @@ def _describe(worker: Worker, workspace: Workspace, session: Session) -> None:
     except SearchError:
         if session.is_new:
             worker.log.unlink(missing_ok=True)
+            with suppress(OSError):  # there may be more in it
+                worker.log.parent.rmdir()
         raise

@@ -1,0 +1,31 @@
+"""`hpsearch backup`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from search.workspace import Workspace
+from studies.storage import backup_database, existing_storage
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.pass_obj
+def backup(workspace: Workspace, out: Path | None) -> None:
+    """Copy the studies to the file OUT (by default one with the time in its name, in the workspace's `backups/`).
+
+    \b
+    hpsearch backup /media/stick/studies.db
+
+    Runs may go on meanwhile. To restore, put the copy in the place of the workspace's `studies.db`, while nothing runs,
+    and remove `studies.db-wal` and `studies.db-shm` beside it. Weights are not in it: they lie in `trials/`.
+    """
+    existing_storage(workspace.database)
+    target = out or workspace.folder / "backups" / f"studies-{datetime.now():%Y%m%d-%H%M%S}.db"
+    if target.exists():
+        raise click.BadParameter(f"{target} exists; name another file", param_hint="OUT")
+    backup_database(workspace.database, target)
+    click.echo(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
