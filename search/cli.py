@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from search.config import CONFIG_FILE, defaults_of, read_config
-from search.errors import USER_ERRORS
+from search.errors import USER_ERRORS, outside_cause
 from search.workspace import DEFAULT_FOLDER, Workspace
 
 COMMANDS = {
@@ -65,6 +65,8 @@ class Commands(click.Group):
         except Exception as error:
             if ctx.meta.get("debug"):
                 raise
+            if outside := outside_cause(error):
+                raise click.ClickException(outside) from error
             message = " ".join(f"{type(error).__name__}: {error}".split())
             raise click.ClickException(f"{message} (a bug in hpsearch? --debug shows where)") from error
 

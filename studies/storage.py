@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import warnings
 from contextlib import closing
@@ -19,6 +20,8 @@ from studies.errors import StudyError
 from studies.settings import ATTRIBUTE, StudySettings, store_settings
 
 BUSY_TIMEOUT_S = 60
+ROOM_TO_OPEN = 1_000_000
+"""Bytes that a new database and its write-ahead log take; without them SQLite speaks of input and output alone."""
 READY = "hpsearch:ready"
 OPTUNA_TABLES = {"studies", "trials", "version_info"}
 NETWORK_FILE_SYSTEMS = (
@@ -47,6 +50,8 @@ def open_storage(path: Path) -> RDBStorage:
                 connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; readers never block the writer
             return RDBStorage(database_url(path), engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
         except (sqlite3.DatabaseError, DatabaseError, RuntimeError) as error:
+            if shutil.disk_usage(path.parent).free < ROOM_TO_OPEN:
+                raise StudyError(f"{path} cannot be opened, the disk is full: free some space") from error
             raise StudyError(f"{path} cannot be opened as a study database: {_short(error)}") from error
 
 
