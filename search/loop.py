@@ -171,7 +171,7 @@ class Attempt:
 
     def ended(self, end: dict[str, Any]) -> TrialRecord | None:
         if end["event"] == "done":
-            self._store(end["outcome"], None)
+            self._store(end["outcome"] | {"memory_mb": end["memory_mb"]}, None)
             if end["outcome"]["stopped"]:
                 return self._told(TrialState.PRUNED)
             return self._told(TrialState.COMPLETE, end["outcome"]["best"]["value"])

@@ -24,7 +24,7 @@ from search.worker import MEMORY_LIMIT, OUTGROWN
 # -P: a user's own models/ or search/ in the current folder is not imported in place of ours.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "search.worker")
 MEMORY_GROWTH = 0.08
-"""Share of its size after its first trial by which a process may grow."""
+"""Share of its size after its first trial by which a process may grow; beyond, it is replaced."""
 MEMORY_SHARE = 0.9
 """Of the memory that is free when a process starts: beyond, the system would kill something."""
 STOP_TIMEOUT_S = 10
@@ -43,14 +43,16 @@ class WorkerDiedError(SearchError):
 class Worker:
     """One training process, started when it is first needed and again after it died.
 
-    Networks that are built one after another leak, so a process that has grown by MEMORY_GROWTH since its first trial
-    is replaced before the next.
+    Networks that are built one after another leak, so a process that the next trial would make larger than its first
+    one by MEMORY_GROWTH, going by what trials added so far, is replaced before.
     """
 
     def __init__(self, log: Path, command: Sequence[str] = WORKER_COMMAND, memory_limit_mb: int | None = None) -> None:
         self.log, self.command, self.memory_limit_mb = log, command, memory_limit_mb
         self.process: subprocess.Popen[str] | None = None
         self.first_memory_mb: int | None = None
+        self.growth_mb = 0
+        """What a trial after the first of its process added at most."""
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to a `describe` request. SearchError with the worker's reason when the network cannot be built."""
@@ -134,8 +136,12 @@ class Worker:
         return WorkerDiedError(f"the training process {how}; its output is in {self.log}")
 
     def _recycle(self, memory_mb: int) -> None:
-        self.first_memory_mb = self.first_memory_mb or memory_mb
-        if memory_mb > (1 + MEMORY_GROWTH) * self.first_memory_mb:
+        if self.first_memory_mb is None:
+            self.first_memory_mb = memory_mb
+        else:
+            self.growth_mb = max(self.growth_mb, memory_mb - self.last_memory_mb)
+        self.last_memory_mb = memory_mb
+        if memory_mb + self.growth_mb > (1 + MEMORY_GROWTH) * self.first_memory_mb:
             self.stop()
 
 

@@ -19,7 +19,7 @@ from models.errors import DivergedError, ModelError
 from search.worker import serve
 
 MODE = sys.argv[1] if len(sys.argv) > 1 else ""
-EPOCH_S = {"slow": 0.1, "endless": 60.0}
+EPOCH_S = {"quick": 0.02, "slow": 0.1, "endless": 60.0}
 SCORES = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tempfile
 import tomllib
@@ -30,7 +31,7 @@ from search.config import read_config
 from search.errors import USER_ERRORS
 from studies.definition import read_definition
 
-EXAMPLES = 60
+EXAMPLES = int(os.environ.get("HPSEARCH_EXAMPLES", "60"))  # benchmarks/soak.py asks for more
 quick = settings(
     max_examples=EXAMPLES,
     deadline=None,
