@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -56,8 +59,7 @@ def export(
     """
     import_keras()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as temporary:
-        scratch = Path(temporary)
+    with workspace.exporting(), _scratch(target) as scratch:
         chooser = Chooser(workspace, prepared, scratch)
         chosen, tried = chooser.choose(winner, extras or Extras())
         metrics, reading = _metrics(chooser, winner, chosen)
@@ -68,6 +70,16 @@ def export(
         _write_texts(folder, prepared, winner, metrics, chosen)
         _replace(folder, target)
     return Exported(target, winner, chosen.difference, metrics, reading)
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A folder beside the target, so that it can be renamed into its place. What a killed export left goes first."""
+    prefix = f".{target.name}.export-"
+    for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as temporary:
+        yield Path(temporary)
 
 
 def _metrics(chooser: Chooser, winner: Winner, chosen: Candidate) -> tuple[dict[str, Any], int | None]:

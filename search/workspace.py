@@ -72,6 +72,12 @@ class Workspace:
             yield
 
     @contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Held while a model is exported; waits for another export."""
+        with self._lock(fcntl.LOCK_EX, "", self.folder / ".exporting", wait=True):
+            yield
+
+    @contextmanager
     def retraining(self, study: str) -> Iterator[None]:
         """Held while a study's best trials are trained again; waits for another run that does so."""
         with self._lock(fcntl.LOCK_EX, "", self.trials / study / ".retraining", wait=True):

@@ -163,6 +163,24 @@ def test_averaging_and_turning_are_tried_and_the_better_one_on_corrupted_images_
     assert kept["model"] == metrics["model"] and "the corrupted ones decide" in shown
 
 
+def test_an_export_that_is_killed_leaves_what_was_there_and_the_next_one_tidies_up(
+    exported: Path, searched: Path
+) -> None:
+    before = (exported / "model.keras").read_bytes()
+    process = subprocess.Popen(
+        command(searched, "export-best", "--out", str(exported)), stdout=subprocess.DEVNULL, cwd=searched
+    )
+    deadline = time.monotonic() + 120
+    while not list(searched.glob(".winner.export-*/*.keras")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert list(searched.glob(".winner.export-*"))
+    assert (exported / "model.keras").read_bytes() == before
+    hpsearch(searched, "export-best", "--out", str(exported))
+    assert not list(searched.glob(".winner.export-*"))
+
+
 def test_a_damaged_trial_is_not_exported(searched: Path, tmp_path: Path) -> None:
     shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
     for path in tmp_path.glob("trials/*/*/validation_probabilities.npy"):
