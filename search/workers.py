@@ -51,6 +51,7 @@ class Worker:
         self.log, self.command, self.memory_limit_mb = log, command, memory_limit_mb
         self.process: subprocess.Popen[str] | None = None
         self.first_memory_mb: int | None = None
+        self.last_memory_mb = 0
         self.growth_mb = 0
         """What a trial after the first of its process added at most."""
 
