@@ -70,7 +70,8 @@ def train(workspace: Path, out: Path) -> None:
     from models.hyperparameters import Hyperparameters, names
     from models.objectives import DEFAULT_OBJECTIVE
     from models.recipe import Recipe
-    from models.training import Plan, run_trial
+    from models.training import run_trial
+    from models.trial import Plan
     from search.trainer import training_data
     from studies.definition import read_definition
 

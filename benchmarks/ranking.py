@@ -2,11 +2,11 @@
 
     python benchmarks/ranking.py score WORKSPACE FOLD_WORKSPACE OUT.json      # resumable: a row per trial
     python benchmarks/ranking.py show OUT.json
-    python benchmarks/ranking.py model MODEL.keras FOLD_WORKSPACE OUT.json    # any model, same fold
 
-WORKSPACE holds a study searched without pruning; FOLD_WORKSPACE the prepared set whose test part is the held-out fold
-(see held_out_fold.py), with its corrupted views. Each trial's kept weights are scored on the fold: clean, corrupted by
-the validation-only operations and by the test-only ones. Each scoring is a reading in FOLD_WORKSPACE's counter.
+WORKSPACE holds a study searched without pruning, all weights kept (`--pruner none --keep 1000`); FOLD_WORKSPACE the
+prepared set whose test part is the held-out fold (see held_out_fold.py), with its corrupted views. Each trial's kept
+weights are scored on the fold: clean, corrupted by the validation-only operations and by the test-only ones. Each
+scoring is a reading in FOLD_WORKSPACE's counter.
 
 `show` takes the trials that the sampler itself chose and that are within 5 points of the best clean accuracy. It prints
 Kendall's tau and Spearman's rho between what a study could maximize and accuracy on the test-only corruptions, with a
@@ -99,20 +99,6 @@ def fold_scores(model: Any, fold: Any, what: dict[str, Any]) -> dict[str, Any]:
     return scores
 
 
-def score_model(model: Path, fold: Path, out: Path) -> None:
-    """Scores one Keras model, such as that of published_recipe.py."""
-    import keras
-
-    from search.workspace import Workspace
-
-    scores = fold_scores(keras.saving.load_model(model), Workspace(fold), {"model": model.parent.name})
-    report = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "model": model.parent.name}
-    recipe = model.with_name("recipe.json")
-    report |= {"fold": scores, "recipe": json.loads(recipe.read_text()) if recipe.exists() else None}
-    out.write_text(json.dumps(report, indent=1) + "\n")
-    print(model, {key: round(value["accuracy"], 4) for key, value in scores.items()})
-
-
 def correlations(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Per column of validation figures: tau and rho with test-only accuracy, and the interval of the tau's excess."""
     truth = np.array([row["fold"]["by test corruptions"]["accuracy"] for row in rows])
@@ -159,14 +145,9 @@ def main() -> None:
         scoring.add_argument(name, type=Path)
     scoring.add_argument("out", type=Path)
     commands.add_parser("show").add_argument("out", type=Path)
-    any_model = commands.add_parser("model")
-    for name in ("model", "fold_workspace", "out"):
-        any_model.add_argument(name, type=Path)
     options = parser.parse_args()
     if options.command == "score":
         score_trials(options.workspace, options.fold_workspace, options.out)
-    elif options.command == "model":
-        score_model(options.model, options.fold_workspace, options.out)
     else:
         show(options.out)
 

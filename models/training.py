@@ -4,108 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
 
 import keras
 import numpy as np
 
-from models.classifier import Classifier, ClassifierSettings, make_classifier
+from models.classifier import Classifier, make_classifier
 from models.errors import DivergedError
-from models.feeding import Feed, TrainingViews
-from models.hyperparameters import Hyperparameters
+from models.feeding import Feed
 from models.objectives import objective_value
 from models.optimizers import Extras, make_optimizer
 from models.recipe import HEAD, Phase, Recipe, phases_of
 from models.schedules import SCHEDULES
 from models.scoring import score
+from models.trial import EpochFigures, OnEpochs, Plan, TrainingData, TrialOutcome
 from models.trial_state import Progress, StateFile
 
 PREDICT_BATCH = 128
 COLLAPSE_GRACE_EPOCHS = 3
 """A network that predicts one class in its first epochs of fine-tuning may still find its way."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a trial trains and is scored on."""
-
-    views: TrainingViews
-    class_weights: tuple[float, ...]
-    """N / (n_k C) for each class k: what an image of it counts in the loss."""
-    validation_images: np.ndarray
-    """uint8 (m, h, w, 3)"""
-    validation_labels: np.ndarray
-    """int (m,)"""
-    corrupted_images: np.ndarray | None = None
-    """uint8 (m, views, h, w, 3): corrupted views of the validation images, where there are any"""
-    families: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """name of a family of corruptions -> bool (m, views): it takes part"""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that decides a trial's outcome besides its data."""
-
-    classifier: ClassifierSettings
-    hyperparameters: Hyperparameters
-    recipe: Recipe
-    objective: str
-    seed: int
-    batch_divisor: int = 1
-    """Batches are cut into so many parts, whose gradients are added up: the same steps in less memory."""
-
-
-@dataclass(frozen=True)
-class EpochFigures:
-    """One finished epoch; `step` counts epochs over all phases from 0."""
-
-    step: int
-    phase: str
-    value: float
-    """The objective on the validation images: what prunes, and what picks the epoch to keep."""
-    training_loss: float
-    learning_rate: float
-    seconds: float
-    images_per_second: float
-    """Training images only, without the time of scoring."""
-    validation: dict[str, Any]
-    """As `models.scoring.score` gives them."""
-
-
-@dataclass(frozen=True)
-class TrialOutcome:
-    """What a trial ends with. The weights of the best epoch are in `classifier`."""
-
-    best: EpochFigures
-    stopped: bool
-    """True when `on_epoch` asked for an early end: pruned."""
-    parameters: int
-    frozen_fraction: float
-    frozen_parameter_fraction: float
-    first_step_s: float
-    """From the start of the trial to the end of its first training step."""
-    ms_per_image: float
-    classifier: Classifier
-    probabilities: np.ndarray
-    """float32 (m, classes): the validation images by the kept weights."""
-    corrupted_probabilities: np.ndarray | None
-    """float32 (m, views, classes): their corrupted views."""
-    weights_sha256: str
-    """Of the kept weights' bytes, in the order of the network."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures alone, ready for JSON."""
-        skipped = {"classifier", "probabilities", "corrupted_probabilities", "best"}
-        own = {key: value for key, value in vars(self).items() if key not in skipped}
-        return own | {"best": asdict(self.best)}
-
-
-OnEpochs = Callable[[list[EpochFigures]], bool]
-"""Called after each epoch with its figures, and once with all earlier ones when a trial is taken up again; True asks
-for the trial's end."""
 
 
 def run_trial(plan: Plan, data: TrainingData, on_epochs: OnEpochs, state: StateFile | None = None) -> TrialOutcome:

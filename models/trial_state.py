@@ -26,7 +26,7 @@ class Progress:
     collapsed_epochs: int
     first_step_s: float
     epochs: list[dict[str, Any]]
-    """As models.training.EpochFigures, of all phases."""
+    """As models.trial.EpochFigures, of all phases."""
 
 
 @dataclass(frozen=True)

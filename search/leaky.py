@@ -20,7 +20,8 @@ from models.feeding import TrainingViews
 from models.hyperparameters import NO_AUGMENTATION, Hyperparameters
 from models.metrics import figures
 from models.recipe import Recipe
-from models.training import Plan, TrainingData, predict, run_trial
+from models.training import predict, run_trial
+from models.trial import Plan, TrainingData
 from search.errors import SearchError
 from search.trainer import classifier_settings
 

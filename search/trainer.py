@@ -20,7 +20,8 @@ from models.classifier import ClassifierSettings, make_classifier
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.recipe import Recipe
-from models.training import EpochFigures, Plan, TrainingData, TrialOutcome, run_trial
+from models.training import run_trial
+from models.trial import EpochFigures, Plan, TrainingData, TrialOutcome
 from models.trial_state import StateFile
 from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, STATE_FILE, WEIGHTS_FILE, TrainingJob
 

@@ -18,7 +18,8 @@ from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.optimizers import OPTIMIZERS, Extras, make_optimizer
 from models.recipe import Recipe, phases_of
-from models.training import EpochFigures, Plan, TrainingData, predict, run_trial
+from models.training import predict, run_trial
+from models.trial import EpochFigures, Plan, TrainingData
 
 SHAPE = (32, 32, 3)
 SMALL = ClassifierSettings(backbone_named("small_cnn"), UNTRAINED, SHAPE, CLASSES)

@@ -14,7 +14,8 @@ from models.classifier import ClassifierSettings
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.recipe import Recipe
-from models.training import EpochFigures, Plan, TrainingData, TrialOutcome, run_trial
+from models.training import run_trial
+from models.trial import EpochFigures, Plan, TrainingData, TrialOutcome
 from models.trial_state import GROUPS, Progress, StateFile
 
 SMALL = ClassifierSettings(backbone_named("small_cnn"), UNTRAINED, (32, 32, 3), CLASSES)

@@ -1,0 +1,94 @@
+"""One trial in records: what it is trained on, what decides it, what it reports and what it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from models.classifier import Classifier, ClassifierSettings
+from models.feeding import TrainingViews
+from models.hyperparameters import Hyperparameters
+from models.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a trial trains and is scored on."""
+
+    views: TrainingViews
+    class_weights: tuple[float, ...]
+    """N / (n_k C) for each class k: what an image of it counts in the loss."""
+    validation_images: np.ndarray
+    """uint8 (m, h, w, 3)"""
+    validation_labels: np.ndarray
+    """int (m,)"""
+    corrupted_images: np.ndarray | None = None
+    """uint8 (m, views, h, w, 3): corrupted views of the validation images, where there are any"""
+    families: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """name of a family of corruptions -> bool (m, views): it takes part"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a trial's outcome besides its data."""
+
+    classifier: ClassifierSettings
+    hyperparameters: Hyperparameters
+    recipe: Recipe
+    objective: str
+    seed: int
+    batch_divisor: int = 1
+    """Batches are cut into so many parts, whose gradients are added up: the same steps in less memory."""
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """One finished epoch; `step` counts epochs over all phases from 0."""
+
+    step: int
+    phase: str
+    value: float
+    """The objective on the validation images: what prunes, and what picks the epoch to keep."""
+    training_loss: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    """Training images only, without the time of scoring."""
+    validation: dict[str, Any]
+    """As `models.scoring.score` gives them."""
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """What a trial ends with. The weights of the best epoch are in `classifier`."""
+
+    best: EpochFigures
+    stopped: bool
+    """True when `on_epoch` asked for an early end: pruned."""
+    parameters: int
+    frozen_fraction: float
+    frozen_parameter_fraction: float
+    first_step_s: float
+    """From the start of the trial to the end of its first training step."""
+    ms_per_image: float
+    classifier: Classifier
+    probabilities: np.ndarray
+    """float32 (m, classes): the validation images by the kept weights."""
+    corrupted_probabilities: np.ndarray | None
+    """float32 (m, views, classes): their corrupted views."""
+    weights_sha256: str
+    """Of the kept weights' bytes, in the order of the network."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures alone, ready for JSON."""
+        skipped = {"classifier", "probabilities", "corrupted_probabilities", "best"}
+        own = {key: value for key, value in vars(self).items() if key not in skipped}
+        return own | {"best": asdict(self.best)}
+
+
+OnEpochs = Callable[[list[EpochFigures]], bool]
+"""Called after each epoch with its figures, and once with all earlier ones when a trial is taken up again; True asks
+for the trial's end."""
