@@ -6,6 +6,7 @@ import re
 
 import click
 
+NUMBER = r"\d+(?:\.\d+)?"
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -15,10 +16,13 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip().lower()
-        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-        seconds = sum(float(number) * UNITS_S[unit or "s"] for number, unit in parts)
-        if "".join(number + unit for number, unit in parts) != text.replace(" ", "") or seconds <= 0:
+        text = "".join(str(value).lower().split())
+        if not re.fullmatch(rf"{NUMBER}|(?:{NUMBER}[smhd])+", text):
+            self.fail(f"{value!r} must be a time above 0, such as 45s, 90m, 8h or 1h30m", param, ctx)
+        seconds = sum(
+            float(number) * UNITS_S[unit or "s"] for number, unit in re.findall(rf"({NUMBER})([smhd]?)", text)
+        )
+        if seconds <= 0:
             self.fail(f"{value!r} must be a time above 0, such as 45s, 90m, 8h or 1h30m", param, ctx)
         return seconds
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from search.cli import COMMANDS, main
+from search.durations import DURATION
 from search.errors import SearchError
 from search.inputs import labelled_images
 
@@ -113,6 +114,26 @@ def test_wrong_usage_ends_with_2(call: Call) -> None:
     refused(call("prepare", "demo", "--split", "70/40/15"), 2, "100")
     refused(call("evaluate", ".", "x.npz", "--test"), 2, "either DATA or --test")
     refused(call("evaluate", "nowhere", "x.npz"), 2, "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45s", 45), ("90m", 5400), ("1h30m", 5400), ("90", 90), ("1.5 H", 5400)]
+)
+def test_times_are_read_as_people_write_them(text: str, seconds: float) -> None:
+    assert DURATION.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "3x", "-5m", "m", "5m3", "1h30m later"])
+def test_what_is_no_time_is_refused_with_an_example(text: str, call: Call) -> None:
+    done = call("run", "--backbone", "small_cnn", f"--time-budget={text}")
+    assert done.exit_code == 2
+    assert "must be a time above 0, such as 45s, 90m, 8h or 1h30m" in done.output
+
+
+def test_run_wants_a_backbone_or_a_study(call: Call) -> None:
+    done = call("run")
+    assert done.exit_code == 2
+    assert "name one of `hpsearch backbones`" in done.output
 
 
 def test_run_before_prepare_names_the_command_that_is_missing(call: Call, tmp_path: Path) -> None:

@@ -34,7 +34,43 @@ from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from studies.settings import stored_settings
 from studies.storage import existing_storage, load_study, open_storage
 
+GIGABYTES = click.FloatRange(0, min_open=True)
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this call of `run` may take; another call on the same study may have others."""
+
+    time_budget_s: float | None
+    trial_timeout_s: float | None
+    keep: int
+    """Trials whose weights are kept."""
+    disk_budget_gb: float | None
+    memory_limit_gb: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of the command."""
+
+    workspace: Workspace
+    options: RunOptions
+    limits: Limits
+    leaving: Leaving
+    out: Console
+
+    def say(self, line: str) -> None:
+        self.out.print(line, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def worker(self, study: str) -> Iterator[Worker]:
+        limit_mb = int(1000 * self.limits.memory_limit_gb) if self.limits.memory_limit_gb else None
+        worker = Worker(self.workspace.trials / study / "worker.log", memory_limit_mb=limit_mb)
+        try:
+            yield worker
+        finally:
+            worker.stop()
 
 
 def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int]:
@@ -63,11 +99,18 @@ def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--new-version", is_flag=True, help="With changed settings: a study beside the stored one.")
 @click.option("--confirm", callback=_confirm, metavar="KxS", help="Train the best K trials again on S other seeds.")
 @click.option("--folds", type=click.IntRange(2, 20), help="Cross-validate the best trial on so many parts.")
-@click.option("--time-budget", type=DURATION, help="Leave after this time, such as 90m or 8h; the trial is kept.")
-@click.option("--trial-timeout", type=DURATION, help="End a trial that takes longer than this; it counts as poor.")
+@click.option(
+    "--time-budget", "time_budget_s", type=DURATION, help="Leave after this time, such as 90m or 8h; the trial is kept."
+)
+@click.option(
+    "--trial-timeout",
+    "trial_timeout_s",
+    type=DURATION,
+    help="End a trial that takes longer than this; it counts as poor.",
+)
 @click.option("--keep", type=click.IntRange(1), default=DEFAULT_KEEP, help="Keep the weights of so many best trials.")
-@click.option("--disk-budget", type=click.FloatRange(0, min_open=True), help="Gigabytes that trials/ may take.")
-@click.option("--memory-limit", type=click.FloatRange(0, min_open=True), help="Gigabytes a training process may take.")
+@click.option("--disk-budget", "disk_budget_gb", type=GIGABYTES, help="Gigabytes that trials/ may take.")
+@click.option("--memory-limit", "memory_limit_gb", type=GIGABYTES, help="Gigabytes a training process may take.")
 @click.pass_context
 def run(
     ctx: click.Context, /, backbones: tuple[str, ...], confirm: tuple[int, int], folds: int | None, **options: Any
@@ -103,7 +146,7 @@ def run(
         except ModelError as error:
             raise click.BadParameter(str(error), param_hint="--backbone") from error
     out = console()
-    leaving = Leaving(limits.time_budget or inf)
+    leaving = Leaving(limits.time_budget_s or inf)
     try:
         with listening(leaving, lambda line: out.print(line, markup=False)):
             run_backbones(Run(workspace, chosen, limits, leaving, out), rows)
@@ -120,40 +163,6 @@ def _backbone_of(workspace: Workspace, study: str | None) -> tuple[str, ...]:
     if study is None:
         raise click.UsageError("Missing option '-b' / '--backbone': name one of `hpsearch backbones`")
     return (stored_settings(load_study(existing_storage(workspace.database), study)).backbone,)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What this call of `run` may take; none of it changes a trial's figures. Seconds, trials and gigabytes."""
-
-    time_budget: float | None
-    trial_timeout: float | None
-    keep: int
-    disk_budget: float | None
-    memory_limit: float | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """One call of the command."""
-
-    workspace: Workspace
-    options: RunOptions
-    limits: Limits
-    leaving: Leaving
-    out: Console
-
-    def say(self, line: str) -> None:
-        self.out.print(line, markup=False, soft_wrap=True)
-
-    @contextmanager
-    def worker(self, study: str) -> Iterator[Worker]:
-        limit_mb = int(1000 * self.limits.memory_limit) if self.limits.memory_limit else None
-        worker = Worker(self.workspace.trials / study / "worker.log", memory_limit_mb=limit_mb)
-        try:
-            yield worker
-        finally:
-            worker.stop()
 
 
 def run_backbones(run: Run, rows: list[Backbone]) -> None:
@@ -197,7 +206,7 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
         f"{session.most_epochs} epochs a trial"
     )
     folder = workspace.trials / settings.name
-    retention = Retention(storage, folder, run.limits.keep, run.limits.disk_budget or inf)
+    retention = Retention(storage, folder, run.limits.keep, run.limits.disk_budget_gb or inf)
     best = best_record(records_of(study))
     with observing(out, settings.backbone, options.trials, session.most_epochs, best) as observer:
         search = Search(
@@ -210,7 +219,7 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
             claims=Claims(folder),
             retention=retention,
             leaving=run.leaving,
-            trial_timeout_s=run.limits.trial_timeout or inf,
+            trial_timeout_s=run.limits.trial_timeout_s or inf,
         )
         search.run(options.trials)
     if options.confirmation != Confirmation() and not run.leaving.wanted:
