@@ -18,13 +18,16 @@ import os
 import platform
 import random
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -113,6 +116,33 @@ def finished_rows(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {str(row["number"]): json.loads(json.dumps(row)) for row in done}
 
 
+@contextmanager
+def dashboard(workspace: Path) -> Iterator[Callable[[], str]]:
+    """optuna-dashboard on the same file; each call asks it for the studies and says how it answered."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    while not (workspace / "studies.db").exists():
+        time.sleep(0.1)
+    code = "from optuna_dashboard._cli import main; main()"
+    url = f"sqlite:///{workspace / 'studies.db'}"
+    process = start([sys.executable, "-P", "-c", code, url, "--port", str(port)], workspace / "dashboard.log")
+
+    def ask() -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=60) as answer:
+                return f"status {answer.status}"
+        except urllib.error.HTTPError as error:
+            return f"status {error.code}"
+        except OSError:
+            return "not up yet" if process.poll() is None else "gone"
+
+    try:
+        yield ask
+    finally:
+        process.kill()
+        process.wait()
+
+
 def fast(folder: Path, trials: int = 1000, at_once: int = 8, kills: int = 200) -> dict[str, Any]:
     """Runs side by side on one study, one of them killed every moment."""
     study, workspace = "small_cnn-aaaaaaaa", folder / "fast"
@@ -126,18 +156,21 @@ def fast(folder: Path, trials: int = 1000, at_once: int = 8, kills: int = 200) -
         return start([sys.executable, str(FAKE_SEARCH), str(workspace), str(trials), "quick"], workspace / "runs.log")
 
     running = [run() for _ in range(at_once)]
-    while sum(state["kills"].values()) < kills:
-        time.sleep(rng.uniform(0.1, 0.8))
-        at, victim = rng.randrange(at_once), rng.choice(("asking process", "worker", "both"))
-        if running[at].poll() is None and kill(running[at], victim):
-            state["kills"][victim] = state["kills"].get(victim, 0) + 1
-        elif running[at].poll() == 0:
-            break  # all trials are done
-        if running[at].poll() is not None:
-            running[at] = run()
-        if sum(state["kills"].values()) % 20 == 0 and (workspace / "studies.db").exists():
-            earlier |= finished_rows(rows_of(workspace / "studies.db", study))
-            notes.write_text(json.dumps(state | {"seconds": state["seconds"] + time.monotonic() - started}))
+    answers = Counter[str]()
+    with dashboard(workspace) as ask:
+        while sum(state["kills"].values()) < kills:
+            time.sleep(rng.uniform(0.1, 0.8))
+            answers[ask()] += 1
+            at, victim = rng.randrange(at_once), rng.choice(("asking process", "worker", "both"))
+            if running[at].poll() is None and kill(running[at], victim):
+                state["kills"][victim] = state["kills"].get(victim, 0) + 1
+            elif running[at].poll() == 0:
+                break  # all trials are done
+            if running[at].poll() is not None:
+                running[at] = run()
+            if sum(state["kills"].values()) % 20 == 0 and (workspace / "studies.db").exists():
+                earlier |= finished_rows(rows_of(workspace / "studies.db", study))
+                notes.write_text(json.dumps(state | {"seconds": state["seconds"] + time.monotonic() - started}))
     codes = [process.wait() for process in running]
     state["seconds"] += time.monotonic() - started
     notes.write_text(json.dumps(state))
@@ -153,6 +186,7 @@ def fast(folder: Path, trials: int = 1000, at_once: int = 8, kills: int = 200) -
         **found,
         "tracebacks": tracebacks(iter(logs)),
         "epochs repeated": sum(len(steps) - len(set(steps)) for steps in done),
+        "answers of the dashboard beside them": dict(answers),
         "runs that ended badly": sum(code not in (0, -9) for code in codes),
         "seconds": round(state["seconds"]),
     }

@@ -28,7 +28,7 @@ from search.claims import opened
 from search.job import LOG_FILE
 
 MEMORY_LIMIT = "HPSEARCH_WORKER_MEMORY_MB"
-"""Environment variable: resident megabytes beyond which the process ends itself with OUTGROWN."""
+"""Environment variable: megabytes of memory beyond which the process ends itself with OUTGROWN."""
 OUTGROWN = 86  # no signal's number, and none that Python or TensorFlow ends with
 MEMORY_CHECK_S = 0.2
 
@@ -118,7 +118,9 @@ def _print_to(descriptor: int) -> None:
 
 
 def _memory_mb() -> int:
-    return int(psutil.Process().memory_info().rss // 2**20)
+    """Resident, without the pages of mapped files: those of the prepared set are given back when others need them."""
+    found = psutil.Process().memory_info()
+    return int((found.rss - getattr(found, "shared", 0)) // 2**20)
 
 
 def _watch_memory(limit_mb: float) -> None:
