@@ -79,7 +79,7 @@ def rows_of(database: Path, study: str) -> list[dict[str, Any]]:
         {
             "number": row["number"],
             "state": row["state"],
-            "reported": sorted(reported.get(row["trial_id"], [])),
+            "reported": [list(pair) for pair in sorted(reported.get(row["trial_id"], []))],
             "chosen": chosen.get(row["trial_id"], {}),
         }
         for row in trials
@@ -112,8 +112,7 @@ def as_trained(row: dict[str, Any]) -> bool:
 
 
 def finished_rows(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    done = [row for row in rows if row["state"] in ("COMPLETE", "PRUNED")]
-    return {str(row["number"]): json.loads(json.dumps(row)) for row in done}
+    return {str(row["number"]): row for row in rows if row["state"] in ("COMPLETE", "PRUNED")}
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from test_search_loop import essence, steps_done
 from studies.records import records_of
 
 SCRIPT = Path(__file__).with_name("fake_search.py")
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 
 
 def start(folder: Path, trials: int, mode: str = "") -> subprocess.Popen[bytes]:
