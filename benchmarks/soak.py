@@ -200,7 +200,7 @@ def prepared_workspace(folder: Path) -> Path:
     return workspace
 
 
-def training(folder: Path, trials: int = 6, kills: int = 20) -> dict[str, Any]:
+def training(folder: Path, trials: int = 12, kills: int = 20) -> dict[str, Any]:
     """TensorFlow trainings killed in their epochs, against the same study uninterrupted: bits of the weights too."""
     workspace = prepared_workspace(folder)
     whole = folder / "uninterrupted"
@@ -209,7 +209,9 @@ def training(folder: Path, trials: int = 6, kills: int = 20) -> dict[str, Any]:
         shutil.copytree(workspace / "prepared", whole / "prepared")
     with open(folder / "uninterrupted.log", "ab") as log:
         subprocess.run([*HPSEARCH, "-w", str(whole), *options], stdout=log, check=True)
-    done, rng, started = Counter[str](), random.Random(1), time.monotonic()
+    notes = folder / "training-kills.json"
+    done = Counter[str](json.loads(notes.read_text()) if notes.exists() else {})
+    rng, started = random.Random(sum(done.values())), time.monotonic()
     earlier: dict[str, Any] = {}
     while sum(done.values()) < kills:
         process = start([*HPSEARCH, "-w", str(workspace), *options], folder / "training.log")
@@ -221,7 +223,9 @@ def training(folder: Path, trials: int = 6, kills: int = 20) -> dict[str, Any]:
         if process.poll() is None and kill(process, victim):
             done[victim] += 1
         if victim == "worker":
+            time.sleep(rng.uniform(0, 8))  # it starts another, which goes on
             kill(process, "both")
+        notes.write_text(json.dumps(done))
         if process.poll() == 0:
             break
         earlier |= finished_rows(rows_of(workspace / "studies.db", study_of(workspace)))
@@ -264,7 +268,7 @@ def outcomes(workspace: Path) -> list[Any]:
         [
             record["hyperparameters"],
             [(row["value"], row["training_loss"]) for row in record["epochs"]],
-            record["outcome"]["weights_sha256"],
+            record["outcome"].get("weights_sha256"),  # None of one that diverged
         ]
         for record in records
     ]

@@ -87,11 +87,14 @@ def kind_of(error: Exception) -> str:
 
 
 def _logged(train: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Its traceback goes where the trial's other output is."""
+    """What ends a trial goes where its other output is: a bug with its place, anything else in a line."""
     try:
         return train(*arguments)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if kind_of(error) == "bug":
+            traceback.print_exc()
+        else:
+            print(f"{kind_of(error)}: {type(error).__name__}: {error}", file=sys.stderr)
         raise
 
 
