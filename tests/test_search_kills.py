@@ -53,9 +53,9 @@ def kill(process: subprocess.Popen[bytes], victim: str) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
-    """What an uninterrupted search of eight trials comes to."""
+    """What an uninterrupted search of twelve trials comes to."""
     with searching(tmp_path_factory.mktemp("whole"), pruner="median") as (search, _):
-        search.run(8)
+        search.run(12)
         return essence(search.study)
 
 
@@ -65,7 +65,7 @@ def test_a_search_killed_again_and_again_ends_as_if_nothing_had_been(
     rng = random.Random(0)
     kills = 0
     for victim in ("asking process", "worker", "both", "asking process", "worker", "both", "asking process"):
-        process = start(tmp_path, 8, "slow")
+        process = start(tmp_path, 12, "slow")
         before = epochs_done(tmp_path)
         wait_for(lambda before=before: epochs_done(tmp_path) >= before + 2)  # type: ignore[misc]
         time.sleep(rng.uniform(0, 0.2))  # in any part of an epoch
@@ -76,10 +76,10 @@ def test_a_search_killed_again_and_again_ends_as_if_nothing_had_been(
             wait_for(lambda before=before: epochs_done(tmp_path) >= before + 4)  # type: ignore[misc]
             kill(process, "both")
             kills += 1
-    assert start(tmp_path, 8).wait(TIMEOUT_S) == 0
+    assert start(tmp_path, 12).wait(TIMEOUT_S) == 0
     study = opened_study(tmp_path)
     assert essence(study) == whole
-    assert [trial.number for trial in study.trials] == list(range(8))
+    assert [trial.number for trial in study.trials] == list(range(12))
     repeated = 0
     for record in records_of(study):
         steps = steps_done(tmp_path, record.number)
