@@ -92,7 +92,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        limit = self.memory_limit_mb or int(MEMORY_SHARE * psutil.virtual_memory().available / 2**20)
+        self.limit_mb = self.memory_limit_mb or int(MEMORY_SHARE * psutil.virtual_memory().available / 2**20)
         with open(self.log, "a") as log:
             process = subprocess.Popen(
                 self.command,
@@ -100,7 +100,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=os.environ | {MEMORY_LIMIT: str(limit)},
+                env=os.environ | {MEMORY_LIMIT: str(self.limit_mb)},
             )
         self.events: queue.Queue[str] = queue.Queue()
         self.reader = threading.Thread(target=_read, args=(process, self.events), daemon=True)
@@ -132,7 +132,8 @@ class Worker:
         code = self.process.wait(STOP_TIMEOUT_S)
         self.stop()
         if code == OUTGROWN:
-            return WorkerDiedError("the training process outgrew its memory limit", "out-of-memory")
+            message = f"the training process outgrew its limit of {self.limit_mb} MB: allow more with --memory-limit"
+            return WorkerDiedError(message, "out-of-memory")
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return WorkerDiedError(f"the training process {how}; its output is in {self.log}")
 
