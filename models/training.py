@@ -70,9 +70,8 @@ class _Run:
 
     def train(self, number: int, phase: Phase) -> None:
         """One phase. `best` is its best epoch only: the epoch kept comes from the last phase that began."""
-        keras.utils.set_random_seed(
-            self.plan.seed + 1 + number
-        )  # the same whether the phases before it ran here or not
+        # The same whether the phases before it ran in this process or in one that was killed.
+        keras.utils.set_random_seed(self.plan.seed + 1 + number)
         model = self._compiled(phase)
         callbacks = _callbacks(model, phase, self.plan.recipe)
         callbacks.on_train_begin()

@@ -28,9 +28,9 @@ class Claims:
             yield
 
     def take(self, number: int) -> None:
-        """Claims a trial that nobody has."""
+        """Claims a trial that was given out. Whoever put it back may be about to let go of it: waits for that."""
         handle = opened(self._file(number))
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX)
         self.held[number] = handle
 
     def release(self, number: int) -> None:

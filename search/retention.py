@@ -46,7 +46,7 @@ class Retention:
         for number in ranked[self.keep :]:
             if number not in protected:
                 self._weights(number).unlink(missing_ok=True)
-        self._keep_to_budget(ranked)
+        self._keep_to_budget([number for number in ranked[1 : self.keep] if number not in protected])
 
     def _ranked(self, study: optuna.Study, trials: dict[int, FrozenTrial]) -> list[int]:
         """The complete trials whose weights are there, the best first."""
@@ -54,11 +54,12 @@ class Retention:
         complete = [n for n in there if n in trials and trials[n].state == TrialState.COMPLETE]
         return sorted(complete, key=lambda number: (-(trials[number].value or 0.0), number))
 
-    def _keep_to_budget(self, ranked: list[int]) -> None:
+    def _keep_to_budget(self, dispensable: list[int]) -> None:
+        """`dispensable`: trials whose weights may go, the best first."""
         if self.budget_gb == inf:
             return
-        for number in [*reversed(ranked[1 : self.keep]), None]:
-            used_gb = sum(path.stat().st_size for path in self.folder.parent.rglob("*") if path.is_file()) / GIGABYTE
+        for number in [*reversed(dispensable), None]:
+            used_gb = sum(map(_size, self.folder.parent.rglob("*"))) / GIGABYTE
             if used_gb <= self.budget_gb:
                 return
             if number is not None:
@@ -70,3 +71,11 @@ class Retention:
 
     def _weights(self, number: int) -> Path:
         return self.folder / numbered(number) / WEIGHTS_FILE
+
+
+def _size(path: Path) -> int:
+    """0 of a file that another run has just removed or renamed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -9,6 +9,7 @@ from optuna.storages import RDBStorage
 
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
+from search.job import WEIGHTS_FILE, trial_folder
 from search.workspace import Workspace
 from studies.records import TrialRecord, best_record, records_of
 from studies.retrainings import best_few, repeated, retrainings_of
@@ -65,17 +66,23 @@ def best_of(storage: RDBStorage, study: Study) -> Winner | None:
 
 
 def best_members(workspace: Workspace, prepared: PreparedSet, winner: Winner, count: int) -> tuple[Winner, ...]:
-    """The winner and the next best complete trials on this prepared set with the same objective, `count` at most."""
+    """The winner and the next best complete trials on this prepared set with the same objective, of those whose weights
+    were kept; `count` at most."""
     storage = existing_storage(workspace.database)
     found = []
     for name in study_names(storage):
         study = load_study(storage, name)
         settings = stored_settings(study)
         if settings.fingerprint == prepared.fingerprint and settings.objective == winner.settings.objective:
-            found += [Winner(settings, record) for record in best_few(records_of(study), count)]
+            complete = best_few(records_of(study), len(study.trials))
+            found += [Winner(settings, record) for record in complete if _has_weights(workspace, name, record.number)]
     others = [
         one
         for one in sorted(found, key=lambda one: -one.value)
         if (one.settings.name, one.record.number) != (winner.settings.name, winner.record.number)
     ]
     return (winner, *others[: count - 1])
+
+
+def _has_weights(workspace: Workspace, study: str, number: int) -> bool:
+    return (trial_folder(workspace.trials, study, number) / WEIGHTS_FILE).is_file()

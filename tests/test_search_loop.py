@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from fake_search import SETTINGS, Listener, searching
 from optuna.trial import TrialState
 
+from search.claims import Claims
 from search.errors import SearchError
 from search.job import trial_folder
 from search.leaving import Leaving
 from search.loop import seed_of
 from studies.records import BATCH_DIVISOR, DEATHS_ALLOWED, records_of
+from studies.retrainings import Finished, Retraining, store_retraining
 
 
 def essence(study: optuna.Study) -> list[tuple[Any, ...]]:
@@ -160,6 +163,29 @@ def test_weights_of_the_best_few_are_kept_and_no_state_of_finished_trials(tmp_pa
     kept = {int(path.parent.name) for path in folder.glob("*/best.weights.h5")}
     assert kept == {record.number for record in best}
     assert list(folder.glob("*/state.npz")) == []
+
+
+def test_a_disk_budget_takes_weights_beyond_the_best_but_not_confirmed_ones(tmp_path: Path) -> None:
+    with searching(tmp_path) as (search, _):
+        search.run(4)
+        ranked = sorted(records_of(search.study), key=lambda record: -(record.value or 0))
+        again = Finished(Retraining(ranked[2].number, 1), {"macro_f1": 0.5})
+        store_retraining(search.retention.storage, SETTINGS.name, again, 0.5)
+        with pytest.raises(SearchError, match="--disk-budget"):
+            replace(search.retention, budget_gb=1e-9).sweep(search.study)
+    kept = {int(path.parent.name) for path in (tmp_path / "trials" / SETTINGS.name).glob("*/best.weights.h5")}
+    assert kept == {ranked[0].number, ranked[2].number}
+
+
+def test_a_trial_that_is_put_back_but_not_yet_let_go_of_is_waited_for(tmp_path: Path) -> None:
+    holder, other = Claims(tmp_path), Claims(tmp_path)
+    holder.take(3)
+    assert not other.is_free(3)
+    threading.Timer(0.2, holder.release, [3]).start()
+    other.take(3)
+    assert not holder.is_free(3)
+    other.release(3)
+    assert holder.is_free(3)
 
 
 def test_a_disk_budget_that_nothing_more_can_go_for_stops_the_search(tmp_path: Path) -> None:
