@@ -50,8 +50,9 @@ def train_plainly(workspace: Path, seed: int) -> dict[str, float]:
     from data_prep.prepared import PreparedSet
     from models.hyperparameters import Hyperparameters
     from models.metrics import figures
+    from models.predicting import predict
     from models.recipe import Recipe
-    from models.training import predict, run_trial
+    from models.training import run_trial
     from models.trial import Plan
     from search.commands.demo import EPOCHS
     from search.trainer import classifier_settings, training_data

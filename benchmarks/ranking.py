@@ -82,8 +82,8 @@ def fold_scores(model: Any, fold: Any, what: dict[str, Any]) -> dict[str, Any]:
     """Scores a model on the fold's test part and counts the reading in the fold's workspace."""
     from data_prep.prepared import PreparedSet
     from models.metrics import figures
+    from models.predicting import predict
     from models.scoring import score
-    from models.training import predict
     from search.readings import add_reading
 
     prepared = PreparedSet.open(fold.prepared)

@@ -33,7 +33,7 @@ def score(name: str, model: Path, fold: Path, out: Path) -> None:
     import keras
 
     from data_prep.prepared import PreparedSet
-    from models.training import predict
+    from models.predicting import predict
     from search.suites import run_suite
     from search.workspace import Workspace
 

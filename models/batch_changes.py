@@ -19,7 +19,7 @@ class Batch:
     """What a training step is given."""
 
     images: np.ndarray
-    """uint8 (b, h, w, 3)"""
+    """uint8 (b, h, w, 3), or float32 (b, ...) where the network is trained on features"""
     targets: np.ndarray
     """float32 (b, classes), rows summing to 1"""
     weights: np.ndarray

@@ -1,4 +1,4 @@
-"""A network as two models: a frozen prefix in inference mode and a trained suffix with the new head.
+"""A network with a new head, and the places where it can be cut into a frozen prefix and a trained suffix.
 
 `joined` is the same network in one piece, of stock layers alone: what is scored, saved and exported.
 """
@@ -11,8 +11,8 @@ from typing import Any
 import keras
 
 from models.backbones import UNTRAINED, Backbone, build
-from models.cut_points import CutPoint, chosen_cuts, nearest_cut
-from models.preprocessing import PREPROCESSING, in_model_augmentation
+from models.cut_points import CutPoint, chosen_cuts
+from models.preprocessing import PREPROCESSING
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,28 @@ class Frozen(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return self.model(x, training=False)
 
 
+class TunableDropout(keras.layers.Layer):  # type: ignore[misc]
+    """Dropout whose rate is a variable: another one needs no new trace. Inert in inference mode.
+
+    What is kept is divided by the share that is kept (Srivastava et al. 2014, inverted).
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.seed_generator = keras.random.SeedGenerator()
+        self.rate = self.add_weight(shape=(), initializer="zeros", trainable=False, name="rate")
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        if not training:
+            return x
+        rate = keras.ops.cast(self.rate, x.dtype)
+        kept = keras.random.uniform(keras.ops.shape(x), dtype=x.dtype, seed=self.seed_generator) >= rate
+        return keras.ops.where(kept, x / (1 - rate), keras.ops.zeros_like(x))
+
+
 @dataclass(frozen=True)
 class Classifier:
-    """Shared layers in several graphs: the joined network, and on demand one training model per cut."""
+    """Layers shared by several graphs: the joined network, and its trained parts (models/networks.py)."""
 
     settings: ClassifierSettings
     network: keras.Model
@@ -57,30 +76,6 @@ class Classifier:
     """Pooling, dropout and the softmax layer."""
     joined: keras.Model
     """uint8 (n, h, w, 3) -> float32 probabilities (n, classes)."""
-
-    def training_model(self, frozen_fraction: float, in_model: bool) -> tuple[keras.Model, CutPoint]:
-        """Prefix and suffix behind each other, for training: uint8 images -> probabilities; not compiled.
-
-        The trainable flags of the shared layers are set for it, so the last model asked for is the one to train.
-        """
-        cut = nearest_cut(self.cuts, frozen_fraction)
-        prefix = keras.Model(self.network.inputs[0], cut.tensor) if cut.fraction > 0 else None
-        suffix = keras.Model(cut.tensor, self.network.outputs[0]) if cut.fraction < 1 else None
-        _set_trainable(self.network, False)
-        if suffix is not None:
-            _set_trainable(suffix, True, norm=not self.settings.pretrained)
-        image = keras.Input(self.settings.image_shape, dtype="uint8")
-        x = image
-        for layer in in_model_augmentation() if in_model else ():
-            x = layer(x)
-        x = PREPROCESSING[self.settings.backbone.preprocessing](x)
-        if prefix is not None:
-            x = Frozen(prefix)(x)
-        if suffix is not None:
-            x = suffix(x)
-        for layer in self.head:
-            x = layer(x)
-        return keras.Model(image, x), cut
 
     def rate_scales(self, layer_decay: float) -> dict[str, float]:
         """Path of a backbone's variable -> layer_decay to the power of the number of parts behind it, the head's
@@ -112,7 +107,7 @@ def make_classifier(settings: ClassifierSettings, dropout: float) -> Classifier:
     return Classifier(settings, network, cuts, head, keras.Model(image, x, name=f"hpsearch_{settings.backbone.name}"))
 
 
-def _set_trainable(model: keras.Model, trainable: bool, norm: bool = True) -> None:
+def set_trainable(model: keras.Model, trainable: bool, norm: bool = True) -> None:
     """Sets the flag layer by layer; batch norm with `norm=False` stays frozen, which is inference mode in Keras."""
     for layer in model._flatten_layers(include_self=False):
         is_norm = isinstance(layer, keras.layers.BatchNormalization)

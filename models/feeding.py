@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from models.batch_changes import Batch, change
 from models.hyperparameters import Hyperparameters
+
+READY_STEPS = 8
+"""Steps whose input is made ready at once: enough for large batches, few enough for a quick first step."""
 
 # Name -> function from the number of strengths, the original included, to how often each is drawn, up to a factor.
 # To add one: a row here, and its name in models/hyperparameters.py.
@@ -32,6 +36,8 @@ class TrainingViews:
     """int (n,)"""
     rows: np.ndarray | None = None
     """int (k,): the images that take part, all of them where it is not given"""
+    names: Sequence[str] = ()
+    """Of the strengths of `banks`; needed where what is computed of them is kept."""
 
     def __len__(self) -> int:
         return len(self.labels if self.rows is None else self.rows)
@@ -51,12 +57,23 @@ class TrainingViews:
         copies = np.array([1, *(bank.shape[1] for bank in self.banks)])
         return rows, strength, (rng.random(n) * copies[strength]).astype(np.int64)
 
+    def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
+        """Images are there as they are; only what is computed of them must be made ready."""
+
     def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
         """The chosen views of these rows: uint8 (len(rows), h, w, 3)."""
         images = np.empty((len(rows), *self.originals.shape[1:]), np.uint8)
         for place, (row, level, number) in enumerate(zip(rows, strength, copy, strict=True)):
             images[place] = self.originals[row] if level == 0 else self.banks[level - 1][row, number]
         return images
+
+
+class Source(Protocol):
+    """Where a network's input of a view comes from: the images themselves, or what a frozen prefix made of them."""
+
+    def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None: ...
+
+    def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -66,38 +83,44 @@ class Feed:
     views: TrainingViews
     class_weights: np.ndarray
     """float32 (classes,)"""
-    hyperparameters: Hyperparameters
     batch_size: int
     seed: int
 
-    @property
-    def size(self) -> int:
+    def steps_per_epoch(self, hyperparameters: Hyperparameters) -> int:
+        return max(1, self._views(hyperparameters) // self._size(hyperparameters))
+
+    def _size(self, hyperparameters: Hyperparameters) -> int:
         """Images a batch."""
-        return min(self.batch_size, self._views_per_epoch)
+        return min(self.batch_size, self._views(hyperparameters))
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return max(1, self._views_per_epoch // self.size)
+    def _views(self, hyperparameters: Hyperparameters) -> int:
+        """Of an epoch."""
+        return len(self.views) * int(hyperparameters.views_per_image)
 
-    @property
-    def _views_per_epoch(self) -> int:
-        return len(self.views) * int(self.hyperparameters.views_per_image)
-
-    def epoch(self, number: int, done: float) -> Iterator[Batch]:
+    def epoch(
+        self, number: int, done: float, hyperparameters: Hyperparameters, source: Source | None = None
+    ) -> Iterator[Batch]:
         """The batches of one epoch, when the share `done` of the phase's epochs lies behind.
 
         All batches are of one size, since a network is traced once per shape: the views left over at the end of an
         epoch (fewer than a batch, others each time) sit it out.
+
+        Args:
+            source: what the views are gathered from, in place of their images.
         """
         rng = np.random.default_rng([self.seed, number])
-        shares = strength_shares(self.hyperparameters, len(self.views.banks), done)
-        rows, strength, copy = self.views.draw(rng, int(self.hyperparameters.views_per_image), shares)
+        shares = strength_shares(hyperparameters, len(self.views.banks), done)
+        drawn = self.views.draw(rng, int(hyperparameters.views_per_image), shares)
         one_hot = np.eye(len(self.class_weights), dtype="float32")
-        for start in range(0, self.steps_per_epoch * self.size, self.size):
-            part = slice(start, start + self.size)
-            labels = self.views.labels[rows[part]]
-            images = self.views.gather(rows[part], strength[part], copy[part])
-            yield change(Batch(images, one_hot[labels], self.class_weights[labels]), self.hyperparameters, rng)
+        source, size = source or self.views, self._size(hyperparameters)
+        for step in range(self.steps_per_epoch(hyperparameters)):
+            start = step * size
+            if step % READY_STEPS == 0:
+                source.ready(*(part[start : start + READY_STEPS * size] for part in drawn))
+            rows, strength, copy = (part[start : start + size] for part in drawn)
+            labels = self.views.labels[rows]
+            batch = Batch(source.gather(rows, strength, copy), one_hot[labels], self.class_weights[labels])
+            yield change(batch, hyperparameters, rng)
 
 
 def strength_shares(hyperparameters: Hyperparameters, banks: int, done: float) -> np.ndarray:

@@ -9,7 +9,8 @@ from typing import Any
 from models.errors import ModelError
 
 NO_AUGMENTATION = "none"
-INPUT_MODES = ("bank", "bank+in-model")
+BANK = "bank"
+INPUT_MODES = (BANK, "bank+in-model")
 # The rows of models/optimizers.py, feeding.py, schedules.py and batch_changes.py, known here without Keras.
 OPTIMIZER_NAMES = ("adamw", "adam", "sgd", "rmsprop")
 STRENGTH_MIXES = ("equal", "mostly-original", "mostly-strong")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from models.errors import ModelError
 from models.hyperparameters import Hyperparameters
@@ -23,8 +24,8 @@ OPTIMIZERS: dict[str, Callable[[float, Hyperparameters], keras.optimizers.Optimi
 class Extras:
     """What is done around an optimizer's own rule."""
 
-    rate_scales: Mapping[str, float] = field(default_factory=dict)
-    """Path of a variable -> factor on its learning rate; 1 for those that are not named."""
+    rate_scales: np.ndarray | None = None
+    """float32 (k,): a factor on the learning rate for each weight."""
     weight_averaging: float = 0.0
     """Momentum of an exponential moving average of the weights, kept beside them; 0: none."""
     accumulation: int = 1
@@ -34,7 +35,7 @@ class Extras:
 def make_optimizer(
     name: str, learning_rate: float, hyperparameters: Hyperparameters, extras: Extras | None = None
 ) -> keras.optimizers.Optimizer:
-    """A fresh optimizer without state. Raises ModelError for an unknown name."""
+    """A fresh optimizer without state, for one flat vector of all weights. Raises ModelError for an unknown name."""
     if name not in OPTIMIZERS:
         raise ModelError(f"unknown optimizer {name!r}: there are {', '.join(OPTIMIZERS)}")
     optimizer, extras = OPTIMIZERS[name](learning_rate, hyperparameters), extras or Extras()
@@ -43,19 +44,18 @@ def make_optimizer(
         changes |= {"use_ema": True, "ema_momentum": extras.weight_averaging}
     if extras.accumulation > 1:
         changes["gradient_accumulation_steps"] = extras.accumulation
-    if not extras.rate_scales and not changes:
+    if extras.rate_scales is None and not changes:
         return optimizer
-    kind = _with_rates(type(optimizer), extras.rate_scales) if extras.rate_scales else type(optimizer)
+    kind = type(optimizer) if extras.rate_scales is None else _with_rates(type(optimizer), extras.rate_scales)
     return kind.from_config(optimizer.get_config() | changes)
 
 
-def _with_rates(kind: type[keras.optimizers.Optimizer], scales: Mapping[str, float]) -> Any:
-    """The same optimizer with a rate of its own for each variable. Scaled gradients would not do: Adam and RMSprop
+def _with_rates(kind: type[keras.optimizers.Optimizer], scales: np.ndarray) -> Any:
+    """The same optimizer with a rate of its own for each weight. Scaled gradients would not do: Adam and RMSprop
     divide by their size. AdamW's decay stays that of the full rate."""
 
     class PerLayerRates(kind):  # type: ignore[misc]
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            own = self._trainable_variables[self._get_variable_index(variable)]  # TensorFlow hands over its bare one
-            super().update_step(gradient, variable, learning_rate * scales.get(own.path, 1.0))
+            super().update_step(gradient, variable, learning_rate * scales)
 
     return PerLayerRates

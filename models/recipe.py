@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.errors import ModelError
-from models.hyperparameters import Hyperparameters
+from models.hyperparameters import BANK, Hyperparameters
 from models.schedules import PLATEAU
 
 # The head is new and small: Adam brings it to a fair start in a few epochs whatever the trial's own optimizer is,
@@ -81,6 +81,17 @@ def phases_of(hyperparameters: Hyperparameters, recipe: Recipe, pretrained: bool
     if recipe.head_epochs == 0:
         return tuning
     return (Phase(HEAD, 1.0, recipe.head_epochs, recipe.head_learning_rate, HEAD_OPTIMIZER), *tuning)
+
+
+def plain(hyperparameters: Hyperparameters) -> Hyperparameters:
+    """The same for the head phase: stored views as they are. What is trained there is one layer on a frozen network,
+    and what the network makes of a stored view can be kept from trial to trial."""
+    return replace(hyperparameters, input_mode=BANK, flips=False, masks=0.0, channel_shift=0.0, mixing="none")
+
+
+def keeps_views(hyperparameters: Hyperparameters) -> bool:
+    """Whether the network sees stored views and nothing else."""
+    return plain(hyperparameters) == hyperparameters
 
 
 def _tuning(

@@ -74,6 +74,10 @@ class TrialOutcome:
     first_step_s: float
     """From the start of the trial to the end of its first training step."""
     ms_per_image: float
+    prefix_cache_share: float
+    """Of the training views seen, 0..1, those whose way through the frozen layers had been kept from before."""
+    networks_traced: int
+    """Parts of the network that the process has traced so far."""
     classifier: Classifier
     probabilities: np.ndarray
     """float32 (m, classes): the validation images by the kept weights."""

@@ -40,7 +40,7 @@ class ExportedModel:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Raw probabilities float32 (k, classes) of uint8 images (..., h, w, 3), all views in order."""
-        from models.training import predict
+        from models.predicting import predict
 
         return predict(self.network, images.reshape(-1, *self.image_shape))
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+CACHE_OFF = "off"
+
 
 @dataclass(frozen=True)
 class TrainingJob:
@@ -33,6 +35,11 @@ class TrainingJob:
     of the validation images."""
     fold: int = 0
     fold_seed: int = 0
+    prefix_cache: str = CACHE_OFF
+    """The precision in which the frozen layers' output is kept: float32, float16, or `off`."""
+    cache_gb: float = 0.0
+    """Gigabytes that all of it may take."""
+    cache_folder: str = ""
 
 
 WEIGHTS_FILE = "best.weights.h5"

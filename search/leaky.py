@@ -19,8 +19,9 @@ from models.backbones import UNTRAINED
 from models.feeding import TrainingViews
 from models.hyperparameters import NO_AUGMENTATION, Hyperparameters
 from models.metrics import figures
+from models.predicting import predict
 from models.recipe import Recipe
-from models.training import predict, run_trial
+from models.training import run_trial
 from models.trial import Plan, TrainingData
 from search.errors import SearchError
 from search.trainer import classifier_settings

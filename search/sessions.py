@@ -26,7 +26,7 @@ from models.hyperparameters import Hyperparameters, names
 from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, OBJECTIVES
 from models.recipe import Recipe
 from search.errors import SearchError
-from search.job import TrainingJob, trial_folder
+from search.job import CACHE_OFF, TrainingJob, trial_folder
 from search.retraining import Confirmation
 from search.versions import take_over
 from search.workspace import Workspace
@@ -36,6 +36,10 @@ from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import create_study, finish_study, is_complete, load_study, study_names
 
+AUTO = "auto"
+PREFIX_CACHES = (AUTO, CACHE_OFF, "float32", "float16")
+FOLLOWED = ("weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_gb", "space")
+"""Settings that follow the stored study where the user says nothing."""
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
 UNPRUNED_SHARE = 0.5
 """Of the fine-tuning epochs: before, trials with augmentation look poor beside those without, and end up better."""
@@ -54,6 +58,8 @@ class RunOptions:
     sampler: str = DEFAULT_SAMPLER
     pruner: str = DEFAULT_PRUNER
     seed: int = 0
+    prefix_cache: str = AUTO
+    prefix_cache_gb: float = 8.0
     space: str = "default"
     confirmation: Confirmation = field(default_factory=Confirmation)
     study: str | None = None
@@ -109,6 +115,8 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         sampler=options.sampler,
         pruner=options.pruner,
         seed=options.seed,
+        prefix_cache=chosen_cache(options.prefix_cache, weights),
+        prefix_cache_gb=options.prefix_cache_gb,
         space=definition.as_dict(),
         preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
     )
@@ -143,6 +151,14 @@ def _go_on(
         raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
     weights = weights if "weights" in options.given else stored.weights
     return Session(stored, definition_of(stored.space, definition.published), weights, False)
+
+
+def chosen_cache(asked: str, weights: str) -> str:
+    """`auto` is float32, which changes no prediction by more than its rounding; without pretrained weights nothing is
+    frozen, and there is nothing to keep."""
+    if weights == UNTRAINED:
+        return CACHE_OFF
+    return "float32" if asked == AUTO else asked
 
 
 def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
@@ -209,7 +225,7 @@ def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str 
 
 def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[str]) -> StudySettings:
     """The settings wanted, with the stored ones wherever the user said nothing."""
-    own = {key: getattr(stored, key) for key in ("weights", "objective", "sampler", "pruner", "seed", "space")}
+    own = {key: getattr(stored, key) for key in FOLLOWED}
     recipe = stored.recipe | {key: value for key, value in wanted.recipe.items() if key in given}
     return replace(
         wanted, version=stored.version, recipe=recipe, **{key: value for key, value in own.items() if key not in given}
@@ -277,6 +293,9 @@ def job_maker(workspace: Workspace, session: Session) -> Any:
             objective=settings.objective,
             hyperparameters=dict(hyperparameters),
             seed=seed,
+            prefix_cache=settings.prefix_cache,
+            cache_gb=settings.prefix_cache_gb,
+            cache_folder=str(workspace.features.resolve()),
         )
 
     return make

@@ -11,29 +11,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from data_prep.corrupted import corrupted_views
 from data_prep.folds import training_folds
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
-from models.classifier import ClassifierSettings, make_classifier
+from models.classifier import ClassifierSettings
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
+from models.networks import Networks
+from models.prefix_cache import CacheSettings
 from models.recipe import Recipe
-from models.training import run_trial
+from models.training import Surroundings, run_trial
 from models.trial import EpochFigures, Plan, TrainingData, TrialOutcome
 from models.trial_state import StateFile
-from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, STATE_FILE, WEIGHTS_FILE, TrainingJob
+from search.job import CACHE_OFF, CORRUPTED_FILE, PROBABILITIES_FILE, STATE_FILE, WEIGHTS_FILE, TrainingJob
+
+PLACES = ("prepared", "folder", "cache_folder")
+"""Of a job: where things lie decides nothing."""
 
 
 class KerasTrainer:
-    """Trains on the CPU or GPU of this process."""
+    """Trains on the CPU or GPU of this process, and keeps its networks from trial to trial."""
+
+    def __init__(self) -> None:
+        self.networks = Networks()
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         """Builds the network once, which fetches its weights: its number of parameters."""
         settings = classifier_settings(PreparedSet.open(Path(request["prepared"])), request)
-        classifier = make_classifier(settings, dropout=0.0)
-        return {"parameters": classifier.joined.count_params()}
+        return {"parameters": self.networks.built(settings).classifier.joined.count_params()}
 
     def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
         """One trial. Leaves its state after each epoch, and weights and validation probabilities unless it is stopped,
@@ -57,15 +65,23 @@ class KerasTrainer:
         if settings.folds:
             data = fold_of(data, prepared, settings)
         state = StateFile(Path(settings.folder) / STATE_FILE, identity_of(settings, prepared))
-        outcome = run_trial(plan, data, report, state)
+        surroundings = Surroundings(self.networks, None if settings.folds else cache_settings(settings, prepared))
+        outcome = run_trial(plan, data, report, state, surroundings)
         if not outcome.stopped:
             save_outcome(outcome, Path(settings.folder))
         return outcome.as_dict()
 
 
+def cache_settings(job: TrainingJob, prepared: PreparedSet) -> CacheSettings | None:
+    if job.prefix_cache == CACHE_OFF:
+        return None
+    origin = f"{prepared.fingerprint} {psutil.boot_time():.0f}"
+    return CacheSettings(Path(job.cache_folder), job.prefix_cache, int(1e9 * job.cache_gb), origin)
+
+
 def identity_of(job: TrainingJob, prepared: PreparedSet) -> str:
     """Of all that decides a trial, wherever the workspace lies."""
-    decisive = {key: value for key, value in asdict(job).items() if key not in ("prepared", "folder")}
+    decisive = {key: value for key, value in asdict(job).items() if key not in PLACES}
     text = json.dumps(decisive | {"fingerprint": prepared.fingerprint}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -81,7 +97,7 @@ def training_data(prepared: PreparedSet, hyperparameters: Hyperparameters) -> Tr
     banks = [prepared.bank(level) for level in hyperparameters.levels]
     corrupted = prepared.corrupted("validation")
     return TrainingData(
-        views=TrainingViews(prepared.images("train"), banks, prepared.labels("train")),
+        views=TrainingViews(prepared.images("train"), banks, prepared.labels("train"), names=hyperparameters.levels),
         class_weights=prepared.class_weights,
         validation_images=prepared.images("validation"),
         validation_labels=prepared.labels("validation"),

@@ -24,7 +24,7 @@ from search.worker import MEMORY_LIMIT, OUTGROWN
 # -P: a user's own models/ or search/ in the current folder is not imported in place of ours.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "search.worker")
 MEMORY_GROWTH = 0.08
-"""Share of its size after its first trial by which a process may grow; beyond, it is replaced."""
+"""Share of its size by which a process may grow without tracing anything; beyond, it is replaced."""
 MEMORY_SHARE = 0.9
 """Of the memory that is free when a process starts: beyond, the system would kill something."""
 STOP_TIMEOUT_S = 10
@@ -43,17 +43,22 @@ class WorkerDiedError(SearchError):
 class Worker:
     """One training process, started when it is first needed and again after it died.
 
-    Networks that are built one after another leak, so a process that the next trial would make larger than its first
-    one by MEMORY_GROWTH, going by what trials added so far, is replaced before.
+    It keeps its networks from trial to trial. What else it leaves behind adds up, so a process that the next trial
+    would make larger by MEMORY_GROWTH than it was when it last traced a network, going by what trials added since, is
+    replaced before; `fresh`: after each trial.
     """
 
-    def __init__(self, log: Path, command: Sequence[str] = WORKER_COMMAND, memory_limit_mb: int | None = None) -> None:
-        self.log, self.command, self.memory_limit_mb = log, command, memory_limit_mb
+    def __init__(
+        self,
+        log: Path,
+        command: Sequence[str] = WORKER_COMMAND,
+        memory_limit_mb: int | None = None,
+        fresh: bool = False,
+    ) -> None:
+        self.log, self.command, self.memory_limit_mb, self.fresh = log, command, memory_limit_mb, fresh
         self.process: subprocess.Popen[str] | None = None
-        self.first_memory_mb: int | None = None
-        self.last_memory_mb = 0
-        self.growth_mb = 0
-        """What a trial after the first of its process added at most."""
+        self.networks_traced = -1
+        self.settled_memory_mb = self.last_memory_mb = self.growth_mb = 0
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to a `describe` request. SearchError with the worker's reason when the network cannot be built."""
@@ -72,7 +77,7 @@ class Worker:
         self._send({"request": "train", "job": asdict(job)})
         while (event := self._receive(deadline))["event"] == "epochs":
             self._send({"request": "stop" if on_epochs(event["epochs"]) else "continue"})
-        self._recycle(event["memory_mb"])
+        self._recycle(event["memory_mb"], event.get("outcome", {}).get("networks_traced", self.networks_traced))
         return event
 
     def stop(self) -> None:
@@ -88,7 +93,7 @@ class Worker:
                     stream.close()
                 except BrokenPipeError:
                     continue  # a request was still in the buffer
-        self.process, self.first_memory_mb = None, None
+        self.process, self.networks_traced, self.settled_memory_mb = None, -1, 0
 
     def _start(self) -> subprocess.Popen[str]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -137,13 +142,13 @@ class Worker:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return WorkerDiedError(f"the training process {how}; its output is in {self.log}")
 
-    def _recycle(self, memory_mb: int) -> None:
-        if self.first_memory_mb is None:
-            self.first_memory_mb = memory_mb
+    def _recycle(self, memory_mb: int, networks_traced: int) -> None:
+        if networks_traced > self.networks_traced or self.settled_memory_mb == 0:
+            self.networks_traced, self.settled_memory_mb, self.growth_mb = networks_traced, memory_mb, 0
         else:
             self.growth_mb = max(self.growth_mb, memory_mb - self.last_memory_mb)
         self.last_memory_mb = memory_mb
-        if memory_mb + self.growth_mb > (1 + MEMORY_GROWTH) * self.first_memory_mb:
+        if self.fresh or memory_mb + self.growth_mb > (1 + MEMORY_GROWTH) * self.settled_memory_mb:
             self.stop()
 
 

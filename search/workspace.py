@@ -42,6 +42,11 @@ class Workspace:
         return self.folder / "trials"
 
     @property
+    def features(self) -> Path:
+        """What frozen layers made of stored views: may be removed at any time, at the cost of making it again."""
+        return self.folder / "cache" / "features"
+
+    @property
     def artifacts(self) -> Path:
         return self.folder / "artifacts"
 

@@ -33,6 +33,10 @@ class StudySettings:
     """As studies.definition.Definition.as_dict gives it."""
     preparation: dict[str, Any] = field(default_factory=dict)
     """The options and versions behind the fingerprint, to tell what differs between two preparations."""
+    prefix_cache: str = "off"
+    """The precision in which the output of frozen layers is kept between trials, or `off`."""
+    prefix_cache_gb: float = 0.0
+    """Gigabytes that all of it may take; a cut whose output takes more is not kept."""
     version: int = 1
     """Counts the studies of one backbone on one prepared set, which differ in other settings."""
 

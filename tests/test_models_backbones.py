@@ -20,8 +20,9 @@ from models.backbones import (
     default_weights,
     weights_path,
 )
-from models.classifier import Classifier, ClassifierSettings, make_classifier
+from models.classifier import Classifier, ClassifierSettings
 from models.errors import ModelError
+from models.networks import Network
 from models.preprocessing import PREPROCESSING
 
 SHAPE = (32, 32, 3)
@@ -29,9 +30,14 @@ RANGES = {"-1..1": (-1.0, 1.0), "bgr-mean": (-123.68, 255 - 103.939), "inside": 
 
 
 @pytest.fixture(scope="module", params=BACKBONES, ids=lambda row: row.name)
-def classifier(request: pytest.FixtureRequest) -> Classifier:
+def network(request: pytest.FixtureRequest) -> Network:
     keras.utils.set_random_seed(0)
-    return make_classifier(ClassifierSettings(request.param, UNTRAINED, SHAPE, CLASSES), dropout=0.5)
+    return Network(ClassifierSettings(request.param, UNTRAINED, SHAPE, CLASSES))
+
+
+@pytest.fixture
+def classifier(network: Network) -> Classifier:
+    return network.classifier
 
 
 def test_the_row_states_the_number_of_parameters(classifier: Classifier) -> None:
@@ -55,13 +61,18 @@ def test_cut_points_run_from_the_input_to_the_output(classifier: Classifier) -> 
     assert classifier.cuts[-1].parameter_fraction == pytest.approx(1)
 
 
-def test_prefix_and_suffix_equal_the_whole_at_every_cut(classifier: Classifier) -> None:
+def test_prefix_and_suffix_equal_the_whole_at_every_cut(network: Network) -> None:
+    """In one piece, and with the prefix's output taken out and put in again, as it is when it is kept."""
     images, _ = tiny_images(4)
-    whole = np.asarray(classifier.joined(images, training=False))
-    for cut in classifier.cuts:
-        model, found = classifier.training_model(cut.fraction, in_model=False)
-        assert found is cut
-        np.testing.assert_allclose(model(images, training=False), whole, atol=1e-5)
+    whole = np.asarray(network.classifier.joined(images, training=False))
+    for cut in network.classifier.cuts:
+        part = network.part(cut.fraction)
+        assert part.cut is cut
+        np.testing.assert_allclose(part.model(images, training=False), whole, atol=1e-5)
+        behind = network.part(cut.fraction, on_features=True)
+        assert behind.prefix is not None
+        features = behind.prefix(images, training=False)
+        np.testing.assert_allclose(behind.model(features, training=False), whole, atol=1e-5)
 
 
 def test_the_joined_network_opens_in_plain_keras(classifier: Classifier, tmp_path: Path) -> None:

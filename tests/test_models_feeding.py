@@ -20,9 +20,9 @@ def marked_views(copies: int = 2) -> TrainingViews:
 def shown(number: int = 0, batch_size: int = 5, seed: int = 0, **hyperparameters: object) -> list[tuple[int, int]]:
     """(label, first pixel) of each view of an epoch, in order."""
     chosen = Hyperparameters.from_dict({"augmentation": "low", **hyperparameters})
-    feed = Feed(marked_views(), np.ones(20, "float32"), chosen, batch_size, seed)
-    batches = list(feed.epoch(number, done=0.0))
-    assert len(batches) == feed.steps_per_epoch
+    feed = Feed(marked_views(), np.ones(20, "float32"), batch_size, seed)
+    batches = list(feed.epoch(number, 0.0, chosen))
+    assert len(batches) == feed.steps_per_epoch(chosen)
     assert all(batch.images.dtype == np.uint8 and batch.targets.dtype == np.float32 for batch in batches)
     labels = [batch.targets.argmax(axis=1) for batch in batches]
     pixels = [batch.images[:, 0, 0, 0] for batch in batches]

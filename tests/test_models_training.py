@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 from conftest import CLASSES, tiny_images
 
+from models import training
 from models.backbones import UNTRAINED, backbone_named
-from models.classifier import Classifier, ClassifierSettings, make_classifier
+from models.batch_changes import Batch
+from models.classifier import ClassifierSettings
 from models.errors import DivergedError, ModelError
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
+from models.networks import Network, Part
 from models.optimizers import OPTIMIZERS, Extras, make_optimizer
+from models.predicting import predict
 from models.recipe import Recipe, phases_of
-from models.training import predict, run_trial
+from models.training import run_trial
 from models.trial import EpochFigures, Plan, TrainingData
 
 SHAPE = (32, 32, 3)
@@ -111,74 +115,85 @@ def test_a_pretrained_network_trains_its_head_first() -> None:
     assert (tuning.frozen_fraction, tuning.epochs, tuning.learning_rate) == (0.5, 12, 1e-4)
 
 
-def test_a_pretrained_network_is_warmed_up_step_by_step(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+def noted_rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The learning rates of steps, as they are taken."""
     rates: list[float] = []
-    train_on_batch = keras.Model.train_on_batch
+    taken = training._Phase.step
 
-    def noted(model: keras.Model, *arguments: Any) -> Any:
-        rates.append(float(model.optimizer.learning_rate))
-        return train_on_batch(model, *arguments)
+    def noted(phase: training._Phase, batch: Batch) -> Any:
+        rates.append(float(phase.optimizer.learning_rate))
+        return taken(phase, batch)
 
-    monkeypatch.setattr(keras.Model, "train_on_batch", noted)
+    monkeypatch.setattr(training._Phase, "step", noted)
+    return rates
+
+
+def test_a_pretrained_network_is_warmed_up_step_by_step(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = noted_rates(monkeypatch)
     monkeypatch.setattr(ClassifierSettings, "pretrained", property(lambda settings: True))
     plan = replace(PLAN, hyperparameters=replace(PLAN.hyperparameters, learning_rate=4e-4), recipe=Recipe(1, 2, 12))
     epochs_of(plan, data)
     assert rates == pytest.approx([1e-3] * 4 + [1e-4, 2e-4, 3e-4, 4e-4] + [4e-4] * 4)
 
 
-def pretrained_classifier() -> Classifier:
+def pretrained_network() -> Network:
     """Untrained weights treated as pretrained ones: frozen prefix, batch norm in inference mode."""
     keras.utils.set_random_seed(0)
-    classifier = make_classifier(MOBILE, dropout=0.2)
-    return replace(classifier, settings=replace(MOBILE, weights="a file"))
+    network = Network(MOBILE)
+    network.classifier = replace(network.classifier, settings=replace(MOBILE, weights="a file"))
+    return network
 
 
-def changed_layers(model: keras.Model, network: keras.Model, data: TrainingData) -> set[str]:
-    """Names of the backbone's layers whose weights two training steps move."""
-    before = {layer.name: layer.get_weights() for layer in network.layers}
-    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
-    for _ in range(2):
-        model.train_on_batch(data.views.originals[:16], data.views.labels[:16])
+def step(network: Network, part: Part, data: TrainingData, layer_decay: float = 1.0) -> None:
+    """One step of Adam at 1e-3 on 16 images."""
+    flat = keras.Variable(part.gathered())
+    extras = Extras(network.rate_scales(part, layer_decay))
+    optimizer = make_optimizer("adam", 1e-3, Hyperparameters(), extras)
+    targets = np.eye(CLASSES, dtype="float32")[data.views.labels[:16]]
+    _, gradient = part.gradients(data.views.originals[:16], targets, np.ones(16, "float32"))
+    optimizer.apply([gradient], [flat])
+    part.spread(flat.value)
+
+
+def changed_layers(network: Network, frozen_fraction: float, data: TrainingData) -> set[str]:
+    """Names of the backbone's layers whose weights a training step moves."""
+    backbone = network.classifier.network
+    before = {layer.name: layer.get_weights() for layer in backbone.layers}
+    step(network, network.part(frozen_fraction), data)
     return {
         layer.name
-        for layer in network.layers
+        for layer in backbone.layers
         if any((one != other).any() for one, other in zip(before[layer.name], layer.get_weights(), strict=True))
     }
 
 
 def test_only_what_lies_behind_the_cut_is_trained_and_batch_norm_stays(data: TrainingData) -> None:
-    classifier = pretrained_classifier()
-    order = [layer.name for layer in classifier.network.layers]
-    model, cut = classifier.training_model(0.5, in_model=False)
-    moved = changed_layers(model, classifier.network, data)
-    frozen = set(order[: order.index(cut.layer) + 1])
-    norms = {layer.name for layer in classifier.network.layers if isinstance(layer, keras.layers.BatchNormalization)}
+    network = pretrained_network()
+    backbone = network.classifier.network
+    order = [layer.name for layer in backbone.layers]
+    moved = changed_layers(network, 0.5, data)
+    frozen = set(order[: order.index(network.cut(0.5).layer) + 1])
+    norms = {layer.name for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)}
     assert moved
     assert not moved & (frozen | norms)
 
 
 def test_at_the_last_cut_only_the_head_is_trained(data: TrainingData) -> None:
-    classifier = pretrained_classifier()
-    model, _ = classifier.training_model(1.0, in_model=False)
-    assert changed_layers(model, classifier.network, data) == set()
+    assert changed_layers(pretrained_network(), 1.0, data) == set()
 
 
 def test_an_untrained_network_trains_its_batch_norm(data: TrainingData) -> None:
-    keras.utils.set_random_seed(0)
-    classifier = make_classifier(SMALL, dropout=0.2)
-    model, _ = classifier.training_model(0.0, in_model=False)
-    assert "block1_norm" in changed_layers(model, classifier.network, data)
+    assert "block1_norm" in changed_layers(Network(SMALL), 0.0, data)
 
 
 def test_a_frozen_prefix_is_inert_in_training_mode() -> None:
     """Drop-connect inside EfficientNetV2 would make two training-mode passes differ."""
-    settings = ClassifierSettings(backbone_named("efficientnetv2s"), "a file", SHAPE, CLASSES)
-    classifier = make_classifier(replace(settings, weights=UNTRAINED), dropout=0.0)
-    model, _ = classifier.training_model(1.0, in_model=False)
+    network = Network(ClassifierSettings(backbone_named("efficientnetv2s"), UNTRAINED, SHAPE, CLASSES))
+    part = network.part(1.0)
     images, _ = tiny_images(4)
-    one, other = (np.asarray(model(images, training=True)) for _ in range(2))
+    one, other = (np.asarray(part.model(images, training=True)) for _ in range(2))
     np.testing.assert_array_equal(one, other)
-    np.testing.assert_allclose(one, classifier.joined(images, training=False), atol=1e-5)
+    np.testing.assert_allclose(one, network.classifier.joined(images, training=False), atol=1e-5)
 
 
 def test_the_learning_rate_falls_on_a_plateau_and_training_stops_early(data: TrainingData, tmp_path: Path) -> None:
@@ -222,14 +237,7 @@ def test_the_figures_have_the_corrupted_views_and_the_objective_chooses_the_epoc
 def test_schedules_give_each_step_its_rate_and_end_with_their_last_epoch(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates: list[float] = []
-    train_on_batch = keras.Model.train_on_batch
-
-    def noted(model: keras.Model, *arguments: Any) -> Any:
-        rates.append(float(model.optimizer.learning_rate))
-        return train_on_batch(model, *arguments)
-
-    monkeypatch.setattr(keras.Model, "train_on_batch", noted)
+    rates = noted_rates(monkeypatch)
     cosine = replace(PLAN.hyperparameters, learning_rate=1e-3, schedule="cosine", batch_size=12)
     epochs_of(replace(PLAN, hyperparameters=cosine), data)
     wanted = [1e-3 * 0.5 * (1 + np.cos(np.pi * step / 12)) for step in range(1, 13)]
@@ -248,7 +256,7 @@ def test_averaged_weights_are_scored_and_kept_beside_the_trained_ones(data: Trai
 
 
 def test_layer_decay_slows_the_parts_by_their_distance_from_the_head(data: TrainingData) -> None:
-    scales = pretrained_classifier().rate_scales(0.5)
+    scales = pretrained_network().classifier.rate_scales(0.5)
     by_layer = {path.split("/")[0]: scale for path, scale in scales.items()}
     assert by_layer["Conv1"] == 0.5**5
     assert by_layer["Conv_1"] == 0.5
@@ -256,15 +264,10 @@ def test_layer_decay_slows_the_parts_by_their_distance_from_the_head(data: Train
 
     def moved(layer_decay: float) -> list[float]:
         keras.utils.set_random_seed(0)
-        classifier = make_classifier(SMALL, dropout=0.0)
-        model, _ = classifier.training_model(0.0, in_model=False)
-        scales = classifier.rate_scales(layer_decay)
-        model.compile(
-            make_optimizer("adam", 1e-3, Hyperparameters(), Extras(scales)), "sparse_categorical_crossentropy"
-        )
-        layers = [classifier.network.get_layer("block1_conv"), classifier.head[-1]]
+        network = Network(SMALL)
+        layers = [network.classifier.network.get_layer("block1_conv"), network.classifier.head[-1]]
         before = [layer.get_weights()[0] for layer in layers]
-        model.train_on_batch(data.views.originals[:16], data.views.labels[:16])
+        step(network, network.part(0.0), data, layer_decay)
         return [float(abs(layer.get_weights()[0] - old).max()) for layer, old in zip(layers, before, strict=True)]
 
     assert moved(1.0) == pytest.approx([1e-3, 1e-3], rel=0.02)  # Adam's first step is the rate itself

@@ -26,7 +26,7 @@ from search.output import console, print_table
 from search.progress import observing
 from search.retention import DEFAULT_KEEP, Retention
 from search.retraining import Confirmation, Retrainer, summary
-from search.sessions import RunOptions, Session, job_maker, open_study, plan_session
+from search.sessions import AUTO, PREFIX_CACHES, RunOptions, Session, job_maker, open_study, plan_session
 from search.workers import Worker, WorkerDiedError
 from search.workspace import Workspace
 from studies.records import best_record, records_of
@@ -48,6 +48,8 @@ class Limits:
     """Trials whose weights are kept."""
     disk_budget_gb: float | None
     memory_limit_gb: float | None
+    fresh_workers: bool
+    """A new training process for each trial."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Run:
     @contextmanager
     def worker(self, study: str) -> Iterator[Worker]:
         limit_mb = int(1000 * self.limits.memory_limit_gb) if self.limits.memory_limit_gb else None
-        worker = Worker(self.workspace.trials / study / "worker.log", memory_limit_mb=limit_mb)
+        log = self.workspace.trials / study / "worker.log"
+        worker = Worker(log, memory_limit_mb=limit_mb, fresh=self.limits.fresh_workers)
         try:
             yield worker
         finally:
@@ -111,6 +114,16 @@ def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--keep", type=click.IntRange(1), default=DEFAULT_KEEP, help="Keep the weights of so many best trials.")
 @click.option("--disk-budget", "disk_budget_gb", type=GIGABYTES, help="Gigabytes that trials/ may take.")
 @click.option("--memory-limit", "memory_limit_gb", type=GIGABYTES, help="Gigabytes a training process may take.")
+@click.option(
+    "--prefix-cache",
+    type=click.Choice(PREFIX_CACHES),
+    default=AUTO,
+    help="Keep what frozen layers make of stored views, in this precision.",
+)
+@click.option(
+    "--prefix-cache-gb", type=GIGABYTES, default=RunOptions.prefix_cache_gb, help="Gigabytes of it at most, on disk."
+)
+@click.option("--fresh-workers", is_flag=True, help="A new training process for each trial: slower, for comparison.")
 @click.pass_context
 def run(
     ctx: click.Context, /, backbones: tuple[str, ...], confirm: tuple[int, int], folds: int | None, **options: Any

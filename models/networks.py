@@ -1,0 +1,175 @@
+"""A process's networks, kept from trial to trial: building and tracing one takes as long as an epoch of a small set.
+
+A trial begins with `Networks.taken`, which leaves nothing of the trial before in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from models.backbones import build
+from models.classifier import ClassifierSettings, Frozen, TunableDropout, make_classifier, set_trainable
+from models.cut_points import CutPoint, nearest_cut
+from models.preprocessing import PREPROCESSING, in_model_augmentation
+from models.stepping import compiled, gradient_function
+
+
+class Networks:
+    """Keeps one network, that of the trial before, with all that was traced for it."""
+
+    def __init__(self) -> None:
+        self._network: Network | None = None
+
+    def built(self, settings: ClassifierSettings) -> Network:
+        """The network of these settings, from the last time or new. ModelError when it cannot be built."""
+        if self._network is None or self._network.classifier.settings != settings:
+            self._network = None
+            keras.backend.clear_session(free_memory=True)
+            self._network = Network(settings)
+        return self._network
+
+    def taken(self, settings: ClassifierSettings, dropout: float, seed: int) -> Network:
+        """The same, as new: the weights of a fresh network of this seed, this rate of dropout."""
+        network = self.built(settings)
+        network.reset(dropout, seed)
+        return network
+
+
+class Network:
+    """A classifier and the parts of it that trials train."""
+
+    def __init__(self, settings: ClassifierSettings) -> None:
+        self.classifier = make_classifier(settings, dropout=0.0)
+        self.dropout = TunableDropout(name="dropout_in_training")
+        self._weights = self.classifier.network.get_weights() if settings.pretrained else None
+        self._parts: dict[tuple[CutPoint, bool, bool], Part] = {}
+        self._suffixes: dict[CutPoint, keras.Model] = {}
+
+    @property
+    def traced(self) -> int:
+        """How many parts there are: a number that a process's memory grows with."""
+        return len(self._parts)
+
+    def reset(self, dropout: float, seed: int) -> None:
+        keras.utils.set_random_seed(seed)
+        settings, network = self.classifier.settings, self.classifier.network
+        weights = self._weights
+        if weights is None:  # random ones, drawn as a new network draws them
+            weights = build(settings.backbone, settings.weights, settings.image_shape).get_weights()
+        network.set_weights(weights)
+        dense = self.classifier.head[-1]
+        dense.set_weights([keras.initializers.GlorotUniform()(dense.kernel.shape), np.zeros(dense.bias.shape)])
+        self.dropout.rate.assign(dropout)
+
+    def cut(self, frozen_fraction: float) -> CutPoint:
+        """The cut point nearest to this share of the layers."""
+        return nearest_cut(self.classifier.cuts, frozen_fraction)
+
+    def part(self, frozen_fraction: float, in_model: bool = False, on_features: bool = False) -> Part:
+        """What lies behind the cut nearest to `frozen_fraction`, ready to be trained; only one part at a time is.
+
+        Args:
+            in_model: with the random layers in front.
+            on_features: trained on what the frozen prefix gives (`Part.prefix`) instead of on images.
+        """
+        cut = self.cut(frozen_fraction)
+        self._set_trainable(cut)
+        key = (cut, in_model, on_features)
+        if key not in self._parts:
+            self._parts[key] = self._made(cut, in_model, on_features)
+        return self._parts[key]
+
+    def rate_scales(self, part: Part, layer_decay: float) -> np.ndarray | None:
+        """float32, as `part.gathered()`: the factor on each weight's rate under layer-wise decay; None without."""
+        if layer_decay == 1:
+            return None
+        by_path = self.classifier.rate_scales(layer_decay)
+        scales = [np.full(int(np.prod(v.shape)), by_path.get(v.path, 1.0), "float32") for v in part.variables]
+        return np.concatenate(scales)
+
+    def _set_trainable(self, cut: CutPoint) -> None:
+        set_trainable(self.classifier.network, False)
+        if cut.fraction < 1:
+            set_trainable(self._suffix(cut), True, norm=not self.classifier.settings.pretrained)
+
+    def _suffix(self, cut: CutPoint) -> keras.Model:
+        if cut not in self._suffixes:
+            self._suffixes[cut] = keras.Model(cut.tensor, self.classifier.network.outputs[0])
+        return self._suffixes[cut]
+
+    def _made(self, cut: CutPoint, in_model: bool, on_features: bool) -> Part:
+        classifier = self.classifier
+        settings, (pool, _, dense) = classifier.settings, classifier.head
+        image = keras.Input(settings.image_shape, dtype="uint8")
+        x = image
+        for layer in in_model_augmentation() if in_model else ():
+            x = layer(x)
+        x = PREPROCESSING[settings.backbone.preprocessing](x)
+        if cut.fraction > 0:
+            x = Frozen(keras.Model(classifier.network.inputs[0], cut.tensor))(x)
+        if cut.fraction == 1:
+            x = pool(x)
+        prefix = None
+        inputs = image
+        if on_features:
+            prefix = keras.Model(image, x)
+            inputs = x = keras.Input(x.shape[1:])
+        if cut.fraction < 1:
+            x = pool(self._suffix(cut)(x))
+        model = keras.Model(inputs, dense(self.dropout(x)))
+        return Part.of(cut, model, prefix)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A trained part of a network: `model` is what stands behind the cut, with all in front of it or without."""
+
+    cut: CutPoint
+    model: keras.Model
+    """Images uint8 (n, h, w, 3), or features where there is a `prefix`, -> probabilities (n, classes)."""
+    prefix: keras.Model | None
+    """Images -> features of the cut, in inference mode."""
+    variables: tuple[keras.Variable, ...]
+    """What is trained."""
+    gradients: Callable[..., Any]
+    """As `models.stepping.gradient_function` gives it."""
+    spread: Callable[[Any], None]
+    """Assigns a flat vector of values to `variables`."""
+
+    @staticmethod
+    def of(cut: CutPoint, model: keras.Model, prefix: keras.Model | None) -> Part:
+        variables = tuple(model.trainable_variables)
+        shapes = [variable.shape for variable in variables]
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+
+        def spread(flat: Any) -> None:
+            for variable, part, shape in zip(variables, keras.ops.split(flat, ends.tolist()), shapes, strict=True):
+                variable.assign(keras.ops.reshape(part, shape))
+
+        return Part(cut, model, prefix, variables, gradient_function(model, variables), compiled(spread, variables))
+
+    def gathered(self) -> np.ndarray:
+        """The values of `variables`, float32, as one flat vector."""
+        return np.concatenate([keras.ops.convert_to_numpy(variable).ravel() for variable in self.variables])
+
+    @property
+    def seeds(self) -> list[keras.Variable]:
+        """The states of the random generators that take part in training."""
+        return [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
+
+    def reseed(self, seed: int) -> None:
+        """Starts the random generators of the part's layers anew."""
+        rng = np.random.default_rng(seed)
+        for state in self.seeds:
+            state.assign(np.array([rng.integers(2**31), 0], keras.backend.standardize_dtype(state.dtype)))
+
+
+def weights_sha256(model: keras.Model) -> str:
+    """Of the bytes of a model's weights in order."""
+    return hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()

@@ -1,0 +1,216 @@
+"""What a frozen prefix makes of each image, computed once and kept on disk, memory-mapped: its weights never change.
+
+Files are shared by all trials and processes of a machine. A view's features are written before its mark, so that a
+killed process leaves none that is half there; what an earlier start of the machine left is not trusted (a power cut may
+keep the mark and lose the features).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from models.feeding import TrainingViews
+from models.networks import Network, Part, weights_sha256
+from models.predicting import predict
+from models.trial import TrainingData
+
+ALIGNMENT = 64  # bytes
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Where features may be kept, and of what."""
+
+    folder: Path
+    precision: str
+    """float32 or float16"""
+    most_bytes: int
+    """Of the whole folder."""
+    origin: str
+    """Names the images, and this start of the machine."""
+
+
+class Features:
+    """The prefix's output for each of a row of images, computed when it is first asked for.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+        prefix: images -> features (n, ...).
+    """
+
+    def __init__(self, path: Path, images: np.ndarray, prefix: keras.Model, precision: str) -> None:
+        self._images, self._prefix = images, prefix
+        count, shape = len(images), prefix.output_shape[1:]
+        start = -(-count // ALIGNMENT) * ALIGNMENT
+        if not path.exists():
+            _reserve(path, size_bytes(prefix, precision, count))
+        os.utime(path)  # what was used last is removed last
+        self._known = np.memmap(path, np.uint8, "r+", shape=(count,))
+        self._values = np.memmap(path, precision, "r+", offset=start, shape=(count, *shape))
+        self.computed = 0
+
+    def ready(self, places: np.ndarray) -> None:
+        """Computes what is missing of these. FloatingPointError when the precision cannot hold a value."""
+        missing = np.unique(places[self._known[places] == 0])
+        self.computed += len(missing)
+        if len(missing) == 0:
+            return
+        with np.errstate(over="ignore"):
+            found = predict(self._prefix, self._images, missing).astype(self._values.dtype)
+        if not np.isfinite(found).all():
+            raise FloatingPointError(
+                f"an output of the frozen layers does not fit {found.dtype}: use --prefix-cache float32 or off"
+            )
+        self._values[missing] = found
+        self._known[missing] = 1
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """float32 (len(places), ...); they must be `ready`."""
+        return np.asarray(self._values[places], np.float32)
+
+    def all(self) -> np.ndarray:
+        """Those of all images, in their order."""
+        places = np.arange(len(self._images))
+        self.ready(places)
+        return self.at(places)
+
+
+class FeatureViews:
+    """As `TrainingViews`, with features in place of images."""
+
+    def __init__(self, views: TrainingViews, levels: Sequence[Features]) -> None:
+        self._copies = np.array([1, *(bank.shape[1] for bank in views.banks)])
+        self.levels = levels
+
+    def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
+        """Computes what is missing of these views."""
+        places = rows * self._copies[strength] + copy
+        for level, features in enumerate(self.levels):
+            features.ready(places[strength == level])
+
+    def computed(self) -> int:
+        """How many views' features had to be computed since the last time."""
+        count = sum(features.computed for features in self.levels)
+        for features in self.levels:
+            features.computed = 0
+        return count
+
+    def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
+        """The features of these views, float32 (len(rows), ...); they must be `ready`."""
+        places = rows * self._copies[strength] + copy
+        parts = [features.at(places[strength == level]) for level, features in enumerate(self.levels)]
+        order = np.argsort(strength, kind="stable")  # as the parts come
+        result = np.empty((len(rows), *parts[0].shape[1:]), np.float32)
+        result[order] = np.concatenate(parts)
+        return result
+
+
+@dataclass(frozen=True)
+class CachedPart:
+    """A part trained on features, with those of everything that a trial looks at."""
+
+    part: Part
+    views: FeatureViews
+    validation: Features
+    corrupted: Features | None
+
+
+def cached_part(
+    settings: CacheSettings, network: Network, frozen_fraction: float, data: TrainingData
+) -> CachedPart | None:
+    """The part behind a cut with the features of these images. None, with a line that says why, when they would take
+    more room than there is; None as well when nothing lies before the cut."""
+    if network.cut(frozen_fraction).fraction == 0:
+        return None
+    part = network.part(frozen_fraction, on_features=True)
+    assert part.prefix is not None
+    images = _images_of(data)
+    folder = settings.folder / _key(settings, network, part)
+    paths = {name: folder / f"{name}.{settings.precision}" for name in images}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        needed = sum(
+            size_bytes(part.prefix, settings.precision, len(found))
+            for name, found in images.items()
+            if not paths[name].exists()
+        )
+        _make_room(settings, needed, paths.values())
+        opened = {name: Features(paths[name], found, part.prefix, settings.precision) for name, found in images.items()}
+    except OSError as error:
+        print(f"the frozen layers' output is not kept: {error}")
+        return None
+    levels = [opened[name] for name in ("original", *data.views.names)]
+    return CachedPart(part, FeatureViews(data.views, levels), opened["validation"], opened.get("validation-corrupted"))
+
+
+def size_bytes(prefix: keras.Model, precision: str, count: int) -> int:
+    """Of the file of so many images' features."""
+    each = int(np.prod(prefix.output_shape[1:])) * np.dtype(precision).itemsize
+    return -(-count // ALIGNMENT) * ALIGNMENT + count * each
+
+
+def _images_of(data: TrainingData) -> dict[str, np.ndarray]:
+    views = data.views
+    images = {"original": views.originals}
+    images |= {name: _flat(bank) for name, bank in zip(views.names, views.banks, strict=True)}
+    images["validation"] = data.validation_images
+    if data.corrupted_images is not None:
+        images["validation-corrupted"] = _flat(data.corrupted_images)
+    return images
+
+
+def _flat(views: np.ndarray) -> np.ndarray:
+    """(n, copies, h, w, 3) as (n * copies, h, w, 3), still memory-mapped."""
+    result: np.ndarray = views.reshape(-1, *views.shape[2:])
+    return result
+
+
+def _key(settings: CacheSettings, network: Network, part: Part) -> str:
+    backbone = network.classifier.settings.backbone.name
+    text = " ".join(
+        [settings.origin, backbone, part.cut.layer, weights_sha256(part.prefix), keras.__version__, settings.precision]
+    )
+    return f"{backbone}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _make_room(settings: CacheSettings, needed: int, spared: Collection[Path]) -> None:
+    """Removes what was used longest ago until `needed` bytes more are within the limit. OSError when they cannot be.
+
+    A process that still reads a file that is removed keeps it until it is done.
+    """
+    files = {path: path.stat() for path in settings.folder.glob("*/*")}
+    total = sum(found.st_size for found in files.values())
+    kept = sum(files[path].st_size for path in spared if path in files)
+    if kept + needed > settings.most_bytes:
+        raise OSError(
+            errno.ENOSPC, f"{(kept + needed) / 1e6:.0f} MB are more than the {settings.most_bytes / 1e6:.0f} MB allowed"
+        )
+    for path in sorted(set(files) - set(spared), key=lambda path: files[path].st_mtime):
+        if total + needed <= settings.most_bytes:
+            return
+        path.unlink(missing_ok=True)
+        total -= files[path].st_size
+
+
+def _reserve(path: Path, size: int) -> None:
+    """A file of zeros whose room on the disk is taken: writing to a memory map of a full disk would end the process."""
+    partial = path.with_name(f"partial.{os.getpid()}.{path.name}")
+    try:
+        with open(partial, "wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                for start in range(0, size, 2**24):
+                    file.write(bytes(min(2**24, size - start)))
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,142 @@
+"""A network that is kept from trial to trial gives what a fresh one gives, and what changes between trials takes
+effect."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import CLASSES, tiny_images
+
+from models.backbones import UNTRAINED, backbone_named, build
+from models.classifier import ClassifierSettings, TunableDropout
+from models.feeding import TrainingViews
+from models.hyperparameters import Hyperparameters
+from models.networks import Networks
+from models.recipe import Recipe
+from models.training import Surroundings, run_trial
+from models.trial import EpochFigures, Plan, TrainingData
+
+SHAPE = (32, 32, 3)
+PLAIN = Hyperparameters(learning_rate=3e-3, augmentation="none", dropout=0.2)
+ADAM = replace(PLAIN, optimizer="adam", learning_rate=1e-3)
+RICH = replace(PLAIN, input_mode="bank+in-model", optimizer="sgd", momentum=0.8, weight_averaging=0.9, layer_decay=0.7)
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    images, labels = tiny_images(48)
+    validation, validation_labels = tiny_images(18, seed=1)
+    return TrainingData(TrainingViews(images, [], labels), (1.0,) * CLASSES, validation, validation_labels)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> ClassifierSettings:
+    """The small CNN with weights of its own, so that it has a head phase and a frozen prefix."""
+    weights = tmp_path_factory.mktemp("weights") / "own.weights.h5"
+    keras.utils.set_random_seed(0)
+    small = backbone_named("small_cnn")
+    build(small, UNTRAINED, SHAPE).save_weights(weights)
+    return ClassifierSettings(small, str(weights), SHAPE, CLASSES)
+
+
+def trained(plan: Plan, data: TrainingData, networks: Networks | None = None) -> tuple[str, list[float]]:
+    """Hash of the weights a trial ends with, and what it reported."""
+    rows: list[EpochFigures] = []
+    surroundings = Surroundings(networks or Networks())
+    outcome = run_trial(plan, data, lambda figures: rows.extend(figures) or False, surroundings=surroundings)
+    return outcome.weights_sha256, [row.value for row in rows] + [row.training_loss for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["pretrained", "untrained"])
+def test_a_kept_network_gives_the_figures_of_a_fresh_one(
+    kind: str, data: TrainingData, pretrained: ClassifierSettings
+) -> None:
+    settings = pretrained if kind == "pretrained" else replace(pretrained, weights=UNTRAINED)
+    plans = [
+        Plan(settings, hyperparameters, Recipe(1, 2, 24), "macro_f1", seed)
+        for seed, hyperparameters in enumerate([RICH, replace(PLAIN, frozen_fraction=0.25), RICH])
+    ]
+    kept = Networks()
+    in_turn = [trained(plan, data, kept) for plan in plans]
+    assert in_turn == [trained(plan, data) for plan in plans]
+    assert kept.built(settings).traced <= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "optimizer"),
+    [
+        ("dropout", 0.6, "adam"),
+        ("learning_rate", 1e-3, "adam"),
+        ("optimizer", "rmsprop", "adam"),
+        ("weight_decay", 0.1, "adamw"),
+        ("momentum", 0.5, "sgd"),
+        ("label_smoothing", 0.1, "adam"),
+        ("layer_decay", 0.5, "adam"),
+        ("weight_averaging", 0.9, "adam"),
+        ("schedule", "cosine", "adam"),
+        ("flips", True, "adam"),
+        ("batch_size", 12, "adam"),
+        ("frozen_fraction", 0.75, "adam"),
+    ],
+)
+def test_each_change_takes_effect_in_a_kept_network(
+    name: str, value: object, optimizer: str, data: TrainingData, pretrained: ClassifierSettings, kept: Networks
+) -> None:
+    before = Plan(pretrained, replace(PLAIN, frozen_fraction=0.0, optimizer=optimizer), Recipe(0, 2, 24), "macro_f1", 1)
+    after = replace(before, hyperparameters=Hyperparameters.from_dict({**vars(before.hyperparameters), name: value}))
+    one, other = trained(before, data, kept), trained(after, data, kept)
+    assert one[0] != other[0] or one[1] != other[1]  # the best epoch may be one before the change matters
+    assert trained(before, data, kept) == one
+
+
+@pytest.fixture(scope="module")
+def kept() -> Networks:
+    return Networks()
+
+
+def test_dropout_keeps_the_mean_and_drops_its_share() -> None:
+    layer = TunableDropout()
+    layer.rate.assign(0.3)
+    out = keras.ops.convert_to_numpy(layer(np.ones((400, 100), "float32"), training=True))
+    assert set(np.unique(out.round(4))) == {0.0, np.float32(1 / 0.7).round(4)}
+    assert (out == 0).mean() == pytest.approx(0.3, abs=0.01)
+    assert out.mean() == pytest.approx(1.0, abs=0.02)
+    np.testing.assert_array_equal(layer(np.ones((2, 2), "float32")), np.ones((2, 2)))
+
+
+JAX_TRIAL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_models_networks as here
+from models.recipe import Recipe
+from models.trial import Plan, TrainingData
+from models.feeding import TrainingViews
+from models.networks import Networks
+from conftest import CLASSES, tiny_images
+import keras
+assert keras.backend.backend() == "jax" and "tensorflow" not in sys.modules
+images, labels = tiny_images(48)
+validation, validation_labels = tiny_images(18, seed=1)
+data = TrainingData(TrainingViews(images, [], labels), (1.0,) * CLASSES, validation, validation_labels)
+settings = here.ClassifierSettings(here.backbone_named("small_cnn"), here.UNTRAINED, here.SHAPE, CLASSES)
+plans = [Plan(settings, h, Recipe(0, 4, 8), "macro_f1", 3) for h in (here.PLAIN, here.ADAM, here.PLAIN)]
+kept = Networks()
+first, other, again = (here.trained(plan, data, kept) for plan in plans)
+assert first == again and first[0] != other[0]
+assert first[1][7] < first[1][4], first  # the loss falls
+"""
+
+
+def test_the_same_code_trains_under_jax() -> None:
+    pytest.importorskip("jax")
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", JAX_TRIAL, str(Path(__file__).parent)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,149 @@
+"""What frozen layers make of an image is kept, and nothing comes out differently for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import CLASSES, tiny_images
+
+from models import prefix_cache
+from models.backbones import UNTRAINED, backbone_named, build
+from models.classifier import ClassifierSettings
+from models.feeding import TrainingViews
+from models.hyperparameters import Hyperparameters
+from models.networks import Networks
+from models.prefix_cache import CacheSettings
+from models.recipe import Recipe
+from models.training import Surroundings, run_trial
+from models.trial import EpochFigures, Plan, TrainingData, TrialOutcome
+
+SHAPE = (32, 32, 3)
+FROZEN = Hyperparameters(frozen_fraction=0.5, learning_rate=1e-3, augmentation="low+hard", optimizer="adam")
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    images, labels = tiny_images(40)
+    validation, validation_labels = tiny_images(18, seed=1)
+    banks = [np.stack([255 - images, images[:, ::-1]], axis=1), images[:, None, :, ::-1]]
+    return TrainingData(
+        TrainingViews(images, banks, labels, names=("low", "hard")),
+        (1.0,) * CLASSES,
+        validation,
+        validation_labels,
+        corrupted_images=np.stack([255 - validation, validation[:, ::-1]], axis=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    weights = tmp_path_factory.mktemp("weights") / "own.weights.h5"
+    keras.utils.set_random_seed(0)
+    small = backbone_named("small_cnn")
+    build(small, UNTRAINED, SHAPE).save_weights(weights)
+    settings = ClassifierSettings(small, str(weights), SHAPE, CLASSES)
+    return Plan(settings, FROZEN, Recipe(1, 3, 8), "mean_macro_f1", seed=2)
+
+
+@pytest.fixture(scope="module")
+def kept() -> Networks:
+    return Networks()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> CacheSettings:
+    return CacheSettings(tmp_path / "features", "float32", 10**8, "these images")
+
+
+def trained(
+    plan: Plan, data: TrainingData, networks: Networks, cache: CacheSettings | None
+) -> tuple[list[EpochFigures], TrialOutcome]:
+    rows: list[EpochFigures] = []
+    outcome = run_trial(
+        plan, data, lambda figures: rows.extend(figures) or False, surroundings=Surroundings(networks, cache)
+    )
+    return rows, outcome
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("float16", 1e-2)])
+def test_a_trial_on_kept_features_ends_as_one_without(
+    precision: str, tolerance: float, plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings
+) -> None:
+    plain_rows, plain = trained(plan, data, kept, None)
+    rows, outcome = trained(plan, data, kept, replace(settings, precision=precision))
+    np.testing.assert_allclose(outcome.probabilities, plain.probabilities, atol=tolerance)
+    assert plain.corrupted_probabilities is not None and outcome.corrupted_probabilities is not None
+    np.testing.assert_allclose(outcome.corrupted_probabilities, plain.corrupted_probabilities, atol=tolerance)
+    assert [row.training_loss for row in rows] == pytest.approx([row.training_loss for row in plain_rows], abs=0.01)
+    assert plain.prefix_cache_share == 0
+    assert 0 < outcome.prefix_cache_share < 1
+
+
+def test_a_second_trial_and_process_find_what_the_first_computed(
+    plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = replace(plan, recipe=Recipe(2, 8, 8))
+    _, first = trained(longer, data, kept, settings)
+    _, second = trained(longer, data, kept, settings)
+    assert second.prefix_cache_share == 1.0 > first.prefix_cache_share
+    assert second.weights_sha256 == first.weights_sha256
+    # A process that may not run the frozen layers at all gets by with the files.
+    networks = Networks()
+    monkeypatch.setattr(
+        prefix_cache, "predict", lambda *arguments: pytest.fail("a feature was computed that had been kept")
+    )
+    assert trained(longer, data, networks, settings)[1].weights_sha256 == first.weights_sha256
+
+
+@pytest.mark.parametrize(
+    "changes", [{"flips": True}, {"masks": 0.5}, {"channel_shift": 0.1}, {"mixing": "mixup"}, {"frozen_fraction": 0.0}]
+)
+def test_what_changes_images_or_freezes_nothing_is_trained_on_images(
+    changes: dict[str, object], plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings
+) -> None:
+    """The head phase alone is served: the same images are changed in the same way with the cache and without."""
+    changed = replace(plan, hyperparameters=Hyperparameters.from_dict({**vars(FROZEN), **changes}))
+    rows, outcome = trained(changed, data, kept, settings)
+    assert outcome.prefix_cache_share < 0.25
+    plain_rows, _ = trained(changed, data, kept, None)
+    assert [row.training_loss for row in rows] == pytest.approx([row.training_loss for row in plain_rows], abs=1e-4)
+
+
+def test_too_little_room_turns_it_off_and_says_so(
+    plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, outcome = trained(plan, data, kept, replace(settings, most_bytes=1000))
+    assert outcome.prefix_cache_share == 0
+    assert "the frozen layers' output is not kept" in capsys.readouterr().out
+    assert not [path for path in settings.folder.rglob("*") if path.is_file()]
+
+
+def test_what_was_used_longest_ago_makes_room(
+    plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings
+) -> None:
+    trained(plan, data, kept, settings)
+    size = sum(path.stat().st_size for path in settings.folder.rglob("*.float32"))
+    tight = replace(settings, origin="other images", most_bytes=size + 1000)
+    old = set(settings.folder.rglob("*.float32"))
+    _, outcome = trained(plan, data, kept, tight)
+    assert outcome.prefix_cache_share > 0
+    assert sum(path.stat().st_size for path in settings.folder.rglob("*.float32")) <= tight.most_bytes
+    assert old - set(settings.folder.rglob("*.float32"))
+
+
+def test_a_value_that_a_precision_cannot_hold_is_an_error(
+    plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = np.full((len(data.views), 8), 1e6, "float32")
+    monkeypatch.setattr(prefix_cache, "predict", lambda model, images, places: large[: len(places)])
+    network = kept.built(plan.classifier)
+    prefix = network.part(1.0, on_features=True).prefix
+    path = settings.folder / "original.float16"
+    path.parent.mkdir(parents=True)
+    features = prefix_cache.Features(path, data.views.originals, prefix, "float16")
+    with pytest.raises(FloatingPointError, match="does not fit float16: use --prefix-cache float32 or off"):
+        features.ready(np.arange(3))
