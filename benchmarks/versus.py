@@ -19,10 +19,12 @@ imports included) until the best model so far reaches the target there; one that
 Start-up: from a trial's start to its first epoch's end, less its quickest later epoch; of the first training step each
 system has its own clock, hpsearch's without starting the process and building the network.
 
-Where the recipe of (c) and (d) differs from (a)'s: the program splits 69/30/1 (a class must be on three sides), weighs
-classes in the loss, rises to the rate over the first epoch, halves it after two epochs without a better value, drops
-an epoch's last part of a batch, freezes up to the nearest of six cut points, prunes after three epochs instead of one,
-and TPE begins after 6 random trials instead of 10. (b) has its own number of trials, 10 trainings of 36 epochs in all.
+Where the recipe of (c) and (d) differs from (a)'s: the program splits 69/30/1 (a class must be on three sides) and
+stores one augmented view of each image, which no trial uses; it weighs classes in the loss, rises to the rate over the
+first epoch and halves it after two without a better value, drops an epoch's last part of a batch, freezes up to the
+nearest of six cut points, never prunes in the first three epochs instead of the first one, ends a trial that has
+collapsed to one class, and proposes by TPE after 6 random trials instead of 10. (b) has its own number of trials, 10
+trainings of 36 epochs in all.
 
 Resumable: a (system, seed) that OUT.json has is left out. FOLDER takes the images and what the systems write, about a
 gigabyte; the images stay. KerasTuner is a development dependency.
@@ -31,6 +33,7 @@ gigabyte; the images stay. KerasTuner is a development dependency.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -53,17 +56,23 @@ LONGER = 1.5
 """A run may last so many times as long as the longest before it."""
 DEFAULT_SYSTEMS = "a,b,c,d,e"
 SETTINGS = ("images", "fold", "trials", "rows")
-"""Options that all rows of a file share."""
 
 
-def write_images(training_set: Path, folder: Path, seed: int, options: argparse.Namespace) -> tuple[Path, Path]:
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What all rows of a file share."""
+    with open(options.training_set, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"training_set_sha256": digest} | {key: getattr(options, key) for key in SETTINGS}
+
+
+def write_images(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Path, Path]:
     """The source that all systems get for this seed, and the fold, which no seed's source touches."""
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / f"source-{options.images}-of-seed-{seed}.npz"
     fold = folder / f"fold-{options.fold}.npz"
     if source.exists() and fold.exists():
         return source, fold
-    with np.load(training_set, allow_pickle=False) as archive:
+    with np.load(options.training_set, allow_pickle=False) as archive:
         images, labels = (archive[key][: options.rows] for key in ("images", "labels"))
     order = np.random.default_rng(FOLD_SEED).permutation(len(images))
     if options.fold + options.images > len(order):
@@ -78,12 +87,17 @@ def write_images(training_set: Path, folder: Path, seed: int, options: argparse.
     return source, fold
 
 
-def held_out_curve(system: System, measured: Measured, fold: Path) -> list[dict[str, float]]:
+def held_out_curve(system: System, measured: Measured, fold: Path, log: Path) -> list[dict[str, float]]:
     """Each new best of the run: when it was there, its own value, and its scores on the fold."""
     bests = new_bests(measured.course.snapshots)
+    if not bests:
+        return []
     request = {"network": system.network, "weights": [str(one.weights.resolve()) for one in bests]}
     command = [sys.executable, str(HERE / "score.py"), str(fold)]
-    done = subprocess.run(command, input=json.dumps(request).encode(), stdout=subprocess.PIPE, check=True)
+    with open(log, "ab") as errors:
+        done = subprocess.run(
+            command, input=json.dumps(request).encode(), stdout=subprocess.PIPE, stderr=errors, check=True
+        )
     scores = json.loads(done.stdout)
     return [{"time_s": one.time_s, "value": one.value} | score for one, score in zip(bests, scores, strict=True)]
 
@@ -109,15 +123,18 @@ def run_one(name: str, seed: int, report: dict[str, Any], options: argparse.Name
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     folder.mkdir(parents=True)
     load = os.getloadavg()[0]  # what else the machine does
-    source, fold = write_images(options.training_set, options.folder / "images", seed, options)
+    images = options.folder / f"images-{report['settings']['training_set_sha256'][:8]}-{options.rows}"
+    source, fold = write_images(images, seed, options)
     budget_s = budget_of(report["rows"], seed, options.budget) if system.as_it_ships else None
+    log = folder / "log.txt"
     try:
         measured = measure(system, Task(source.resolve(), folder.resolve(), seed, options.trials, budget_s))
+        curve = held_out_curve(system, measured, fold, log)
     except subprocess.CalledProcessError as error:
-        raise SystemExit(f"system {name}, seed {seed} failed ({error}): see {folder / 'log.txt'}") from error
+        raise SystemExit(f"system {name}, seed {seed} ended with {error.returncode}: see {log}") from error
     row = {"system": name, "title": system.title, "seed": seed}
     row |= row_of(measured.course, measured.total_s, measured.peak_memory_mb) | measured.extra
-    row |= {"curve": held_out_curve(system, measured, fold), "date": datetime.now(UTC).date().isoformat()}
+    row |= {"curve": curve, "date": datetime.now(UTC).date().isoformat()}
     row |= {"load_before": load, "machine": machine(), "versions": versions()}
     if row.get("best_not_seen"):
         print(f"warning: the best epoch of {name}, seed {seed} was gone before its weights were kept", flush=True)
@@ -127,7 +144,7 @@ def run_one(name: str, seed: int, report: dict[str, Any], options: argparse.Name
 
 def run(options: argparse.Namespace) -> None:
     """Adds each row that OUT does not have yet."""
-    settings = {key: getattr(options, key) for key in SETTINGS}
+    settings = settings_of(options)
     report = json.loads(options.out.read_text()) if options.out.exists() else {"settings": settings, "rows": []}
     if report["settings"] != settings:
         raise SystemExit(f"{options.out} has rows of other settings ({report['settings']}): name another file")

@@ -72,7 +72,7 @@ class Task:
     """For the one that runs as it ships."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Measured:
     """What was seen of a run."""
 
