@@ -120,12 +120,12 @@ def versions() -> dict[str, str]:
 def run_one(name: str, seed: int, report: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """The row of one system and seed."""
     system, folder = SYSTEMS[name], options.folder / f"{name}-{seed}"
+    budget_s = budget_of(report["rows"], seed, options.budget) if system.as_it_ships else None
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     folder.mkdir(parents=True)
     load = os.getloadavg()[0]  # what else the machine does
     images = options.folder / f"images-{report['settings']['training_set_sha256'][:8]}-{options.rows}"
     source, fold = write_images(images, seed, options)
-    budget_s = budget_of(report["rows"], seed, options.budget) if system.as_it_ships else None
     log = folder / "log.txt"
     try:
         measured = measure(system, Task(source.resolve(), folder.resolve(), seed, options.trials, budget_s))
