@@ -1,0 +1,158 @@
+"""From what was seen of a run to a row of figures, and from rows to the comparison. Part of ../versus.py."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+REFERENCE, TARGET_SETTERS = "a", ("a", "b")
+SWITCHED_OFF = (("prefix cache", "d-no-cache"), ("warm workers", "d-cold"), ("both", "c"))
+"""Feature of (d) -> the system that is (d) without it."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch of training."""
+
+    trial: int
+    time_s: float | None
+    """When it was done, scoring included, since the system's process started; None where nobody saw it."""
+    images: int
+    train_s: float
+    """By the system's own clock, without scoring."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Weights as they were at a time, with the value that the system itself gave them."""
+
+    time_s: float
+    value: float
+    weights: Path
+
+
+@dataclass(frozen=True)
+class Course:
+    """What was seen of one run; times in seconds since its process started."""
+
+    starts: Mapping[int, float]
+    """Of each trial."""
+    epochs: Sequence[Epoch]
+    snapshots: Sequence[Snapshot]
+    trials: int
+    """Finished ones."""
+    first_step_s: Sequence[float]
+    """From the start of a trial to the end of its first training step, by the system's own clock."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def new_bests(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
+    """Those with a higher value than all before them, in the order of time."""
+    found: list[Snapshot] = []
+    for one in sorted(snapshots, key=lambda one: one.time_s):
+        if not found or one.value > found[-1].value:
+            found.append(one)
+    return found
+
+
+def start_ups(course: Course) -> list[float]:
+    """Per trial the time from its start to the end of its first epoch, less the shortest time between two of its later
+    epochs' ends: what a trial costs besides its epochs. Trials of which fewer than two epochs were seen are left out.
+    """
+    result = []
+    for trial, start in course.starts.items():
+        ends = [epoch.time_s for epoch in course.epochs if epoch.trial == trial]
+        seen = [end for end in ends if end is not None]
+        if len(ends) < 2 or len(seen) < len(ends):
+            continue
+        usual = min(after - before for before, after in pairwise(seen))
+        result.append(max(0.0, seen[0] - start - usual))
+    return result
+
+
+def row_of(course: Course, total_s: float, peak_memory_mb: float) -> dict[str, Any]:
+    """The figures of one run, without the held-out scores."""
+    images = sum(epoch.images for epoch in course.epochs)
+    training_s = sum(epoch.train_s for epoch in course.epochs)
+    return {
+        "total_s": total_s,
+        "trials": course.trials,
+        "epochs": len(course.epochs),
+        "trials_per_hour": 3600 * course.trials / total_s,
+        "images_per_s": images / training_s if training_s else 0.0,
+        "images_per_s_of_all": images / total_s,
+        "start_up_s": _median(start_ups(course)),
+        "first_step_s": _median(course.first_step_s),
+        "peak_memory_mb": peak_memory_mb,
+        **course.notes,
+    }
+
+
+def target_of(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """The higher of the peers' held-out macro-F1 at the end of their budget, medians over seeds; None without them."""
+    finals: dict[str, list[float]] = {}
+    for row in rows:
+        if row["system"] in TARGET_SETTERS:
+            finals.setdefault(row["system"], []).append(final_score(row))
+    return max((statistics.median(scores) for scores in finals.values()), default=None)
+
+
+def final_score(row: Mapping[str, Any]) -> float:
+    """Held-out macro-F1 of the model that the system itself likes best; 0 when it has none."""
+    return float(row["curve"][-1]["macro_f1"]) if row["curve"] else 0.0
+
+
+def time_to(row: Mapping[str, Any], target: float) -> tuple[float, bool]:
+    """Seconds until the best model so far reaches the target on the held-out fold, and whether one did; when none does,
+    the whole run counts."""
+    for point in row["curve"]:
+        if point["macro_f1"] >= target:
+            return float(point["time_s"]), True
+    return float(row["total_s"]), False
+
+
+FIGURES = ("trials_per_hour", "images_per_s", "images_per_s_of_all", "start_up_s", "peak_memory_mb", "total_s")
+
+
+def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One a system, medians over its seeds: `score`, `time_s` to the target, `reached` (runs that did), `runs`,
+    `speed` (how many times as fast to the target as (a)) and FIGURES. Without (a) and (b) there is no target."""
+    target = target_of(rows)
+    result = []
+    for system in sorted({str(row["system"]) for row in rows}):
+        own = [row for row in rows if row["system"] == system]
+        times = [time_to(row, target) for row in own] if target is not None else []
+        result.append(
+            {
+                "system": system,
+                "runs": len(own),
+                "score": statistics.median(map(final_score, own)),
+                "time_s": _median([time for time, _ in times]),
+                "reached": sum(done for _, done in times),
+                **{name: _median([row[name] for row in own if row[name] is not None]) for name in FIGURES},
+            }
+        )
+    reference = next((one["time_s"] for one in result if one["system"] == REFERENCE), None)
+    for one in result:
+        one["speed"] = reference / one["time_s"] if reference and one["time_s"] else None
+    return result
+
+
+def shares(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Per feature of (d) how many times as long the target and the whole run take without it, of `summaries`."""
+    by_system = {one["system"]: one for one in found}
+    result = []
+    for feature, without in SWITCHED_OFF:
+        if "d" in by_system and without in by_system:
+            on, off = by_system["d"], by_system[without]
+            to_target = off["time_s"] / on["time_s"] if on["time_s"] and off["time_s"] else None
+            result.append({"without": feature, "to_target": to_target, "whole": off["total_s"] / on["total_s"]})
+    return result
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None

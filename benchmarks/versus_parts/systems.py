@@ -1,0 +1,173 @@
+"""The systems that are compared, and how each is run in processes of its own. Part of ../versus.py.
+
+To add one: a row in SYSTEMS.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from versus_parts.rows import Course, Epoch, Snapshot
+from versus_parts.score import BACKBONE
+from versus_parts.watching import STATE, Files, Kept, best_value, facts_of, observe
+
+HERE = Path(__file__).parent
+HPSEARCH = (sys.executable, "-P", "-m", "search")
+EPOCHS, BATCH = 6, 32
+ENDLESS = 1000
+"""Trials of a run that its time ends."""
+
+
+@dataclass(frozen=True)
+class System:
+    """One way to search. `peer`: of peers.py; without it hpsearch, with these options besides source and seed."""
+
+    title: str
+    peer: str | None = None
+    prepare: tuple[str, ...] = ()
+    run: tuple[str, ...] = ()
+    as_it_ships: bool = False
+    """It runs for the budget, with as many trials as that gives."""
+
+    @property
+    def network(self) -> str:
+        """Name in score.py."""
+        return "peer" if self.peer else "hpsearch"
+
+
+SAME_DATA = ("--split", "69/30/1", "--corrupted-views", "0", "--levels", "low")
+SAME_RECIPE = (
+    *("--space", str(HERE / "space.toml"), "--head-epochs", "0", "--epochs", str(EPOCHS), "--batch-size", str(BATCH)),
+    *("--objective", "macro_f1", "--pruner", "median"),
+)
+COLD, UNCACHED = ("--fresh-workers",), ("--prefix-cache", "off")
+SYSTEMS = {
+    "a": System("plain Optuna loop", peer="optuna"),
+    "b": System("KerasTuner Hyperband", peer="kerastuner"),
+    "c": System("hpsearch, features off", prepare=SAME_DATA, run=(*SAME_RECIPE, *COLD, *UNCACHED)),
+    "d": System("hpsearch, features on", prepare=SAME_DATA, run=SAME_RECIPE),
+    "e": System("hpsearch as it ships", as_it_ships=True),
+    "d-cold": System("hpsearch, a process a trial", prepare=SAME_DATA, run=(*SAME_RECIPE, *COLD)),
+    "d-no-cache": System("hpsearch, no prefix cache", prepare=SAME_DATA, run=(*SAME_RECIPE, *UNCACHED)),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a system is given."""
+
+    source: Path
+    folder: Path
+    """Empty; its own."""
+    seed: int
+    trials: int
+    budget_s: float | None
+    """For the one that runs as it ships."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was seen of a run."""
+
+    course: Course
+    total_s: float
+    peak_memory_mb: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def measure(system: System, task: Task) -> Measured:
+    """Runs the system. CalledProcessError when a process of it fails; what it printed is in the folder's log.txt."""
+    return _measure_peer(system.peer, task) if system.peer else _measure_hpsearch(system, task)
+
+
+def _start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    with open(folder / "log.txt", "ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+
+def _measure_peer(peer: str, task: Task) -> Measured:
+    started = time.time()
+    command = [sys.executable, str(HERE / "peers.py"), peer, str(task.source), str(task.folder)]
+    command += ["--started", str(started), "--seed", str(task.seed), "--trials", str(task.trials)]
+    peak = observe(_start([*command, "--epochs", str(EPOCHS)], task.folder))
+    return Measured(peer_course(task.folder), time.time() - started, peak)
+
+
+def peer_course(folder: Path) -> Course:
+    """From the events that a peer wrote."""
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    by_kind: dict[str, list[dict[str, Any]]] = {"trial": [], "step": [], "epoch": [], "end": []}
+    for event in events:
+        by_kind[event["event"]].append(event)
+    starts = {event["trial"]: event["time_s"] for event in by_kind["trial"]}
+    epochs = by_kind["epoch"]
+    return Course(
+        starts=starts,
+        epochs=[Epoch(one["trial"], one["time_s"], one["images"], one["train_s"]) for one in epochs],
+        snapshots=[Snapshot(one["time_s"], one["value"], folder / one["weights"]) for one in epochs if one["weights"]],
+        trials=len(starts),
+        first_step_s=[step["time_s"] - starts[step["trial"]] for step in by_kind["step"]],
+        notes={"own_peak_rss_mb": by_kind["end"][0]["peak_rss_mb"]},
+    )
+
+
+def _measure_hpsearch(system: System, task: Task) -> Measured:
+    started, workspace, kept = time.time(), task.folder / "workspace", task.folder / "kept"
+    kept.mkdir()
+    hpsearch, seed = (*HPSEARCH, "-w", str(workspace)), ("--seed", str(task.seed))
+    peak = observe(_start([*hpsearch, "prepare", str(task.source), *system.prepare, *seed], task.folder))
+    prepare_s = time.time() - started
+    trials: tuple[str, ...] = ("--trials", str(task.trials))
+    if system.as_it_ships:
+        assert task.budget_s is not None
+        trials = ("--trials", str(ENDLESS), "--time-budget", f"{max(1.0, task.budget_s - prepare_s):.0f}s")
+    command = [*hpsearch, "run", "--backbone", BACKBONE, *system.run, *trials, *seed]
+    files = Files(workspace / "trials", kept, started)
+    peak = max(peak, observe(_start(command, task.folder), files))
+    total_s = time.time() - started
+    return Measured(hpsearch_course(workspace, files.kept, started), total_s, peak, {"prepare_s": prepare_s})
+
+
+def hpsearch_course(workspace: Path, kept: Sequence[Kept], started: float) -> Course:
+    """From the study's records and the files that were kept. A trial that was under way at the end is in the files
+    alone."""
+    from data_prep.prepared import PreparedSet
+    from studies.records import records_of
+    from studies.storage import existing_storage, load_study, study_names
+
+    storage = existing_storage(workspace / "studies.db")
+    (name,) = study_names(storage)
+    records = {record.number: record for record in records_of(load_study(storage, name))}
+    states = [(one, facts_of(one.path)) for one in kept if one.path.name.endswith(STATE)]
+    ends = [one for one in kept if not one.path.name.endswith(STATE)]
+    figures = {number: record.epochs for number, record in records.items() if record.outcome or record.failure}
+    figures = {one.trial: facts["epochs"] for one, facts in states} | figures  # of several states the last
+    times = {(one.trial, len(facts["epochs"]) - 1): one.time_s for one, facts in states}
+    snapshots = [Snapshot(one.time_s, best_value(facts), one.path) for one, facts in states]
+    snapshots += [Snapshot(one.time_s, records[one.trial].outcome["best"]["value"], one.path) for one in ends]
+    images = sum(PreparedSet.open(workspace / "prepared").manifest["counts"]["per_split"]["train"])
+    images = images // BATCH * BATCH  # the rest sits an epoch out
+    epochs = [
+        Epoch(number, times.get((number, one["step"])), images, images / one["images_per_second"])
+        for number, rows in sorted(figures.items())
+        for one in rows
+    ]
+    best = max((one["value"] for rows in figures.values() for one in rows), default=0.0)
+    return Course(
+        starts={n: one.started.timestamp() - started for n, one in records.items() if one.started is not None},
+        epochs=epochs,
+        snapshots=snapshots,
+        trials=sum(record.state in ("complete", "pruned") for record in records.values()),
+        first_step_s=[r.outcome["first_step_s"] for r in records.values() if r.outcome],
+        notes={
+            "epochs_not_seen": sum(epoch.time_s is None for epoch in epochs),
+            "best_not_seen": best > max((one.value for one in snapshots), default=0.0),
+        },
+    )
