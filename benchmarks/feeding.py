@@ -32,7 +32,7 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
     from models.feeding import Feed
     from models.hyperparameters import Hyperparameters
     from models.networks import Networks
-    from models.recipe import Phase
+    from models.recipe import Phase, Recipe
     from models.training import _Phase
     from models.trial import Plan
     from search.trainer import training_data
@@ -46,8 +46,6 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
     data = training_data(prepared, views)
     feed = Feed(data.views, np.asarray(data.class_weights, "float32"), RECIPE_BATCH, 0)
     phase = Phase("fine-tuning", 0.0, 1, 1e-4, "adamw")
-    from models.recipe import Recipe
-
     under_way = _Phase(Plan(settings, views, Recipe(), "macro_f1", 0), phase, network, network.part(0.0), views)
     fitted, arrays = fit_model(network, data)
     systems = {
@@ -84,8 +82,10 @@ def fit_model(network: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
 def show(rows: dict[str, Any]) -> None:
     for backbone, row in rows.items():
         speeds = {name: statistics.median(values) for name, values in row["images_per_second"].items()}
-        print(f"{backbone} ({row['machine']}, {row['date']}): " + ", ".join(f"{n} {v:.0f}" for n, v in speeds.items()))
-        print(f"  trial / fit {speeds['trial'] / speeds['fit']:.2f}, pipeline / trial {speeds['pipeline'] / speeds['trial']:.0f}")
+        speeds_now = ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items())
+        print(f"{backbone} ({row['machine']}, {row['date']}): {speeds_now} images/s")
+        ratios = speeds["trial"] / speeds["fit"], speeds["pipeline"] / speeds["trial"]
+        print(f"  trial / fit {ratios[0]:.2f}, pipeline / trial {ratios[1]:.0f}")
 
 
 def main() -> None:

@@ -40,6 +40,8 @@ class Surroundings:
     """Kept from trial to trial."""
     cache: CacheSettings | None = None
     """Of what frozen layers give; None: they run each time."""
+    received: float = field(default_factory=time.perf_counter)
+    """When the trial was asked for, by the clock `time.perf_counter`."""
 
 
 def run_trial(
@@ -119,7 +121,7 @@ class _Run:
     def __init__(
         self, plan: Plan, data: TrainingData, on_epochs: OnEpochs, state: StateFile | None, surroundings: Surroundings
     ) -> None:
-        self.started = time.perf_counter()
+        self.started = surroundings.received
         self.plan, self.data, self.on_epochs, self.cache = plan, data, on_epochs, surroundings.cache
         hyperparameters = plan.hyperparameters
         self.network = surroundings.networks.taken(plan.classifier, hyperparameters.dropout, plan.seed)

@@ -72,7 +72,7 @@ class TrialOutcome:
     frozen_fraction: float
     frozen_parameter_fraction: float
     first_step_s: float
-    """From the start of the trial to the end of its first training step."""
+    """From the moment the trial was asked for to the end of its first training step."""
     ms_per_image: float
     prefix_cache_share: float
     """Of the training views seen, 0..1, those whose way through the frozen layers had been kept from before."""

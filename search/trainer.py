@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ class KerasTrainer:
     def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
         """One trial. Leaves its state after each epoch, and weights and validation probabilities unless it is stopped,
         in the job's folder."""
+        received = time.perf_counter()
         settings = TrainingJob(**job)
         prepared = PreparedSet.open(Path(settings.prepared))
         hyperparameters = Hyperparameters.from_dict(settings.hyperparameters)
@@ -65,7 +67,8 @@ class KerasTrainer:
         if settings.folds:
             data = fold_of(data, prepared, settings)
         state = StateFile(Path(settings.folder) / STATE_FILE, identity_of(settings, prepared))
-        surroundings = Surroundings(self.networks, None if settings.folds else cache_settings(settings, prepared))
+        cache = None if settings.folds else cache_settings(settings, prepared)
+        surroundings = Surroundings(self.networks, cache, received)
         outcome = run_trial(plan, data, report, state, surroundings)
         if not outcome.stopped:
             save_outcome(outcome, Path(settings.folder))

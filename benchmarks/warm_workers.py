@@ -1,0 +1,124 @@
+"""How quickly a warm worker is at work: from its receipt of a job to the end of the first training step.
+
+    python benchmarks/warm_workers.py run WORKSPACE BACKBONE OUT.json [--trials 20] [--weights imagenet]
+    python benchmarks/warm_workers.py show OUT.json
+
+A real training process gets jobs as a search sends them, all hyperparameters that a study varies drawn anew for each.
+Every shape (cut, input mode) is trained once before, which is not counted. Each trial is stopped after its first epoch,
+so a small workspace (`prepare --limit 200`) gives the same figures sooner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.prepared import PreparedSet
+from models.backbones import backbone_named
+from models.recipe import Recipe
+from search.job import TrainingJob
+from search.workers import Worker
+
+CUTS, MODES = (0.0, 0.25, 0.5, 0.75), ("bank", "bank+in-model")
+
+
+def jobs(base: TrainingJob, trials: int) -> list[TrainingJob]:
+    """One job for each shape, then `trials` with hyperparameters of their own."""
+    rng = np.random.default_rng(0)
+    shapes = list(product(CUTS, MODES))
+    found = []
+    for number in range(len(shapes) + trials):
+        cut, mode = shapes[number % len(shapes)]
+        hyperparameters = {
+            "frozen_fraction": cut,
+            "input_mode": mode,
+            "dropout": float(rng.uniform(0, 0.5)),
+            "learning_rate": float(10 ** rng.uniform(-4.5, -3)),
+            "optimizer": str(rng.choice(["adamw", "adam", "sgd", "rmsprop"])),
+            "weight_decay": float(10 ** rng.uniform(-5, -1)),
+            "momentum": float(rng.uniform(0.8, 0.97)),
+            "label_smoothing": float(rng.choice([0.0, 0.05, 0.1])),
+            "augmentation": "low",
+        }
+        found.append(replace(base, hyperparameters=hyperparameters, seed=number, folder=f"{base.folder}/{number:05d}"))
+    return found
+
+
+def measure(workspace: Path, backbone: str, weights: str, trials: int) -> list[dict[str, Any]]:
+    prepared = (workspace / "prepared").resolve()
+    PreparedSet.open(prepared)
+    backbone_named(backbone)
+    folder = workspace.resolve() / "warm"
+    base = TrainingJob(
+        prepared=str(prepared),
+        folder=str(folder),
+        backbone=backbone,
+        weights=weights,
+        recipe=asdict(Recipe(head_epochs=1, epochs=1)),
+        objective="macro_f1",
+        hyperparameters={},
+        seed=0,
+        prefix_cache="float32" if weights != "none" else "off",
+        cache_gb=8.0,
+        cache_folder=str(workspace.resolve() / "cache" / "features"),
+    )
+    worker = Worker(folder / "worker.log")
+    rows = []
+    for number, job in enumerate(jobs(base, trials)):
+        process = worker.process
+        end = worker.train(job, lambda figures: figures[-1]["phase"] != "head" or weights == "none")
+        outcome = end["outcome"]
+        rows.append(
+            {
+                "warm_up": number < len(CUTS) * len(MODES),
+                "new_process": worker.process is not process,
+                "first_step_s": outcome["first_step_s"],
+                "memory_mb": end["memory_mb"],
+                "hyperparameters": job.hyperparameters,
+                "loss": outcome["best"]["training_loss"],
+            }
+        )
+        print(number, f"{outcome['first_step_s']:.2f} s", end["memory_mb"], "MB", flush=True)
+    worker.stop()
+    return rows
+
+
+def show(table: dict[str, Any]) -> None:
+    for backbone, entry in table.items():
+        counted = [row for row in entry["rows"] if not row["warm_up"]]
+        seconds = [row["first_step_s"] for row in counted]
+        print(
+            f"{backbone} ({entry['machine']}, {entry['date']}): first step after {np.median(seconds):.2f} s (median), "
+            f"{np.quantile(seconds, 0.95):.2f} s (95th percentile of {len(seconds)}); new processes among them "
+            f"{sum(row['new_process'] for row in counted)}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "show"))
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--weights", default="imagenet")
+    options = parser.parse_args()
+    target = Path(options.names[-1])
+    table = json.loads(target.read_text()) if target.exists() else {}
+    if options.what == "run":
+        workspace, backbone, _ = options.names
+        rows = measure(Path(workspace), backbone, options.weights, options.trials)
+        machine = f"{os.cpu_count()} cores, {os.uname().machine}"
+        table[backbone] = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "rows": rows}
+        target.write_text(json.dumps(table, indent=1) + "\n")
+    show(table)
+
+
+if __name__ == "__main__":
+    main()
