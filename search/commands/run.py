@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -23,6 +25,7 @@ from search.errors import SearchError
 from search.leaving import Leaving, listening
 from search.loop import LeaveError, Search
 from search.output import console, print_table
+from search.per_gpu import ON_GPU, run_on_each
 from search.progress import observing
 from search.retention import DEFAULT_KEEP, Retention
 from search.retraining import Confirmation, Retrainer, summary
@@ -86,6 +89,14 @@ def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return int(top), int(seeds)
 
 
+def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Numbers or names as CUDA_VISIBLE_DEVICES has them."""
+    names = tuple(name.strip() for name in value.split(",")) if value else ()
+    if len(set(names)) < len(names) or not all(names):
+        raise click.BadParameter(f"{value!r} must be different GPUs, such as 0,1")
+    return names
+
+
 @click.command(context_settings={"show_default": True})
 @click.option("-b", "--backbone", "backbones", multiple=True, help="May be repeated; see `backbones`.")
 @click.option("-n", "--trials", type=click.IntRange(1), default=20, help="Complete and pruned trials in all, a study.")
@@ -123,10 +134,17 @@ def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option(
     "--prefix-cache-gb", type=GIGABYTES, default=RunOptions.prefix_cache_gb, help="Gigabytes of it at most, on disk."
 )
+@click.option("--gpus", callback=_gpus, metavar="0,1", help="One run for each of these GPUs, on the same studies.")
 @click.option("--fresh-workers", is_flag=True, help="A new training process for each trial: slower, for comparison.")
 @click.pass_context
 def run(
-    ctx: click.Context, /, backbones: tuple[str, ...], confirm: tuple[int, int], folds: int | None, **options: Any
+    ctx: click.Context,
+    /,
+    backbones: tuple[str, ...],
+    confirm: tuple[int, int],
+    folds: int | None,
+    gpus: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Search for the best fine-tuning of each backbone: one study each, --trials trials each.
 
@@ -159,6 +177,9 @@ def run(
         except ModelError as error:
             raise click.BadParameter(str(error), param_hint="--backbone") from error
     out = console()
+    if gpus and ON_GPU not in os.environ:
+        command = [sys.executable, "-P", "-m", "search", *sys.argv[1:]]
+        ctx.exit(run_on_each(gpus, command, lambda line: out.print(line, markup=False, soft_wrap=True)))
     leaving = Leaving(limits.time_budget_s or inf)
     try:
         with listening(leaving, lambda line: out.print(line, markup=False)):

@@ -1,0 +1,68 @@
+"""One run for each GPU: the same command several times over, which together work on the same studies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+ON_GPU = "HPSEARCH_ON_GPU"
+"""Environment variable: the GPU that this run was started for; it starts no further ones."""
+
+
+def run_on_each(gpus: Sequence[str], command: Sequence[str], say: Callable[[str], None]) -> int:
+    """Runs the command once for each GPU, which is the only one that it sees; what they print is shown line by line.
+
+    Ctrl-C and SIGTERM are passed on to all of them.
+
+    Returns the largest of their exit codes.
+    """
+    processes = [
+        subprocess.Popen(
+            command,
+            env=os.environ | {VISIBLE: gpu, ON_GPU: gpu},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # the terminal's Ctrl-C reaches this process alone, which passes it on
+        )
+        for gpu in gpus
+    ]
+    readers = [
+        threading.Thread(target=_show, args=(process, f"GPU {gpu}: ", say))
+        for gpu, process in zip(gpus, processes, strict=True)
+    ]
+    with _passing_on(processes):
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        return max(abs(process.wait()) for process in processes)
+
+
+def _show(process: subprocess.Popen[str], prefix: str, say: Callable[[str], None]) -> None:
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            say(prefix + line.rstrip("\n"))
+
+
+@contextmanager
+def _passing_on(processes: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    def pass_on(number: int, frame: Any) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
