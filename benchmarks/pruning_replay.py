@@ -20,7 +20,6 @@ from optuna.pruners import (
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from search.sessions import UNPRUNED_SHARE
 from studies.samplers import PRUNERS
 
 UNITS = ("epochs", "seconds")
@@ -81,7 +80,7 @@ def _hpsearch(name: str) -> Policy:
     """As search.sessions.open_study makes it."""
     return Policy(
         f"hpsearch: {name}",
-        lambda head, tuning: PRUNERS[name](head + int(UNPRUNED_SHARE * tuning), head + tuning),
+        PRUNERS[name],
         reports_head=True,
     )
 

@@ -41,8 +41,6 @@ PREFIX_CACHES = (AUTO, CACHE_OFF, "float32", "float16")
 FOLLOWED = ("weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_gb", "space")
 """Settings that follow the stored study where the user says nothing."""
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
-UNPRUNED_SHARE = 0.5
-"""Of the fine-tuning epochs: before, trials with augmentation look poor beside those without, and end up better."""
 
 
 @dataclass(frozen=True)
@@ -271,9 +269,7 @@ def open_study(storage: RDBStorage, session: Session, trials: Path, say: Callabl
         finish_study(study)
     else:
         study = load_study(storage, settings.name)
-    head, tuning = session.head_epochs, settings.recipe["epochs"]
-    # The head phase says little about the fine-tuning, and the first epochs of that not much more.
-    study.pruner = PRUNERS[settings.pruner](head + int(UNPRUNED_SHARE * tuning), head + tuning)
+    study.pruner = PRUNERS[settings.pruner](session.head_epochs, settings.recipe["epochs"])
     return study
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,8 @@ from optuna.trial import FrozenTrial
 STARTUP_TRIALS = 6
 # Trials that run to their end before the median means something.
 PRUNING_STARTUP_TRIALS = 4
+# The epoch of fine-tuning after which the first trials are ended, and of how many trials one goes on there.
+HALVING_START, HALVING_FACTOR = 2, 3
 
 
 def _tpe(seed: int) -> BaseSampler:
@@ -62,13 +65,42 @@ class PerTrialSampler(BaseSampler):
         return sampler.sample_independent(study, trial, name, distribution)
 
 
-# Each takes the epochs that are never pruned and the epochs of a whole trial.
-# The default is the median rule: it has no budget to set and keeps every trial that is at least average so far. Halving
-# and Hyperband save more where trials are many and early values rank them well.
+class FineTuningOnly(BasePruner):
+    """Shows another pruner the fine-tuning alone: its epochs, the first of which is called `first`.
+
+    What a new head reaches on a frozen network lies below what fine-tuning ends with and, often, above what its first
+    epochs give, so that the two must not be compared. A trial in its last epoch is not pruned: that would save nothing.
+    """
+
+    def __init__(self, pruner: BasePruner, head_epochs: int, epochs: int, first: int = 1) -> None:
+        self.pruner, self.head_epochs, self.epochs, self.first = pruner, head_epochs, epochs, first
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        done = {step - self.head_epochs: value for step, value in trial.intermediate_values.items()}
+        values = {step + self.first: value for step, value in done.items() if step >= 0}
+        if not values or max(done) == self.epochs - 1:
+            return False
+        shown = copy.copy(trial)
+        shown.intermediate_values = values
+        return self.pruner.prune(study, shown)
+
+
+def _median(head_epochs: int, epochs: int) -> BasePruner:
+    # Others' values are looked up by their step, which must stay what it is.
+    half = head_epochs + epochs // 2
+    return FineTuningOnly(MedianPruner(PRUNING_STARTUP_TRIALS, half), head_epochs, epochs, first=head_epochs)
+
+
+# Name -> function from the epochs of the head phase and of fine-tuning. benchmarks/pruning.py replays recorded trials
+# under them.
 PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
-    "median": lambda warmup, longest: MedianPruner(PRUNING_STARTUP_TRIALS, warmup),
-    "halving": lambda warmup, longest: SuccessiveHalvingPruner(min_resource=warmup + 1, reduction_factor=3),
-    "hyperband": lambda warmup, longest: HyperbandPruner(warmup + 1, longest, reduction_factor=3),
-    "none": lambda warmup, longest: NopPruner(),
+    "median": _median,
+    "halving": lambda head_epochs, epochs: FineTuningOnly(
+        SuccessiveHalvingPruner(min_resource=HALVING_START, reduction_factor=HALVING_FACTOR), head_epochs, epochs
+    ),
+    "hyperband": lambda head_epochs, epochs: FineTuningOnly(
+        HyperbandPruner(1, epochs, reduction_factor=HALVING_FACTOR), head_epochs, epochs
+    ),
+    "none": lambda head_epochs, epochs: NopPruner(),
 }
 DEFAULT_SAMPLER, DEFAULT_PRUNER = "tpe", "median"

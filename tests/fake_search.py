@@ -76,7 +76,7 @@ def searching(
     """A Search and what hears of it. `changes`: other fields of Search, `memory_limit_mb` of its worker, `settings`."""
     settings = changes.pop("settings", SETTINGS)
     study = opened_study(folder, settings)
-    study.pruner = PRUNERS[pruner](1, EPOCHS)
+    study.pruner = PRUNERS[pruner](0, EPOCHS)
     script = str(Path(__file__).with_name("fake_worker.py"))
     command = (sys.executable, script, mode)
     worker = Worker(folder / "worker.log", command, changes.pop("memory_limit_mb", None))
