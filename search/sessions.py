@@ -122,7 +122,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
     if study is None:
         notes = () if possible == asked else ("augmentation choices that the prepared set lacks are left out",)
         return Session(wanted, definition, weights, True, notes=notes + _earlier(storage, wanted))
-    return _go_on(study, wanted, replace(definition, published=asked.published), weights, options)
+    return _go_on(study, wanted, replace(definition, first=asked.first), weights, options)
 
 
 def _go_on(
@@ -137,7 +137,7 @@ def _go_on(
     if changed and options.new_version:
         new = replace(following, version=stored.version + 1)
         note = f"{new.name} is a new version of {stored.name}: {'; '.join(changed)}"
-        return Session(new, definition_of(new.space, definition.published), weights, True, stored, (note,))
+        return Session(new, definition_of(new.space, definition.first), weights, True, stored, (note,))
     if changed:
         raise SearchError(
             f"the study {stored.name} was made with other settings ({'; '.join(changed)}): leave these options out to "
@@ -148,7 +148,7 @@ def _go_on(
     if stored.weights not in (IMAGENET, UNTRAINED) and "weights" not in options.given:
         raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
     weights = weights if "weights" in options.given else stored.weights
-    return Session(stored, definition_of(stored.space, definition.published), weights, False)
+    return Session(stored, definition_of(stored.space, definition.first), weights, False)
 
 
 def chosen_cache(asked: str, weights: str) -> str:
@@ -191,7 +191,7 @@ def complete(definition: Definition, prepared: PreparedSet) -> Definition:
     defaults = asdict(Hyperparameters(augmentation="+".join(prepared.levels)))
     given = {parameter.name for parameter in definition.parameters}
     missing = [Parameter(name, value=value) for name, value in defaults.items() if name not in given]
-    return Definition((*definition.parameters, *missing), definition.published)
+    return Definition((*definition.parameters, *missing), definition.first)
 
 
 def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str | None = None) -> optuna.Study | None:
@@ -253,7 +253,7 @@ def weights_identity(weights: str) -> str:
 
 
 def open_study(storage: RDBStorage, session: Session, trials: Path, say: Callable[[str], None]) -> optuna.Study:
-    """The session's study, made when it is new: the published hyperparameters are then queued as its first trial, or
+    """The session's study, made when it is new: the hyperparameters to try first are then queued, or
     the trials of the version before it are taken over. `trials`: the folder where they leave their files."""
     settings, definition = session.settings, session.definition
     if session.is_new:
@@ -262,10 +262,10 @@ def open_study(storage: RDBStorage, session: Session, trials: Path, say: Callabl
             old = load_study(storage, session.predecessor.name)
             taken = take_over(old, study, definition, trials)
             say(f"{taken} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
-        elif why := definition.why_not(definition.published) if definition.published else None:
-            say(f"the published hyperparameters are skipped: {why} of the search space")
-        elif definition.published:
-            study.enqueue_trial(definition.searched(definition.published))
+        elif why := definition.why_not(definition.first) if definition.first else None:
+            say(f"the hyperparameters to try first are skipped: {why} of the search space")
+        elif definition.first:
+            study.enqueue_trial(definition.searched(definition.first))
         finish_study(study)
     else:
         study = load_study(storage, settings.name)

@@ -82,7 +82,7 @@ class Definition:
     """The search space of one backbone, and the trial to start with."""
 
     parameters: tuple[Parameter, ...]
-    published: Mapping[str, Value] = field(default_factory=dict)
+    first: Mapping[str, Value] = field(default_factory=dict)
 
     def suggest(self, trial: BaseTrial) -> dict[str, Value]:
         """The hyperparameters of a trial, fixed ones included, unused ones left out."""
@@ -119,7 +119,7 @@ class Definition:
                 kept = tuple(choice for choice in parameter.choices if set(str(choice).split("+")) <= have)
                 parameter = Parameter("augmentation", choices=kept or ("none",), when=parameter.when)
             parameters.append(parameter)
-        return Definition(tuple(parameters), self.published)
+        return Definition(tuple(parameters), self.first)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """The space alone, ready for JSON; `definition_of` reads it back."""
@@ -155,22 +155,22 @@ def read_definition(source: str, backbone: str, known: Iterable[str], backbones:
         content = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StudyError(f"the search space {where} cannot be read: {error}") from error
-    check_keys(content, ("space", "published", "backbone"), where)
+    check_keys(content, ("space", "first", "backbone"), where)
     overrides = _table(content, "backbone", where)
     check_keys(overrides, backbones, f"{where} [backbone]")
     override = _table(overrides, backbone, f"{where} [backbone]")
-    check_keys(override, ("space", "published"), f"{where} [backbone.{backbone}]")
+    check_keys(override, ("space", "first"), f"{where} [backbone.{backbone}]")
     space = _table(content, "space", where) | _table(override, "space", f"{where} [backbone.{backbone}]")
     if not space:
         raise StudyError(f"{where} defines no parameter: it needs a [space.NAME] table for each")
     check_keys(space, known, f"{where} [space]")
-    published = _table(override if "published" in override else content, "published", where)
-    check_keys(published, known, f"{where} [published]")
-    return definition_of(space, published, where)
+    first = _table(override if "first" in override else content, "first", where)
+    check_keys(first, known, f"{where} [first]")
+    return definition_of(space, first, where)
 
 
 def definition_of(
-    space: Mapping[str, Any], published: Mapping[str, Value] | None = None, where: str = "the study"
+    space: Mapping[str, Any], first: Mapping[str, Value] | None = None, where: str = "the study"
 ) -> Definition:
     """From a table per parameter. StudyError for an unknown key or a parameter that makes no sense."""
     parameters = []
@@ -183,7 +183,7 @@ def definition_of(
     for parameter in parameters:
         check_keys(parameter.when, seen, f"{where} [space.{parameter.name}] when")
         seen.add(parameter.name)
-    return Definition(tuple(parameters), published or {})
+    return Definition(tuple(parameters), first or {})
 
 
 def _parameter(name: str, table: Mapping[str, Any], where: str) -> Parameter:
