@@ -19,7 +19,7 @@ from models.hyperparameters import BANK, Hyperparameters
 from models.networks import Network, Networks, Part
 from models.objectives import objective_value
 from models.optimizers import Extras, make_optimizer
-from models.predicting import predict
+from models.predicting import PREDICT_BATCH, predict
 from models.prefix_cache import CachedPart, CacheSettings, cached_part
 from models.recipe import HEAD, Phase, Recipe, keeps_views, phases_of, plain
 from models.schedules import SCHEDULES
@@ -205,7 +205,7 @@ class _Run:
         loss, images = self._train_once(epoch)
         trained = time.perf_counter()
         with self.now.averaged():
-            probabilities, corrupted = self._predict(self.cached)
+            probabilities, corrupted = self._predict()
             weights = self.joined.get_weights()
             if not (np.isfinite(loss) and all(np.isfinite(part).all() for part in (probabilities, *weights))):
                 raise DivergedError(f"loss or weights of epoch {step} are not finite ({loss=:.3g}): the trial diverged")
@@ -229,18 +229,21 @@ class _Run:
             self.best, self.best_weights = result, weights
         return result
 
-    def _predict(self, cached: CachedPart | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Probabilities of the validation images and of their corrupted views."""
-        views = self.data.corrupted_images
-        if cached:
-            clean = predict(cached.part.model, cached.validation.all())
-            seen = predict(cached.part.model, cached.corrupted.all()) if cached.corrupted else None
-        else:
-            clean = predict(self.joined, self.data.validation_images)
-            seen = None if views is None else predict(self.joined, views.reshape(-1, *views.shape[2:]))
-        if views is None or seen is None:
+    def _predict(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities of the validation images and of their corrupted views, from kept features where there are."""
+        if not self.cached:
+            return predict(self.joined, self.data.validation_images), self._predict_corrupted()
+        model, views = self.cached.part.model, self.data.corrupted_images
+        clean = predict(model, self.cached.validation.all())
+        if self.cached.corrupted is None or views is None:
             return clean, None
-        return clean, seen.reshape(*views.shape[:2], -1)
+        return clean, predict(model, self.cached.corrupted.all()).reshape(*views.shape[:2], -1)
+
+    def _predict_corrupted(self) -> np.ndarray | None:
+        views = self.data.corrupted_images
+        if views is None:
+            return None
+        return predict(self.joined, views.reshape(-1, *views.shape[2:])).reshape(*views.shape[:2], -1)
 
     def _train_once(self, epoch: int) -> tuple[float, int]:
         """All batches of the next epoch, the phase's `epoch`-th: mean loss, number of images."""
@@ -259,30 +262,47 @@ class _Run:
         return float(total) / steps, images
 
     def outcome(self) -> TrialOutcome:
-        """Of the kept weights; scored once more, by the whole network, where features were kept in lower precision."""
+        """Of the kept weights, scored once more by the whole network, without the rounding of a cache; a stopped trial
+        with what was measured on its way."""
         assert self.best is not None  # a phase has at least one epoch
         self.joined.set_weights(self.best_weights)
-        start = time.perf_counter()
-        predict(self.joined, self.data.validation_images)
-        seconds = time.perf_counter() - start
-        probabilities, corrupted = self._predict()
-        scores = score(self.data.validation_labels, probabilities, corrupted, self.data.families)
+        best, answers = self.best, None if self.stopped else self._answers()
+        if answers:
+            scores = score(self.data.validation_labels, answers.clean, answers.corrupted, self.data.families)
+            best = replace(self.best, validation=scores, value=objective_value(scores, self.plan.objective))
         cut = self.now.part.cut
         return TrialOutcome(
-            best=replace(self.best, validation=scores, value=objective_value(scores, self.plan.objective)),
+            best=best,
             stopped=self.stopped,
             parameters=self.joined.count_params(),
             frozen_fraction=cut.fraction,
             frozen_parameter_fraction=cut.parameter_fraction,
             first_step_s=self.first_step_s,
-            ms_per_image=1000 * seconds / len(probabilities),
+            ms_per_image=answers.ms_per_image if answers else None,
             prefix_cache_share=self.views_served / max(1, self.views_seen),
             networks_traced=self.network.traced,
             classifier=self.network.classifier,
-            probabilities=probabilities,
-            corrupted_probabilities=corrupted,
+            probabilities=answers.clean if answers else None,
+            corrupted_probabilities=answers.corrupted if answers else None,
             weights_sha256=hashlib.sha256(b"".join(part.tobytes() for part in self.best_weights)).hexdigest(),
         )
+
+    def _answers(self) -> Answers:
+        images = self.data.validation_images
+        predict(self.joined, images[:PREDICT_BATCH])  # may trace, which is not to be timed
+        start = time.perf_counter()
+        clean = predict(self.joined, images)
+        ms_per_image = 1000 * (time.perf_counter() - start) / len(images)
+        return Answers(clean, self._predict_corrupted(), ms_per_image)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of the whole network to the validation images and their corrupted views."""
+
+    clean: np.ndarray
+    corrupted: np.ndarray | None
+    ms_per_image: float
 
 
 def _set_rate(optimizer: keras.optimizers.Optimizer, phase: Phase, epochs_done: float) -> None:

@@ -73,14 +73,14 @@ class TrialOutcome:
     frozen_parameter_fraction: float
     first_step_s: float
     """From the moment the trial was asked for to the end of its first training step."""
-    ms_per_image: float
+    ms_per_image: float | None
     prefix_cache_share: float
     """Of the training views seen, 0..1, those whose way through the frozen layers had been kept from before."""
     networks_traced: int
     """Parts of the network that the process has traced so far."""
     classifier: Classifier
-    probabilities: np.ndarray
-    """float32 (m, classes): the validation images by the kept weights."""
+    probabilities: np.ndarray | None
+    """float32 (m, classes): the validation images by the kept weights; None when the trial was stopped."""
     corrupted_probabilities: np.ndarray | None
     """float32 (m, views, classes): their corrupted views."""
     weights_sha256: str

@@ -179,6 +179,7 @@ def _measure(
         return False
 
     outcome = run_trial(plan, data, report)
+    assert outcome.probabilities is not None  # it was not stopped
     own = outcome.best.validation
     probabilities = predict(outcome.classifier.joined, versions.images[unseen])
     true = figures(versions.labels[unseen], probabilities)
