@@ -49,9 +49,9 @@ def all_versions(images: np.ndarray, seed: int) -> np.ndarray:
     versions = np.empty((len(images), 1 + len(LEVELS), *images.shape[1:]), np.uint8)
     versions[:, 0] = images
     with Stages() as stages:
-        for place, level in enumerate(LEVELS, 1):
-            stages.start(f"augmenting, level {level}", len(images))
-            augment(images, versions[:, place : place + 1], level, (seed, 0), stages)
+        stages.start(f"augmenting, levels {', '.join(LEVELS)}", len(LEVELS) * len(images))
+        views = {level: versions[:, place : place + 1] for place, level in enumerate(LEVELS, 1)}
+        augment(images, views, (seed, 0), stages)
     return versions
 
 

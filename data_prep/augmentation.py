@@ -26,24 +26,36 @@ def level_seed(seed: int, level: str, generation: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {level} {generation}".encode()).digest()[:4], "big")
 
 
-def augment(images: np.ndarray, views: np.ndarray, level: str, seed: tuple[int, int], progress: Progress) -> None:
-    """Fills `views` with augmented versions of `images`.
+def augment(images: np.ndarray, views: Mapping[str, np.ndarray], seed: tuple[int, int], progress: Progress) -> None:
+    """Fills each level's `views` with augmented versions of `images`, a batch of each level in turn.
 
-    The same seed gives the same views, on CPU.
+    The same seed gives the same views, on CPU; what else is made beside them does not matter.
 
     Args:
         images: uint8 (n, h, w, 3).
-        views: uint8 (n, copies, h, w, 3), written; row i descends from image i.
-        level: a name from STRENGTHS.
+        views: by level (names from STRENGTHS) uint8 (n, copies, h, w, 3), written; row i descends from image i.
         seed: (seed, generation).
         progress: advanced by the views made.
     """
-    MAKERS[level](images, views, STRENGTHS[level], level_seed(seed[0], level, seed[1]), progress)
+    waiting = [
+        MAKERS[level](images, array, STRENGTHS[level], level_seed(seed[0], level, seed[1]))
+        for level, array in views.items()
+    ]
+    while waiting:
+        for made in list(waiting):
+            count = next(made, 0)
+            if count:
+                progress.advance(count)
+            else:
+                waiting.remove(made)
 
 
-def _fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int, progress: Progress) -> None:
+def _fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int) -> Iterator[int]:
     """By keras-cv; strength: severity of AugMix, magnitude of RandAugment. Sets TensorFlow's, Keras's, NumPy's and
-    Python's global random state.
+    Python's global random state, before the first batch.
+
+    A level must draw in order, on one core. The prefetched batches are made in TensorFlow's threads, so that the levels
+    together keep several cores busy.
     """
     tf, keras, keras_cv = _libraries()
     keras.utils.set_random_seed(seed)
@@ -59,21 +71,22 @@ def _fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int, pro
         .unbatch()
         .map(_one_view(tf, keras_cv, generator, strength, images.shape[1:]))
         .batch(_BATCH)
-        .prefetch(1)
+        .prefetch(2)
     )
     done = 0
     for batch in dataset:
         at = np.arange(done, done + len(batch))
         views[at // copies, at % copies] = batch.numpy()
         done += len(batch)
-        progress.advance(len(batch))
+        yield len(batch)
 
 
-Maker = Callable[[np.ndarray, np.ndarray, float, int, Progress], None]
+Maker = Callable[[np.ndarray, np.ndarray, float, int], Iterator[int]]
 MAKERS: Mapping[str, Maker] = MappingProxyType(
     {"low": _fill, "medium": _fill, "hard": _fill, "strong": strong_views.fill},
 )
-"""Level -> (images, views, strength, seed, progress): fills the views, as `augment` says."""
+"""Level -> (images, views, strength, seed): fills the views, as `augment` says, and yields how many were made, by
+batches."""
 
 
 def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float, shape: tuple[int, ...]) -> Any:

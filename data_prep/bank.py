@@ -22,13 +22,16 @@ def write_generation(
     """
     images = np.load(folder / "train_images.npy", mmap_mode="r", allow_pickle=False)
     place = folder / bank_folder(generation)
-    names = []
-    for level, copies in settings.level_copies.items():
-        progress.start(f"augmenting, level {level}", len(images) * copies)
-        views = store.new_array(place / f"{level}.npy", (len(images), copies, *images.shape[1:]))
-        augmentation.augment(images, views, level, (settings.seed, generation), progress)
-        views.flush()  # type: ignore[attr-defined]
-        names.append(f"{level}.npy")
+    copies = settings.level_copies
+    views = {
+        level: store.new_array(place / f"{level}.npy", (len(images), count, *images.shape[1:]))
+        for level, count in copies.items()
+    }
+    progress.start(f"augmenting, levels {', '.join(copies)}", len(images) * sum(copies.values()))
+    augmentation.augment(images, views, (settings.seed, generation), progress)
+    for array in views.values():
+        array.flush()  # type: ignore[attr-defined]
+    names = [f"{level}.npy" for level in copies]
     manifest = {
         "fingerprint": fingerprint,
         "generation": generation,

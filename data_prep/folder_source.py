@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages, Unreadable
 from data_prep.progress import Progress
+from data_prep.spill import spilled
 
 FORMATS = ("JPEG", "PNG")
 MAX_PIXELS = 100_000_000
@@ -57,7 +58,9 @@ def read_folder(folder: Path, image_size: int, progress: Progress) -> LabelledIm
     if not class_names:
         raise DataError(f"{folder} has no folders in it: put the pictures into a folder per class, named as the class")
     progress.start("reading pictures", len(found))
-    images = np.empty((len(found), image_size, image_size, 3), np.uint8)
+    shape = (len(found), image_size, image_size, 3)
+    images = spilled(shape)
+    images = np.empty(shape, np.uint8) if images is None else images
     names: list[str] = []
     labels: list[int] = []
     unreadable: list[Unreadable] = []

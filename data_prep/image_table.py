@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from data_prep.errors import DataError
@@ -51,7 +51,7 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows(vars(row) for row in rows)
 
 
 def read_table(path: Path) -> list[Row]:

@@ -4,18 +4,26 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 import psutil
 
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages
+from data_prep.spill import spilled
 
 MAX_SIDE = 4096  # pixels
 MEMORY_SHARE = 0.6  # of the free memory, for the images as they are read
-_Header = tuple[tuple[int, ...], np.dtype]
+_CHUNK = 2**20  # bytes read at a time
 MAX_CLASSES = 10_000
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype
 
 
 def read_npz(path: Path) -> LabelledImages:
@@ -64,18 +72,22 @@ def _header(archive: zipfile.ZipFile, key: str, path: Path) -> _Header:
         raise DataError(f"{path} must have the keys images and labels, but {key} is missing; its keys: {keys}")
     try:
         with archive.open(f"{key}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, _, dtype = read[version](member)
+            header = _read_header(member)
     except _BROKEN as error:
         raise _damaged(path, key, error) from error
-    if dtype.hasobject:
+    if header.dtype.hasobject:
         raise DataError(f"{path}: {key} holds pickled objects, which are never loaded: save it as a plain array")
-    return shape, dtype
+    return header
+
+
+def _read_header(member: IO[bytes]) -> _Header:
+    version = np.lib.format.read_magic(member)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    return _Header(*read[version](member))
 
 
 def _check_images(header: _Header, path: Path) -> None:
-    shape, dtype = header
+    shape, _, dtype = header
     if dtype != np.uint8:
         raise DataError(f"{path}: images must be uint8 with values 0..255, but are {dtype}: convert them first")
     if len(shape) != 4 or shape[3] != 3 or not all(8 <= side <= MAX_SIDE for side in shape[1:3]):
@@ -85,7 +97,7 @@ def _check_images(header: _Header, path: Path) -> None:
 
 
 def _check_headers(headers: dict[str, _Header], path: Path) -> None:
-    (shape, _), (label_shape, label_dtype) = headers["images"], headers["labels"]
+    (shape, _, _), (label_shape, _, label_dtype) = headers["images"], headers["labels"]
     _check_images(headers["images"], path)
     if label_dtype.kind not in "iu":
         raise DataError(f"{path}: labels must be integers, but are {label_dtype}: number the classes 0, 1, 2, ...")
@@ -96,23 +108,39 @@ def _check_headers(headers: dict[str, _Header], path: Path) -> None:
 
 
 def _read(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> np.ndarray:
-    """A small file may claim or unpack to far more than there is memory for: that is refused before it is tried."""
-    size = math.prod(header[0]) * header[1].itemsize
+    """A small file may claim or unpack to far more than there is room for: that is refused before it is tried."""
+    size = math.prod(header.shape) * header.dtype.itemsize
     if size > archive.getinfo(f"{key}.npy").file_size:
-        raise _damaged(path, key, ValueError(f"{header[0]} values do not fit into what it holds"))
+        raise _damaged(path, key, ValueError(f"{header.shape} values do not fit into what it holds"))
+    array = None if header.dtype != np.uint8 or header.fortran_order else spilled(header.shape)
     available = psutil.virtual_memory().available
-    if size > MEMORY_SHARE * available:
+    if array is None and size > MEMORY_SHARE * available:
         raise DataError(
             f"{path}: {key} takes {size / 1e9:.1f} GB unpacked, more than {MEMORY_SHARE:.0%} of the "
-            f"{available / 1e9:.1f} GB of free memory: prepare a smaller file"
+            f"{available / 1e9:.1f} GB of free memory: prepare a smaller file, or give TMPDIR more space"
         )
     try:
         with archive.open(f"{key}.npy") as member:
+            if array is not None:
+                return _filled(array, member)
             return np.ascontiguousarray(np.lib.format.read_array(member, allow_pickle=False))
     except MemoryError as error:
         raise DataError(f"{path}: {key} does not fit into memory: prepare a smaller file") from error
     except _BROKEN as error:
         raise _damaged(path, key, error) from error
+
+
+def _filled(array: np.ndarray, member: IO[bytes]) -> np.ndarray:
+    """The array with the values that follow the member's header, which is known to fit."""
+    _read_header(member)
+    flat, done = array.reshape(-1), 0
+    while done < len(flat):
+        chunk = member.read(min(_CHUNK, len(flat) - done))
+        if not chunk:
+            raise EOFError(f"{len(flat)} values announced, {done} found")
+        flat[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        done += len(chunk)
+    return array
 
 
 def _damaged(path: Path, key: str, error: Exception) -> DataError:

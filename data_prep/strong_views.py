@@ -3,15 +3,17 @@
 To add a change, add a row to CHANGES.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
-from data_prep.progress import Progress
 from data_prep.transforms import transformed
+
+_ROWS = 32  # images between two reports
 
 
 @dataclass(frozen=True)
@@ -61,22 +63,21 @@ CHANGES: tuple[Change, ...] = (
 )
 
 
-def fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int, progress: Progress) -> None:
-    """Fills `views` with strong views of `images`.
+def fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int) -> Iterator[int]:
+    """Fills `views` with strong views of `images`, and yields how many were made, some images at a time.
 
     Args:
         images: uint8 (n, h, w, 3).
         views: uint8 (n, copies, h, w, 3), written; row i descends from image i.
         strength: by which ranges are multiplied, above 0.3, up to 1.
         seed: each view is drawn from (seed, row, copy).
-        progress: advanced by the views made.
     """
     count, copies = views.shape[:2]
-    for row in range(count):
-        image = np.asarray(images[row])
-        for copy in range(copies):
-            views[row, copy] = strong_view(image, strength, np.random.default_rng((seed, row, copy)))
-        progress.advance(copies)
+    for start in range(0, count, _ROWS):
+        rows = range(start, min(start + _ROWS, count))
+        for row, copy in itertools.product(rows, range(copies)):
+            views[row, copy] = strong_view(np.asarray(images[row]), strength, np.random.default_rng((seed, row, copy)))
+        yield len(rows) * copies
 
 
 def strong_view(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

@@ -22,16 +22,18 @@ def images() -> np.ndarray:
 
 def views(level: str, seed: int = 0, generation: int = 0, copies: int = 1) -> np.ndarray:
     out = np.zeros((12, copies, 32, 32, 3), np.uint8)
-    augment(images(), out, level, (seed, generation), Silent())
+    augment(images(), {level: out}, (seed, generation), Silent())
     return out
 
 
 @pytest.mark.parametrize("level", ["hard", "strong"])
-def test_the_same_seed_gives_the_same_views_and_no_other_does(level: str) -> None:
-    first = views(level)
-    assert (first == views(level)).all()
-    assert (first != views(level, seed=1)).any()
-    assert (first != views(level, generation=1)).any()
+def test_the_same_seed_gives_the_same_views_whatever_is_made_beside_them_and_no_other_does(level: str) -> None:
+    first = views(level, copies=11)  # more than a batch
+    beside = {name: np.zeros_like(first) for name in ("low", level)}
+    augment(images(), beside, (0, 0), Silent())
+    assert (first == beside[level]).all() and (first != beside["low"]).any()
+    assert (first[:, :1] != views(level, seed=1)).any()
+    assert (first[:, :1] != views(level, generation=1)).any()
 
 
 def test_each_row_descends_from_its_image_and_strength_grows_with_the_level() -> None:
@@ -74,5 +76,5 @@ def test_strong_views_of_one_image_differ_and_do_not_hang_on_the_others() -> Non
     first = views("strong", copies=4)
     assert len({view.tobytes() for view in first[3]}) == 4
     alone = np.zeros((4, 4, 32, 32, 3), np.uint8)
-    augment(images()[:4], alone, "strong", (0, 0), Silent())
+    augment(images()[:4], {"strong": alone}, (0, 0), Silent())
     assert (alone == first[:4]).all()

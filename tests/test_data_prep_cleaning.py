@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from PIL import Image
@@ -102,15 +103,48 @@ def test_copies_of_copies_are_one_group() -> None:
     assert hashing.mean_difference(steps[0], steps[4]) == 4 > hashing.COPY_DIFFERENCE
 
 
-@pytest.mark.parametrize("block", [1, 3, 256])
-def test_pairs_are_those_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(hashing, "_BLOCK", block)
+def test_hashes_are_those_of_imagehash_bit_for_bit() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (300, 24, 24, 3), np.uint8)
+    flat = np.full((256, 24, 24, 3), np.arange(256, dtype=np.uint8)[:, None, None, None])
+    halves = flat[::8].copy()
+    halves[:, :, 12:] = 255 - halves[:, :, 12:]
+    images = np.concatenate([noise, noise // 64 + 100, textures(50), flat, halves])
+    expected = [int(str(imagehash.phash(Image.fromarray(image))), 16) for image in images]
+    assert hashing.phashes(images).tolist() == expected
+    assert len(hashing.phashes(images[:0])) == 0
+
+
+@pytest.mark.parametrize("distance", [0, 1, 4, 9])
+@pytest.mark.parametrize("compared", [1, 300, 2**19])
+def test_near_hashes_are_those_of_the_whole_matrix(
+    monkeypatch: pytest.MonkeyPatch, compared: int, distance: int
+) -> None:
+    monkeypatch.setattr(hashing, "_COMPARED", compared)
+    rng = np.random.default_rng(distance)
+    hashes = rng.integers(0, 2**64, 40, np.uint64)
+    flips = np.uint64(1) << rng.integers(0, 64, (distance + 2, 60), np.uint64)
+    flips = np.bitwise_or.reduce(np.where(rng.random(flips.shape) < 0.6, flips, 0), axis=0)
+    others = np.concatenate([hashes[rng.integers(0, 40, 60)] ^ flips, hashes[:5], hashes[:5]])
+    images = np.zeros((len(others), 8, 8, 3), np.uint8)
+    expected = np.argwhere(np.bitwise_count(hashes[:, None] ^ others) <= distance).tolist()
+    found = list(hashing.matches((images, images), (hashes, others), distance, 1.0))
+    assert found == [tuple(pair) for pair in expected] and len(found) > 10
+    upper = np.argwhere(np.triu(np.bitwise_count(others[:, None] ^ others) <= distance, k=1)).tolist()
+    assert list(hashing.pairs(images, others, distance, 1.0)) == [tuple(pair) for pair in upper]
+    assert not list(hashing.matches((images, images[:0]), (hashes, others[:0]), distance, 1.0))
+
+
+def test_pairs_are_confirmed_by_pixels() -> None:
     images = np.concatenate([textures(8) // 2, textures(8)[:3] // 2 + np.uint8(1)])
     hashes = hashing.phashes(images)
-    near = hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 60)
+    near = set(hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 60))
     both = hashing.matches((images, images), (hashes, hashes), hashing.NEAR_DISTANCE, 60)
-    assert {(0, 8), (1, 9), (2, 10)} <= set(near)
-    assert {pair for pair in both if pair[0] < pair[1]} == set(hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 60))
+    assert {(0, 8), (1, 9), (2, 10)} <= near
+    assert {pair for pair in both if pair[0] < pair[1]} == near
+    assert not list(hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 1))
+    some = np.array([9, 3, 1])
+    assert list(hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 60, some)) == [(0, 2)]
 
 
 def test_a_given_picture_finds_its_copies_whatever_its_size(tmp_path: Path) -> None:

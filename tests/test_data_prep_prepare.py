@@ -28,8 +28,9 @@ from data_prep.store import unfinished
 def no_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Views that are negatives: TensorFlow is slow to start, and not what is tested here."""
 
-    def negatives(images: np.ndarray, views: np.ndarray, *_: Any) -> None:
-        views[:] = 255 - images[:, None]
+    def negatives(images: np.ndarray, views: dict[str, np.ndarray], *_: Any) -> None:
+        for array in views.values():
+            array[:] = 255 - images[:, None]
 
     monkeypatch.setattr("data_prep.augmentation.augment", negatives)
 

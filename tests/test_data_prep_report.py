@@ -24,8 +24,9 @@ DOLLAR = "a$b$_{"
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PrepareSettings:
     """Two classes with evil names, a copy, and an unreadable picture with an evil name; views are negatives."""
 
-    def negatives(images: np.ndarray, views: np.ndarray, *_: Any) -> None:
-        views[:] = 255 - images[:, None]
+    def negatives(images: np.ndarray, views: dict[str, np.ndarray], *_: Any) -> None:
+        for array in views.values():
+            array[:] = 255 - images[:, None]
 
     monkeypatch.setattr("data_prep.augmentation.augment", negatives)
     images, _ = tiny_images(12)

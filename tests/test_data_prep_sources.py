@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import npz_source, spill
 from data_prep.errors import DataError
 from data_prep.settings import PrepareSettings
 from data_prep.sources import SOURCES, find_source, read_source, require_classes
@@ -25,6 +28,37 @@ def test_npz_gives_images_labels_and_numbers_for_names(tmp_path: Path) -> None:
     assert data.labels.tolist() == LABELS.tolist() and data.labels.dtype == np.int64
     assert data.class_names == ("0", "1", "2")
     assert data.names == tuple("012345")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_large_source_lies_in_a_file_that_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, save: Callable[..., None]
+) -> None:
+    images = np.arange(6 * 16 * 12 * 3, dtype=np.uint8).reshape(IMAGES.shape)
+    save(tmp_path / "a.npz", images=images, labels=LABELS)
+    save(tmp_path / "fortran.npz", images=np.asfortranarray(images), labels=LABELS)
+    small = read_source(str(folder), 8).images
+    monkeypatch.setattr(spill, "IN_MEMORY", 100)
+    monkeypatch.setattr(npz_source, "_CHUNK", 1000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = sorted(tmp_path.iterdir())
+    data = read_source(str(tmp_path / "a.npz"))
+    assert isinstance(data.images, np.memmap) and (data.images == images).all()
+    assert (read_source(str(tmp_path / "fortran.npz")).images == images).all()
+    spilled = read_source(str(folder), 8).images
+    assert isinstance(spilled, np.memmap) and (spilled == small).all()
+    assert sorted(tmp_path.iterdir()) == before
+    _cut(tmp_path / "a.npz")
+    with pytest.raises(DataError, match=r"a\.npz"):
+        read_source(str(tmp_path / "a.npz"))
+
+
+def test_where_the_disk_is_full_a_large_source_lies_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    monkeypatch.setattr(spill, "IN_MEMORY", 100)
+    full = shutil.disk_usage(tmp_path)._replace(free=IMAGES.nbytes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: full)
+    assert not isinstance(read_source(str(tmp_path / "a.npz")).images, np.memmap)
 
 
 BAD_ARRAYS: list[tuple[str, dict[str, Any], str]] = [
