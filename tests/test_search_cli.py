@@ -102,7 +102,7 @@ def test_help_and_status_import_nothing_slow(tmp_path: Path) -> None:
 
 def test_compare_needs_no_optuna(tmp_path: Path) -> None:
     opened_study(tmp_path)
-    slow = SLOW_TO_IMPORT - {"scipy", "numpy"}
+    slow = SLOW_TO_IMPORT - {"scipy", "numpy"} | {"scipy.stats"}
     assert not imported_by("-w", str(tmp_path), "compare", "--trials", "--json") & slow
 
 
