@@ -16,9 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from studies.records import TrialRecord, records_of
-from studies.settings import stored_settings
-from studies.storage import existing_storage, load_study, study_names
+from studies.reading import read_studies
+from studies.records import TrialRecord
 from studies.tables import status_row
 
 EPOCH_KEYS = ("step", "phase", "value", "training_loss", "learning_rate", "seconds", "images_per_second")
@@ -44,8 +43,6 @@ def trial_summary(record: TrialRecord) -> dict[str, Any]:
 
 def main() -> None:
     workspace, out = map(Path, sys.argv[1:])
-    storage = existing_storage(workspace / "studies.db")
-    studies = [load_study(storage, name) for name in study_names(storage)]
     readings = workspace / "test-readings.jsonl"
     report = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -54,11 +51,11 @@ def main() -> None:
         "epoch_columns": EPOCH_KEYS,
         "studies": [
             {
-                "settings": asdict(stored_settings(study)),
+                "settings": asdict(study.settings),
                 "status": status_row(study),
-                "trials": [trial_summary(record) for record in records_of(study)],
+                "trials": [trial_summary(record) for record in study.records],
             }
-            for study in studies
+            for study in read_studies(workspace / "studies.db")
         ],
         "test_readings": [json.loads(line) for line in readings.read_text().splitlines()] if readings.exists() else [],
     }

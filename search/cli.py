@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def debug_option() -> click.Option:
 
 @click.command(cls=Commands, params=[debug_option()], context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-w", "--workspace", envvar="HPSEARCH_WORKSPACE", help="The workspace folder.", show_envvar=True)
-@click.version_option(version("hpsearch"), prog_name="hpsearch")
+@click.version_option(package_name="hpsearch", prog_name="hpsearch")
 @click.pass_context
 def main(ctx: click.Context, workspace: str | None) -> None:
     """Find the best fine-tuned image classifier for a set of labelled images, with a score that holds up.

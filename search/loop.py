@@ -21,20 +21,10 @@ from search.leaving import Leaving
 from search.retention import Retention
 from search.workers import Worker, WorkerDiedError
 from studies.definition import Definition
-from studies.records import (
-    BATCH_DIVISOR,
-    Ended,
-    TrialRecord,
-    counted,
-    died_again,
-    mark_infeasible,
-    put_back,
-    put_back_orphans,
-    record_of,
-    store_record,
-)
+from studies.records import Ended, TrialRecord, record_of, store_record
 from studies.samplers import SAMPLERS, PerTrialSampler
 from studies.settings import StudySettings
+from studies.trials import BATCH_DIVISOR, counted, died_again, mark_infeasible, put_back, put_back_orphans
 
 FAILURES_IN_A_ROW = 3
 SMALLEST_BATCH = 2

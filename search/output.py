@@ -46,6 +46,10 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def with_interval(row: Mapping[str, Any], name: str) -> str:
     """A figure with its 95 % interval, where the row has one."""
     low, high = row.get("intervals", {}).get(name, (None, None))

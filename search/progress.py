@@ -10,7 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
+from search.durations import duration
 from search.loop import Observer
+from search.output import short
 from studies.records import TrialRecord, best_record
 
 
@@ -110,16 +112,3 @@ def one_line(record: TrialRecord) -> str:
     value = f" {record.value:.4f}" if record.value is not None else ""
     chosen = " ".join(f"{key}={short(value)}" for key, value in record.hyperparameters.items())
     return f"trial {record.number} {state}{value}, {len(record.epochs)} epochs in {duration(record.seconds)}: {chosen}"
-
-
-def short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s` or `2 h 5 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes_left} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -31,10 +31,10 @@ from search.retraining import Confirmation
 from search.versions import take_over
 from search.workspace import Workspace
 from studies.definition import Definition, Parameter, definition_of, read_definition
-from studies.records import counted
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import create_study, finish_study, is_complete, load_study, study_names
+from studies.trials import counted
 
 AUTO = "auto"
 PREFIX_CACHES = (AUTO, CACHE_OFF, "float32", "float16")

@@ -11,8 +11,9 @@ from optuna.trial import FixedTrial, create_trial
 
 from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, trial_folder
 from studies.definition import Definition
-from studies.records import COUNTED, record_of
+from studies.records import record_of
 from studies.settings import stored_settings
+from studies.trials import COUNTED
 
 MUST_AGREE = ("weights", "recipe", "objective")
 """Settings without which two trials with the same hyperparameters are not the same trial."""

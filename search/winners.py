@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from optuna import Study
-from optuna.storages import RDBStorage
-
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
 from search.workspace import Workspace
-from studies.records import TrialRecord, best_record, records_of
-from studies.retrainings import best_few, repeated, retrainings_of
-from studies.settings import StudySettings, stored_settings
-from studies.storage import existing_storage, load_study, study_names
+from studies.reading import StoredStudy, read_studies
+from studies.records import TrialRecord, best_record
+from studies.retrainings import best_few, repeated
+from studies.settings import StudySettings
 
 
 @dataclass(frozen=True)
@@ -34,16 +31,13 @@ class Winner:
 
 def find_winner(workspace: Workspace, prepared: PreparedSet, backbone: str | None) -> Winner:
     """SearchError when no trial on this prepared set is complete, naming what there is instead."""
-    storage = existing_storage(workspace.database)
-    studies = [load_study(storage, name) for name in study_names(storage)]
     winners, others = [], []
-    for study in studies:
-        settings = stored_settings(study)
-        if backbone and settings.backbone != backbone:
+    for study in read_studies(workspace.database):
+        if backbone and study.settings.backbone != backbone:
             continue
-        if settings.fingerprint != prepared.fingerprint:
-            others.append(study.study_name)
-        elif best := best_of(storage, study):
+        if study.settings.fingerprint != prepared.fingerprint:
+            others.append(study.name)
+        elif best := best_of(study):
             winners.append(best)
     if not winners:
         hint = f" (on an earlier preparation: {', '.join(others)})" if others else ""
@@ -52,30 +46,29 @@ def find_winner(workspace: Workspace, prepared: PreparedSet, backbone: str | Non
     return max(winners, key=lambda winner: winner.value)
 
 
-def best_of(storage: RDBStorage, study: Study) -> Winner | None:
+def best_of(study: StoredStudy) -> Winner | None:
     """The trial with the best mean over other seeds, where any was trained again; else the best one of the search.
 
     The best of many is also the luckiest, so that its value in the search is no fair one.
     """
-    settings, records = stored_settings(study), records_of(study)
-    by_number = {record.number: record for record in records}
-    for again in repeated(retrainings_of(storage, settings.name), settings.objective):
-        return Winner(settings, by_number[again.trial], again.mean)
-    best = best_record(records)
-    return Winner(settings, best) if best else None
+    by_number = {record.number: record for record in study.records}
+    for again in repeated(study.retrained, study.settings.objective):
+        return Winner(study.settings, by_number[again.trial], again.mean)
+    best = best_record(study.records)
+    return Winner(study.settings, best) if best else None
 
 
 def best_members(workspace: Workspace, prepared: PreparedSet, winner: Winner, count: int) -> tuple[Winner, ...]:
     """The winner and the next best complete trials on this prepared set with the same objective, of those whose weights
     were kept; `count` at most."""
-    storage = existing_storage(workspace.database)
     found = []
-    for name in study_names(storage):
-        study = load_study(storage, name)
-        settings = stored_settings(study)
+    for study in read_studies(workspace.database):
+        settings = study.settings
         if settings.fingerprint == prepared.fingerprint and settings.objective == winner.settings.objective:
-            complete = best_few(records_of(study), len(study.trials))
-            found += [Winner(settings, record) for record in complete if _has_weights(workspace, name, record.number)]
+            complete = best_few(study.records, len(study.records))
+            found += [
+                Winner(settings, record) for record in complete if _has_weights(workspace, study.name, record.number)
+            ]
     others = [
         one
         for one in sorted(found, key=lambda one: -one.value)

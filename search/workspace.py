@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import DataError
-from data_prep.prepared import PreparedSet
 from search.errors import SearchError
 
 DEFAULT_FOLDER = "hpsearch-workspace"
@@ -17,6 +16,8 @@ DEFAULT_FOLDER = "hpsearch-workspace"
 
 def current_fingerprint(workspace: Workspace) -> str | None:
     """Of the prepared set that the workspace holds now; None without one."""
+    from data_prep.prepared import PreparedSet  # NumPy, which `hpsearch --help` has no use for
+
     try:
         return PreparedSet.open(workspace.prepared).fingerprint
     except DataError:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optuna import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+if TYPE_CHECKING:  # readers start without Optuna
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
 
 ATTRIBUTE = "hpsearch"
-DEATHS = "hpsearch:deaths"
-"""Epochs that were reported when the process last died, and how often it has died since."""
-BATCH_DIVISOR = "hpsearch:batch_divisor"
-"""Parts into which a trial's batches are cut, once a whole one did not fit in memory."""
-DEATHS_ALLOWED = 5
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -57,21 +52,51 @@ def store_record(trial: Trial, ended: Ended) -> None:
     trial.set_user_attr(ATTRIBUTE, json.dumps(asdict(ended)))
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What Optuna's own columns tell of a trial."""
+
+    number: int
+    state: str
+    """As of TrialRecord."""
+    value: float | None
+    started: datetime | None
+    ended: datetime | None
+    reported: Mapping[int, float]
+    """Value by step. Not needed, as `chosen`, of a trial whose record is stored."""
+    chosen: dict[str, Any]
+
+
 def record_of(trial: FrozenTrial) -> TrialRecord:
-    content = json.loads(trial.user_attrs.get(ATTRIBUTE, "{}"))
-    known = [{"step": step, "value": value} for step, value in sorted(trial.intermediate_values.items())]
-    epochs = content.get("epochs", known)
-    best_so_far = max((epoch["value"] for epoch in epochs), default=None)
-    return TrialRecord(
+    columns = Columns(
         number=trial.number,
         state=trial.state.name.lower(),
-        value=trial.value if trial.state == TrialState.COMPLETE else best_so_far,
-        hyperparameters=content.get("hyperparameters", trial.params),
+        value=trial.value,
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+        reported=trial.intermediate_values,
+        chosen=trial.params,
+    )
+    return make_record(columns, trial.user_attrs.get(ATTRIBUTE))
+
+
+def make_record(columns: Columns, stored: str | None) -> TrialRecord:
+    """`stored`: the JSON that `store_record` left, None where it did not yet."""
+    content = json.loads(stored or "{}")
+    known = [{"step": step, "value": value} for step, value in sorted(columns.reported.items())]
+    epochs = content.get("epochs", known)
+    best_so_far = max((epoch["value"] for epoch in epochs), default=None)
+    from_start_to_end = (columns.ended - columns.started).total_seconds() if columns.started and columns.ended else 0.0
+    return TrialRecord(
+        number=columns.number,
+        state=columns.state,
+        value=columns.value if columns.state == "complete" else best_so_far,
+        hyperparameters=content.get("hyperparameters", columns.chosen),
         epochs=epochs,
         outcome=content.get("outcome", {}),
         failure=content.get("failure"),
-        started=trial.datetime_start,
-        seconds=content.get("seconds") or (trial.duration.total_seconds() if trial.duration else 0.0),
+        started=columns.started,
+        seconds=content.get("seconds") or from_start_to_end,
     )
 
 
@@ -83,59 +108,3 @@ def best_record(records: Iterable[TrialRecord]) -> TrialRecord | None:
     """The complete trial with the highest value, the earlier one of two; None without any."""
     complete = [record for record in records if record.state == "complete" and record.value is not None]
     return max(complete, key=lambda record: (record.value, -record.number), default=None)
-
-
-def counted(study: Study) -> int:
-    """Trials that count towards `--trials`: complete and pruned ones."""
-    return len(study.get_trials(deepcopy=False, states=COUNTED))
-
-
-def put_back(study: Study, trial_id: int) -> None:
-    """Lets go of a trial. One whose end is stored is told it. Any other waits to be gone on with: it keeps its number,
-    hyperparameters and reported values, the sampler does not see it, and `study.ask` gives it out before new ones."""
-    trial = study._storage.get_trial(trial_id)
-    if trial.state != TrialState.RUNNING:
-        return
-    if ATTRIBUTE in trial.user_attrs:
-        _finish(study, trial)
-    else:
-        study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
-
-
-def put_back_orphans(study: Study, is_free: Callable[[int], bool]) -> int:
-    """Puts back the running trials that nobody has; how many are left, which somebody has.
-
-    Args:
-        is_free: trial number -> nobody alive is at work on it. To be called while nobody takes trials.
-    """
-    running = 0
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if is_free(trial.number):
-            put_back(study, trial._trial_id)
-        else:
-            running += 1
-    return running
-
-
-def died_again(trial: Trial) -> bool:
-    """Notes that a trial's process died. True when it did so DEATHS_ALLOWED times without finishing an epoch: then it
-    is the hyperparameters that kill it."""
-    epochs = len(trial.storage.get_trial(trial._trial_id).intermediate_values)
-    before, count = trial.user_attrs.get(DEATHS, (0, 0))
-    count = count + 1 if before == epochs else 1
-    trial.set_user_attr(DEATHS, (epochs, count))
-    return bool(count >= DEATHS_ALLOWED)
-
-
-def mark_infeasible(trial: Trial) -> None:
-    """A constraint that ranks a trial behind all healthy ones, pruned ones included (Optuna 5's TPE reads it)."""
-    trial.set_constraint("failed", 1.0)
-
-
-def _finish(study: Study, orphan: FrozenTrial) -> None:
-    record = record_of(orphan)
-    if record.failure is None and not record.outcome["stopped"]:
-        study.tell(orphan.number, record.outcome["best"]["value"])
-    else:
-        bug = record.failure is not None and "failed" not in orphan.constraints
-        study.tell(orphan.number, state=TrialState.FAIL if bug else TrialState.PRUNED)

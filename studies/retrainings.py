@@ -10,13 +10,12 @@ import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import optuna
-from optuna.storages import RDBStorage
-from optuna.trial import create_trial
+from typing import TYPE_CHECKING, Any
 
 from studies.records import TrialRecord
+
+if TYPE_CHECKING:  # readers start without Optuna
+    from optuna.storages import RDBStorage
 
 SUFFIX = "-retrained"
 ATTRIBUTE = "hpsearch:retraining"
@@ -52,20 +51,29 @@ class Finished:
 
 def store_retraining(storage: RDBStorage, study_name: str, done: Finished, value: float) -> None:
     """Adds one to the retrainings of a study. `value` is its objective."""
+    import optuna
+
     study = optuna.create_study(
         storage=storage, study_name=study_name + SUFFIX, direction="maximize", load_if_exists=True
     )
     attributes = {ATTRIBUTE: json.dumps(asdict(done))}
-    study.add_trial(create_trial(value=value, user_attrs=attributes))
+    study.add_trial(optuna.create_trial(value=value, user_attrs=attributes))
 
 
 def retrainings_of(storage: RDBStorage, study_name: str) -> list[Finished]:
     """All that have ended, in the order they did."""
+    import optuna
+
     if study_name + SUFFIX not in optuna.study.get_all_study_names(storage):
         return []
     study = optuna.load_study(study_name=study_name + SUFFIX, storage=storage)
-    found = [json.loads(trial.user_attrs[ATTRIBUTE]) for trial in study.get_trials(deepcopy=False)]
-    return [Finished(Retraining(**one["what"]), one["scores"]) for one in found]
+    return [as_finished(trial.user_attrs[ATTRIBUTE]) for trial in study.get_trials(deepcopy=False)]
+
+
+def as_finished(text: str) -> Finished:
+    """From the JSON that `store_retraining` left."""
+    stored = json.loads(text)
+    return Finished(Retraining(**stored["what"]), stored["scores"])
 
 
 @dataclass(frozen=True)

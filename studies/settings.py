@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
-
-from optuna import Study
+from typing import TYPE_CHECKING, Any
 
 from studies.errors import StudyError
+
+if TYPE_CHECKING:  # readers start without Optuna
+    from optuna import Study
 
 ATTRIBUTE = "hpsearch"
 FINGERPRINT_LETTERS = 8
@@ -59,6 +60,11 @@ def stored_settings(study: Study) -> StudySettings:
     text = study.user_attrs.get(ATTRIBUTE)
     if text is None:
         raise StudyError(f"the study {study.study_name} was not made by hpsearch; use another workspace")
+    return settings_from(text)
+
+
+def settings_from(text: str) -> StudySettings:
+    """From the JSON that `store_settings` left."""
     return StudySettings(**json.loads(text))
 
 

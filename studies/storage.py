@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import sqlite3
 import warnings
-from contextlib import closing
 from pathlib import Path
 
 import optuna
-import psutil
 from optuna.storages import RDBStorage
 from sqlalchemy import URL
 from sqlalchemy.exc import DatabaseError
 
+from studies.database import BUSY_TIMEOUT_S, check_exists, connected, opening
 from studies.errors import StudyError
 from studies.settings import ATTRIBUTE, StudySettings, store_settings
 
-BUSY_TIMEOUT_S = 60
-ROOM_TO_OPEN = 1_000_000
-"""Bytes that a new database and its write-ahead log take; without them SQLite speaks of input and output alone."""
 READY = "hpsearch:ready"
-OPTUNA_TABLES = {"studies", "trials", "version_info"}
-NETWORK_FILE_SYSTEMS = (
-    *("nfs", "nfs3", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afpfs", "9p", "afs", "ceph", "glusterfs"),
-    *("lustre", "gpfs", "beegfs", "webdav", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs"),
-)
 
 
 def database_url(path: Path) -> str:
@@ -39,75 +26,15 @@ def open_storage(path: Path) -> RDBStorage:
     """Opens or creates the database. StudyError when the file is damaged, no database, or another program's, or lies on
     a network file system."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command line tells of studies and trials itself
-    path.parent.mkdir(parents=True, exist_ok=True)
-    check_place(path)
-    # Processes that start together on a fresh file would race for the schema: one at a time.
-    with open(path.parent / ".studies.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            _check_content(path)
-            with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; readers never block the writer
-            return RDBStorage(database_url(path), engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
-        except (sqlite3.DatabaseError, DatabaseError, RuntimeError) as error:
-            if shutil.disk_usage(path.parent).free < ROOM_TO_OPEN:
-                raise StudyError(f"{path} cannot be opened, the disk is full: free some space") from error
-            raise StudyError(f"{path} cannot be opened as a study database: {_short(error)}") from error
-
-
-def check_place(path: Path) -> None:
-    """StudyError on a network file system: SQLite's write-ahead log needs memory that its readers share."""
-    mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
-    around = next((place for place in path.resolve().parents if place in mounts), None)
-    kind = mounts[around].lower() if around else ""
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise StudyError(
-            f"{path} lies on a network file system ({kind}, {around}), where SQLite loses data: name a workspace on a "
-            f"local disk with -w"
-        )
-
-
-def _check_content(path: Path) -> None:
-    """StudyError when the file is damaged or has another program's tables."""
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and not tables >= OPTUNA_TABLES:
-            raise StudyError(f"{path} is another program's database: name another workspace with -w")
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(f"it is damaged, {found}; put a file that `hpsearch backup` made in its place")
-
-
-def backup_database(path: Path, target: Path) -> None:
-    """A copy of the database as it is now, whole even while trials are stored. StudyError when it cannot be written."""
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as source,
-            closing(sqlite3.connect(partial)) as copy,
-        ):
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, which is the whole of it
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except (OSError, sqlite3.Error) as error:
-        raise StudyError(f"{path} cannot be copied to {target}: {_short(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+    with opening(path, DatabaseError, RuntimeError):
+        with connected(path) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; readers never block the writer
+        return RDBStorage(database_url(path), engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
 
 
 def existing_storage(path: Path) -> RDBStorage:
-    """Opens the database to read. StudyError when there is none yet."""
-    if not path.is_file():
-        raise StudyError(f"there are no studies in {path.parent} yet: start one with `hpsearch run --backbone NAME`")
+    """Opens the database of studies that are there. StudyError when there is none yet."""
+    check_exists(path)
     return open_storage(path)
 
 

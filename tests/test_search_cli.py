@@ -13,8 +13,10 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from fake_search import opened_study
 from PIL import Image
 
+from search.claims import Claims
 from search.cli import COMMANDS, main
 from search.durations import DURATION
 from search.errors import SearchError
@@ -73,11 +75,49 @@ assert not heavy, heavy
     assert done.returncode == 0, done.stderr
 
 
-def test_help_starts_without_optuna() -> None:
-    code = "import sys; from search.cli import main; main(['--help'], standalone_mode=False)"
-    code += "; print('optuna' in sys.modules)"
+SLOW_TO_IMPORT = {"tensorflow", "keras", "sklearn", "scipy", "matplotlib", "pandas", "optuna", "sqlalchemy", "numpy"}
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that a command which ends well has imported."""
+    code = f"""
+import sys
+from search.cli import main
+try:
+    main({list(arguments)!r})
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "False", done.stderr
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+def test_help_and_status_import_nothing_slow(tmp_path: Path) -> None:
+    study = opened_study(tmp_path)
+    study.tell(study.ask(), 0.5)
+    assert not imported_by("--help") & SLOW_TO_IMPORT
+    assert not imported_by("-w", str(tmp_path), "status") & SLOW_TO_IMPORT
+
+
+def test_compare_needs_no_optuna(tmp_path: Path) -> None:
+    opened_study(tmp_path)
+    slow = SLOW_TO_IMPORT - {"scipy", "numpy"} | {"scipy.stats"}
+    assert not imported_by("-w", str(tmp_path), "compare", "--trials", "--json") & slow
+
+
+def test_status_puts_back_trials_that_nobody_has(tmp_path: Path, call: Call) -> None:
+    study = opened_study(tmp_path)
+    for _ in range(3):
+        study.ask().report(0.5, 0)
+    claims = Claims(tmp_path / "trials" / study.study_name)
+    claims.take(1)
+    (row,) = json.loads(call("-w", tmp_path, "status", "--json").output)
+    assert (row["running"], row["waiting"], row["cut_off"]) == (1, 2, 2)
+    assert [trial.state.name for trial in study.trials] == ["WAITING", "RUNNING", "WAITING"]
+    claims.release(1)
+    (row,) = json.loads(call("-w", tmp_path, "status", "--json").output)
+    assert (row["running"], row["waiting"]) == (0, 3)
 
 
 MAY_IMPORT = {
@@ -234,7 +274,7 @@ def test_an_unforeseen_error_is_one_line_too(call: Call, monkeypatch: pytest.Mon
     def broken(*_: object) -> None:
         raise KeyError("something")
 
-    monkeypatch.setattr("search.commands.status.existing_storage", broken)
+    monkeypatch.setattr("search.commands.status.read_studies", broken)
     refused(call("status"), 1, "KeyError", "--debug shows where")
 
 

@@ -17,8 +17,9 @@ from search.errors import SearchError
 from search.job import trial_folder
 from search.leaving import Leaving
 from search.loop import seed_of
-from studies.records import BATCH_DIVISOR, DEATHS_ALLOWED, records_of
+from studies.records import records_of
 from studies.retrainings import Finished, Retraining, store_retraining
+from studies.trials import BATCH_DIVISOR, DEATHS_ALLOWED
 
 
 def essence(study: optuna.Study) -> list[tuple[Any, ...]]:

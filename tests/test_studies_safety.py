@@ -17,9 +17,10 @@ from fake_search import SETTINGS, opened_study, searching
 
 from search.cli import main
 from search.workspace import Workspace
+from studies.database import check_place
 from studies.errors import StudyError
 from studies.records import records_of
-from studies.storage import check_place, open_storage
+from studies.storage import open_storage
 
 Mount = namedtuple("Mount", "mountpoint fstype")
 

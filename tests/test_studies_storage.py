@@ -14,20 +14,12 @@ import pytest
 from optuna.trial import TrialState
 
 from studies.errors import StudyError
-from studies.records import (
-    DEATHS_ALLOWED,
-    Ended,
-    best_record,
-    counted,
-    died_again,
-    put_back_orphans,
-    record_of,
-    records_of,
-    store_record,
-)
+from studies.reading import read_studies
+from studies.records import Ended, best_record, record_of, records_of, store_record
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import create_study, existing_storage, load_study, open_storage, study_names
 from studies.tables import status_row, trial_rows
+from studies.trials import DEATHS_ALLOWED, counted, died_again, put_back_orphans
 
 SETTINGS = StudySettings("vgg19", "1a2b3c4d" + 56 * "0", "none", {"epochs": 3}, "macro_f1", "tpe", "median", 0, {})
 OUTCOME = {
@@ -150,13 +142,15 @@ def test_studies_of_other_programs_are_passed_over(study: optuna.Study, tmp_path
     assert study_names(storage) == [study.study_name]
 
 
-def test_tables(study: optuna.Study) -> None:
-    assert trial_rows(study) == []
+def test_tables(study: optuna.Study, tmp_path: Path) -> None:
+    (stored,) = read_studies(tmp_path / "studies.db")
+    assert trial_rows(stored) == []
     finish(study, 0.4)
     finish(study, 0.3, TrialState.PRUNED)
-    row = status_row(study)
+    (stored,) = read_studies(tmp_path / "studies.db")
+    row = status_row(stored)
     assert (row["complete"], row["pruned"], row["epochs"], row["best_value"], row["best_trial"]) == (1, 1, 2, 0.4, 0)
-    (compared,) = trial_rows(study)
+    (compared,) = trial_rows(stored)
     assert (compared["backbone"], compared["trial"], compared["accuracy"]) == ("vgg19", 0, 0.5)
     assert compared["corrupted_macro_f1"] is None  # measured by no study of before
     assert json.loads(json.dumps([row, compared])) == [row, compared]

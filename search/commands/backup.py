@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from search.workspace import Workspace
-from studies.storage import backup_database, existing_storage
+from studies.database import backup_database
+from studies.storage import existing_storage
 
 
 @click.command()

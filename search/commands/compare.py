@@ -7,16 +7,13 @@ from itertools import combinations
 from typing import Any
 
 import click
-from optuna import Study
-from optuna.storages import RDBStorage
 
 from search.noise import TIE, Noise, mark_ties
-from search.output import cell, print_json, print_table
-from search.progress import short
+from search.output import cell, print_json, print_table, short
 from search.winners import best_of
 from search.workspace import Workspace, current_fingerprint
-from studies.retrainings import retrainings_of, seed_noise
-from studies.storage import existing_storage, load_study, study_names
+from studies.reading import StoredStudy, read_studies
+from studies.retrainings import seed_noise
 from studies.tables import SCORES, trial_row, trial_rows
 
 TITLES = dict(zip(SCORES, ("clean F1", "corrupted F1", "worst family F1"), strict=True))
@@ -37,16 +34,15 @@ def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
 
     Differences that may be chance are marked as ties; rank correlations tell whether the columns agree on what is good.
     """
-    storage = existing_storage(workspace.database)
-    studies = [load_study(storage, name) for name in study_names(storage)]
+    studies = read_studies(workspace.database)
     everything = [row for study in studies for row in trial_rows(study)]
     if not everything and not as_json:
         click.echo("No trial is complete yet.")
         return
-    rows = everything if all_trials else _best(storage, studies)
+    rows = everything if all_trials else _best(studies)
     current = current_fingerprint(workspace)
     rows.sort(key=lambda row: (row["fingerprint"] != current, -row["value"]))
-    noise = Noise(workspace, {study.study_name: _seed_noise(storage, study) for study in studies})
+    noise = Noise(workspace, rows, {study.name: _seed_noise(study) for study in studies})
     for fingerprint in {row["fingerprint"] for row in rows}:
         mark_ties([row for row in rows if row["fingerprint"] == fingerprint], noise)
     correlations = _correlations([row for row in everything if row["fingerprint"] == current])
@@ -61,20 +57,19 @@ def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
         click.echo(f"{row['study']} trial {row['trial']}: {chosen}")
 
 
-def _best(storage: RDBStorage, studies: Sequence[Study]) -> list[dict[str, Any]]:
-    found = [(study, best_of(storage, study)) for study in studies]
+def _best(studies: Sequence[StoredStudy]) -> list[dict[str, Any]]:
+    found = [(study, best_of(study)) for study in studies]
     return [trial_row(study, best.record) for study, best in found if best]
 
 
-def _seed_noise(storage: RDBStorage, study: Study) -> dict[str, float]:
-    finished = retrainings_of(storage, study.study_name)
-    spreads = {figure: seed_noise(finished, figure) for figure in SCORES}
+def _seed_noise(study: StoredStudy) -> dict[str, float]:
+    spreads = {figure: seed_noise(study.retrained, figure) for figure in SCORES}
     return {figure: spread for figure, spread in spreads.items() if spread is not None}
 
 
 def _correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row per pair of figures over the trials that have both; none with fewer than LEAST_TRIALS."""
-    from models.ranking import rank_correlations
+    from models.rank_correlation import rank_correlations
 
     found = []
     for first, second in combinations(SCORES, 2):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from search.progress import duration
+from search.durations import duration
 from search.workspace import DEFAULT_FOLDER, Workspace
 
 DEMO_FOLDER = "hpsearch-demo"

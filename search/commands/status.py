@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import click
-import optuna
 
 from search.claims import Claims
+from search.durations import duration
 from search.output import print_json, print_table
-from search.progress import duration
 from search.workspace import Workspace
-from studies.records import put_back_orphans
-from studies.storage import existing_storage, load_study, study_names
+from studies.reading import StoredStudy, read_studies
 from studies.tables import status_row
 
 STATES = ("complete", "pruned", "fail", "running", "cut_off", "waiting")
@@ -29,8 +27,11 @@ def status(workspace: Workspace, as_json: bool) -> None:
     Cut off are trials whose run ended before they did; they are among the waiting ones, and the next run goes on with
     them. Trials that failed are counted by kind: diverged, out-of-memory, timeout, killed, refused or bug.
     """
-    storage = existing_storage(workspace.database)
-    rows = [status_row(_settled(workspace, load_study(storage, name))) for name in study_names(storage)]
+    studies = read_studies(workspace.database)
+    changed = [_put_back(workspace, study) for study in studies]
+    if any(changed):
+        studies = read_studies(workspace.database)
+    rows = [status_row(study) for study in studies]
     if as_json:
         print_json(rows)
         return
@@ -42,9 +43,17 @@ def status(workspace: Workspace, as_json: bool) -> None:
             click.echo(f"{row['study']}: " + ", ".join(f"{count} {kind}" for kind, count in row["failures"].items()))
 
 
-def _settled(workspace: Workspace, study: optuna.Study) -> optuna.Study:
-    """Running trials whose process is gone are put back first: they do not run."""
-    claims = Claims(workspace.trials / study.study_name)
+def _put_back(workspace: Workspace, study: StoredStudy) -> bool:
+    """Puts back the running trials whose process is gone: they do not run. Whether there were any."""
+    running = [record.number for record in study.records if record.state == "running"]
+    if not running:
+        return False
+    claims = Claims(workspace.trials / study.name)
     with claims.deciding():
-        put_back_orphans(study, claims.is_free)
-    return study
+        if not any(map(claims.is_free, running)):
+            return False
+        from studies.storage import existing_storage, load_study  # Optuna, which alone changes what is stored
+        from studies.trials import put_back_orphans
+
+        put_back_orphans(load_study(existing_storage(workspace.database), study.name), claims.is_free)
+    return True
