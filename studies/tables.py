@@ -14,17 +14,24 @@ SCORES = ("macro_f1", "corrupted_macro_f1", "worst_family_macro_f1")
 
 
 def status_row(study: StoredStudy) -> dict[str, Any]:
-    """Counts by state, epochs and seconds spent, and the best value of a study."""
+    """Counts by state, epochs and seconds spent, what the cache of frozen layers' output served (trials, and the mean
+    share of the training views they saw), and the best value of a study."""
     records = study.records
     states = Counter(record.state for record in records)
     failures = Counter(record.failure["kind"] for record in records if record.failure)
     best = best_record(records)
+    shares = [record.outcome["prefix_cache_share"] for record in records if "prefix_cache_share" in record.outcome]
     return {
         "study": study.name,
         **{state: states[state] for state in ("complete", "pruned", "fail", "running", "waiting")},
         "cut_off": sum(record.state == "waiting" and bool(record.epochs) for record in records),
         "failures": dict(failures),
         "epochs": sum(len(record.epochs) for record in records),
+        "prefix_cache": {
+            "trials": len(shares),
+            "served": sum(share > 0 for share in shares),
+            "views": sum(shares) / len(shares) if shares else 0.0,
+        },
         "seconds": round(sum(record.seconds for record in records), 1),
         "objective": study.settings.objective,
         "best_value": best.value if best else None,

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from data_prep.prepared import PreparedSet
+from models.backbones import backbone_named, build
 from search.workspace import Workspace
 from studies.records import records_of
 from studies.storage import existing_storage, load_study, study_names
@@ -81,6 +82,14 @@ def test_a_killed_search_resumed_equals_an_uninterrupted_one(
     assert trials(tmp_path) == trials(searched)
 
 
+def test_a_process_for_each_trial_gives_what_one_for_all_gives(
+    searched: Path, tiny_workspace: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
+    hpsearch(tmp_path, *RUN, "--trials", "3", "--fresh-workers")
+    assert trials(tmp_path) == trials(searched)
+
+
 def test_the_same_command_again_has_nothing_to_do(searched: Path) -> None:
     before = trials(searched)
     hpsearch(searched, *RUN, "--trials", "3")
@@ -112,6 +121,22 @@ def test_status_and_compare(searched: Path) -> None:
     assert row["value"] == status["best_value"]
     assert row["macro_f1"] != row["corrupted_macro_f1"] != row["worst_family_macro_f1"]
     assert "small_cnn" in hpsearch(searched, "compare").stdout
+
+
+def test_kept_features_serve_a_pretrained_network_and_its_export_is_exact(tiny_workspace: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
+    image_shape = PreparedSet.open(tmp_path / "prepared").image_shape
+    build(backbone_named("small_cnn"), "none", image_shape).save_weights(tmp_path / "own.weights.h5")
+    own = ("--weights", str(tmp_path / "own.weights.h5"), "--head-epochs", "2", "--prefix-cache", "float16")
+    hpsearch(tmp_path, *RUN, *own, "--trials", "1")
+    assert list(tmp_path.glob("cache/features/*/original.float16"))
+    shutil.rmtree(tmp_path / "cache")  # may go at any time
+    hpsearch(tmp_path, *RUN, *own, "--trials", "2")
+    refused = hpsearch(tmp_path, *RUN, *own[:-1], "float32", "--trials", "3", code=1)
+    assert "prefix_cache: float16 there, float32 here" in refused.stderr
+    status = hpsearch(tmp_path, "status").stdout
+    assert "of the views that trials saw, in 2 of 2 trials" in status
+    assert "probabilities within" in hpsearch(tmp_path, "export-best").stdout
 
 
 def test_the_export_holds_the_winner_and_its_figures(exported: Path, searched: Path) -> None:

@@ -149,6 +149,7 @@ def test_tables(study: optuna.Study, tmp_path: Path) -> None:
     finish(study, 0.3, TrialState.PRUNED)
     (stored,) = read_studies(tmp_path / "studies.db")
     row = status_row(stored)
+    assert row["prefix_cache"] == {"trials": 0, "served": 0, "views": 0.0}
     assert (row["complete"], row["pruned"], row["epochs"], row["best_value"], row["best_trial"]) == (1, 1, 2, 0.4, 0)
     (compared,) = trial_rows(stored)
     assert (compared["backbone"], compared["trial"], compared["accuracy"]) == ("vgg19", 0, 0.5)
