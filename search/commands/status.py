@@ -41,8 +41,8 @@ def status(workspace: Workspace, as_json: bool) -> None:
     for row in rows:
         if (cache := row["prefix_cache"])["served"]:
             click.echo(
-                f"{row['study']}: what frozen layers gave had been kept for {cache['views']:.0%} of the views that trials "
-                f"saw, in {cache['served']} of {cache['trials']} trials"
+                f"{row['study']}: what frozen layers gave had been kept for {cache['views']:.0%} of the views that "
+                f"trials saw, in {cache['served']} of {cache['trials']} trials"
             )
         if row["failures"]:
             click.echo(f"{row['study']}: " + ", ".join(f"{count} {kind}" for kind, count in row["failures"].items()))
