@@ -19,7 +19,7 @@ import numpy as np
 
 from models.feeding import TrainingViews
 from models.networks import Network, Part, weights_sha256
-from models.predicting import predict
+from models.predicting import PREDICT_BATCH, predict
 from models.trial import TrainingData
 
 ALIGNMENT = 64  # bytes
@@ -47,7 +47,7 @@ class Features:
     """
 
     def __init__(self, path: Path, images: np.ndarray, prefix: keras.Model, precision: str) -> None:
-        self._images, self._prefix = images, prefix
+        self.images, self.prefix = images, prefix
         count, shape = len(images), prefix.output_shape[1:]
         start = -(-count // ALIGNMENT) * ALIGNMENT
         if not path.exists():
@@ -55,32 +55,43 @@ class Features:
         os.utime(path)  # what was used last is removed last
         self._known = np.memmap(path, np.uint8, "r+", shape=(count,))
         self._values = np.memmap(path, precision, "r+", offset=start, shape=(count, *shape))
-        self.computed = 0
 
-    def ready(self, places: np.ndarray) -> None:
-        """Computes what is missing of these. FloatingPointError when the precision cannot hold a value."""
-        missing = np.unique(places[self._known[places] == 0])
-        self.computed += len(missing)
-        if len(missing) == 0:
-            return
+    def missing(self, places: np.ndarray) -> np.ndarray:
+        """Which of these are not there yet, each once."""
+        return np.unique(places[self._known[places] == 0])
+
+    def keep(self, places: np.ndarray, found: np.ndarray) -> None:
+        """Keeps the prefix's output of these. FloatingPointError when the precision cannot hold a value."""
         with np.errstate(over="ignore"):
-            found = predict(self._prefix, self._images, missing).astype(self._values.dtype)
-        if not np.isfinite(found).all():
+            rounded = found.astype(self._values.dtype)
+        if not np.isfinite(rounded).all():
             raise FloatingPointError(
-                f"an output of the frozen layers does not fit {found.dtype}: use --prefix-cache float32 or off"
+                f"an output of the frozen layers does not fit {rounded.dtype}: use --prefix-cache float32 or off"
             )
-        self._values[missing] = found
-        self._known[missing] = 1
+        self._values[places] = rounded
+        self._known[places] = 1
 
     def at(self, places: np.ndarray) -> np.ndarray:
-        """float32 (len(places), ...); they must be `ready`."""
+        """float32 (len(places), ...); they must be there."""
         return np.asarray(self._values[places], np.float32)
 
     def all(self) -> np.ndarray:
         """Those of all images, in their order."""
-        places = np.arange(len(self._images))
-        self.ready(places)
+        places = np.arange(len(self.images))
+        compute([(self, self.missing(places))])
         return self.at(places)
+
+
+def compute(wanted: Sequence[tuple[Features, np.ndarray]]) -> int:
+    """Computes the features at these places, of all at once, so that batches are full; how many there were."""
+    images = np.concatenate([features.images[places] for features, places in wanted])
+    if len(images) == 0:
+        return 0
+    found = predict(wanted[0][0].prefix, images, PREDICT_BATCH)
+    for features, places in wanted:
+        features.keep(places, found[: len(places)])
+        found = found[len(places) :]
+    return len(images)
 
 
 class FeatureViews:
@@ -88,25 +99,21 @@ class FeatureViews:
 
     def __init__(self, views: TrainingViews, levels: Sequence[Features]) -> None:
         self._copies = np.array([1, *(bank.shape[1] for bank in views.banks)])
-        self.levels = levels
+        self._levels = levels
+        self.computed = 0
+        """Views whose features had not been kept."""
 
     def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
         """Computes what is missing of these views."""
         places = rows * self._copies[strength] + copy
-        for level, features in enumerate(self.levels):
-            features.ready(places[strength == level])
-
-    def computed(self) -> int:
-        """How many views' features had to be computed since the last time."""
-        count = sum(features.computed for features in self.levels)
-        for features in self.levels:
-            features.computed = 0
-        return count
+        self.computed += compute(
+            [(features, features.missing(places[strength == level])) for level, features in enumerate(self._levels)]
+        )
 
     def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
         """The features of these views, float32 (len(rows), ...); they must be `ready`."""
         places = rows * self._copies[strength] + copy
-        parts = [features.at(places[strength == level]) for level, features in enumerate(self.levels)]
+        parts = [features.at(places[strength == level]) for level, features in enumerate(self._levels)]
         order = np.argsort(strength, kind="stable")  # as the parts come
         result = np.empty((len(rows), *parts[0].shape[1:]), np.float32)
         result[order] = np.concatenate(parts)

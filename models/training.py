@@ -249,6 +249,7 @@ class _Run:
         """All batches of the next epoch, the phase's `epoch`-th: mean loss, number of images."""
         phase, steps = self.now.phase, self.feed.steps_per_epoch(self.now.seen)
         source = self.cached.views if self.cached else None
+        before = source.computed if source else 0
         total, images = 0.0, 0
         batches = self.feed.epoch(len(self.epochs), epoch / phase.epochs, self.now.seen, source)
         for step, batch in enumerate(batches, 1):
@@ -258,7 +259,7 @@ class _Run:
             self.first_step_s = self.first_step_s or time.perf_counter() - self.started
         self.views_seen += images
         if self.cached:
-            self.views_served += images - self.cached.views.computed()
+            self.views_served += images - (self.cached.views.computed - before)
         return float(total) / steps, images
 
     def outcome(self) -> TrialOutcome:

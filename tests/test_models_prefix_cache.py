@@ -136,14 +136,11 @@ def test_what_was_used_longest_ago_makes_room(
 
 
 def test_a_value_that_a_precision_cannot_hold_is_an_error(
-    plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings
 ) -> None:
-    large = np.full((len(data.views), 8), 1e6, "float32")
-    monkeypatch.setattr(prefix_cache, "predict", lambda model, images, places: large[: len(places)])
-    network = kept.built(plan.classifier)
-    prefix = network.part(1.0, on_features=True).prefix
+    prefix = kept.built(plan.classifier).part(1.0, on_features=True).prefix
     path = settings.folder / "original.float16"
     path.parent.mkdir(parents=True)
     features = prefix_cache.Features(path, data.views.originals, prefix, "float16")
     with pytest.raises(FloatingPointError, match="does not fit float16: use --prefix-cache float32 or off"):
-        features.ready(np.arange(3))
+        features.keep(np.arange(3), np.full((3, *prefix.output_shape[1:]), 1e6, "float32"))
