@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -97,7 +98,10 @@ def prepare_shown(settings: PrepareSettings, workspace: Workspace, *, force: boo
     from data_prep.prepare import prepare as make
 
     with workspace.exclusive(), Stages() as stages:
-        return make(settings, workspace.prepared, force=force, progress=stages)
+        outcome = make(settings, workspace.prepared, force=force, progress=stages)
+        if outcome.created:
+            shutil.rmtree(workspace.features, ignore_errors=True)  # of the images of before
+        return outcome
 
 
 def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
