@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from studies.reading import read_studies
-from studies.records import TrialRecord
+from studies.records import TrialRecord, records_of
+from studies.storage import existing_storage, load_study
 from studies.tables import status_row
 
 EPOCH_KEYS = ("step", "phase", "value", "training_loss", "learning_rate", "seconds", "images_per_second")
@@ -43,6 +44,7 @@ def trial_summary(record: TrialRecord) -> dict[str, Any]:
 
 def main() -> None:
     workspace, out = map(Path, sys.argv[1:])
+    storage = existing_storage(workspace / "studies.db")
     readings = workspace / "test-readings.jsonl"
     report = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -53,7 +55,7 @@ def main() -> None:
             {
                 "settings": asdict(study.settings),
                 "status": status_row(study),
-                "trials": [trial_summary(record) for record in study.records],
+                "trials": [trial_summary(record) for record in records_of(load_study(storage, study.name))],
             }
             for study in read_studies(workspace / "studies.db")
         ],

@@ -21,13 +21,14 @@ class ResampledF1:
     Args:
         resampling: the draws, and the labels (n,) of the images.
         sets: bool (n, views) each, the views that a figure is over; they may overlap.
+        resamples: so many of the draws, the first ones.  [default: all]
     """
 
-    def __init__(self, resampling: Resampling, sets: Sequence[np.ndarray]) -> None:
+    def __init__(self, resampling: Resampling, sets: Sequence[np.ndarray], resamples: int | None = None) -> None:
         self.labels, self.classes = resampling.labels, resampling.classes
         largest = 3 * sets[0].size  # twice the views of a class and all that may be taken for it, in `of`
         self._dtype = np.min_scalar_type(-largest)
-        self._counts = np.ascontiguousarray(resampling.counts.T, self._dtype)
+        self._counts = np.ascontiguousarray(resampling.counts[:resamples].T, self._dtype)
         # Views that the same sets take are counted together, and each once.
         kinds, kind_of = np.unique(np.stack([taken.ravel() for taken in sets]), axis=1, return_inverse=True)
         self._kinds_in_set = csr_array(kinds.astype(self._dtype))

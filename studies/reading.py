@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import inf, nan
 from pathlib import Path
@@ -23,24 +23,28 @@ from studies.settings import StudySettings, settings_from
 
 NOT_FINITE = {"INF_POS": inf, "INF_NEG": -inf, "NAN": nan}
 STUDIES = "SELECT study_id, study_name, value_json FROM studies LEFT JOIN study_user_attributes USING (study_id)"
+# A trial's record without the figures of its epochs, which are most of it and nowhere shown. Where it holds an infinite
+# one, which SQLite does not know in JSON, it is read whole.
 TRIALS = """
-SELECT trial_id, number, lower(state), datetime_start, datetime_complete, value, value_type, value_json
+SELECT trial_id, number, lower(state), datetime_start, datetime_complete, value, value_type,
+    CASE WHEN json_valid(text) THEN json_remove(text, '$.epochs') ELSE text END
 FROM trials
 LEFT JOIN trial_values USING (trial_id)
-LEFT JOIN (SELECT trial_id, value_json FROM trial_user_attributes WHERE key = :key) USING (trial_id)
+LEFT JOIN (
+    SELECT trial_id, json_extract(value_json, '$') AS text FROM trial_user_attributes WHERE key = :key
+) USING (trial_id)
 WHERE study_id = :study ORDER BY trial_id
 """
-WITHOUT_RECORD = """
-trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)
-AND trial_id NOT IN (SELECT trial_id FROM trial_user_attributes WHERE key = :key)
-"""
-REPORTED = f"""
+REPORTED = """
 SELECT trial_id, step, intermediate_value, intermediate_value_type FROM trial_intermediate_values
-WHERE {WITHOUT_RECORD}
+WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)
 """
-CHOSEN = f"""
+# Of the trials whose record is not stored yet.
+CHOSEN = """
 SELECT trial_id, param_name, param_value, distribution_json FROM trial_params
-WHERE {WITHOUT_RECORD} ORDER BY param_id
+WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)
+AND trial_id NOT IN (SELECT trial_id FROM trial_user_attributes WHERE key = :key)
+ORDER BY param_id
 """
 
 
@@ -51,7 +55,7 @@ class StoredStudy:
     name: str
     settings: StudySettings
     records: tuple[TrialRecord, ...]
-    """In order of their numbers."""
+    """In order of their numbers; of their epochs `step` and `value` alone."""
     retrained: tuple[Finished, ...]
     """As studies.retrainings.retrainings_of."""
 
@@ -91,13 +95,13 @@ def _records(connection: sqlite3.Connection, study: int) -> list[TrialRecord]:
     for trial, number, state, started, ended, value, kind, text in connection.execute(TRIALS, names):
         times = (_local(started), _local(ended))
         columns = Columns(number, state, NOT_FINITE.get(kind, value), *times, reported[trial], chosen[trial])
-        found.append(make_record(columns, text and json.loads(text)))
+        found.append(replace(make_record(columns, text), epochs=columns.epochs))
     return found
 
 
 def _retrained(connection: sqlite3.Connection, study: int | None) -> list[Finished]:
     rows = connection.execute(TRIALS, {"study": study, "key": retrainings.ATTRIBUTE})
-    return [as_finished(json.loads(row[-1])) for row in rows]
+    return [as_finished(row[-1]) for row in rows]
 
 
 def _external(value: float, distribution: str) -> Any:

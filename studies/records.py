@@ -26,7 +26,8 @@ class TrialRecord:
     """The objective of the kept epoch; of a pruned trial, its best so far."""
     hyperparameters: dict[str, Any]
     epochs: list[dict[str, Any]]
-    """As models.trial.EpochFigures, in order; of a trial under way, `step` and `value` alone."""
+    """As models.trial.EpochFigures, in order; of a trial under way, and as studies.reading has them, `step` and `value`
+    alone."""
     outcome: dict[str, Any]
     """As models.trial.TrialOutcome.as_dict, empty without an end."""
     failure: dict[str, Any] | None
@@ -63,8 +64,14 @@ class Columns:
     started: datetime | None
     ended: datetime | None
     reported: Mapping[int, float]
-    """Value by step. Not needed, as `chosen`, of a trial whose record is stored."""
+    """Value by step."""
     chosen: dict[str, Any]
+    """Hyperparameters; not needed of a trial whose record is stored."""
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """`step` and `value` of each."""
+        return [{"step": step, "value": value} for step, value in sorted(self.reported.items())]
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
@@ -81,10 +88,9 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
 
 
 def make_record(columns: Columns, stored: str | None) -> TrialRecord:
-    """`stored`: the JSON that `store_record` left, None where it did not yet."""
+    """`stored`: the JSON that `store_record` left, None where it did not yet; its `epochs` may be left out."""
     content = json.loads(stored or "{}")
-    known = [{"step": step, "value": value} for step, value in sorted(columns.reported.items())]
-    epochs = content.get("epochs", known)
+    epochs = content.get("epochs", columns.epochs)
     best_so_far = max((epoch["value"] for epoch in epochs), default=None)
     from_start_to_end = (columns.ended - columns.started).total_seconds() if columns.started and columns.ended else 0.0
     return TrialRecord(

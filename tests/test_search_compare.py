@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from data_prep.prepared import PreparedSet
+from models.intervals import Resampling
 from search.cli import main
 from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, trial_folder
 from search.noise import BY_IMAGES, BY_RULE, BY_SEEDS
@@ -91,6 +92,28 @@ def test_stored_probabilities_tell_the_noise_of_the_images(workspace: Workspace)
     found = compared(workspace, "--trials")
     assert found["noise"] == [BY_IMAGES]
     assert standings(found) == [["best"] * 3, ["tie"] * 3, [None] * 3]  # 14 validation images tell no 5 points
+
+
+def test_few_resamples_decide_as_all_would(workspace: Workspace) -> None:
+    study, prepared = study_in(workspace), PreparedSet.open(workspace.prepared)
+    values = np.random.default_rng(0).uniform(0.2, 0.95, (40, 3)).tolist()
+    for right, scores in zip(np.linspace(0.2, 0.95, 40), values, strict=True):
+        store_guesses(workspace, study, finish(study, *scores), right)
+    resampling, views = Resampling(prepared.labels("validation"), 3), prepared.corrupted("validation")
+    files = (PROBABILITIES_FILE, CORRUPTED_FILE, CORRUPTED_FILE)
+    rows = compared(workspace, "--trials")["trials"]
+    for figure, name in zip(SCORES, files, strict=True):
+        found = []
+        for row in rows:
+            guesses = np.load(trial_folder(workspace.trials, study.study_name, row["trial"]) / name).argmax(axis=-1)
+            sets = [taken for taken in views.families.values() if taken.any()] if "worst" in figure else [None]
+            found.append(np.min([resampling.figures(guesses, taken).macro_f1 for taken in sets], axis=0))
+        best = int(np.argmax([row[figure] for row in rows]))
+        for row, one in zip(rows, found, strict=True):
+            limit = 1.96 * np.std(found[best] - one)
+            expected = "tie" if rows[best][figure] - row[figure] <= limit else None
+            assert row["standing"][figure] == ("best" if row is rows[best] else expected)
+        assert {row["standing"][figure] for row in rows} == {"best", "tie", None}
 
 
 def test_retrainings_tell_the_noise_of_the_seeds_and_who_is_exported(workspace: Workspace) -> None:

@@ -20,6 +20,10 @@ from studies.storage import create_study, open_storage
 SETTINGS = StudySettings("vgg19", "1a2b3c4d" + 56 * "0", "none", {"epochs": 3}, "macro_f1", "random", "none", 0, {})
 
 
+def step_and_value(epoch: dict[str, float]) -> dict[str, float]:
+    return {key: epoch[key] for key in ("step", "value")}
+
+
 def asked(study: optuna.Study, reported: tuple[float, ...] = ()) -> optuna.Trial:
     trial = study.ask()
     trial.suggest_float("learning_rate", 1e-5, 1e-1, log=True)
@@ -33,14 +37,16 @@ def asked(study: optuna.Study, reported: tuple[float, ...] = ()) -> optuna.Trial
 def finish(study: optuna.Study, state: TrialState, value: float, ended: Ended | None) -> None:
     trial = asked(study, (0.1, value))
     if ended:
-        store_record(trial, ended)
+        loss = inf if state == TrialState.PRUNED else 2.0  # which is no JSON to SQLite
+        epochs = [{"step": step, "value": one, "training_loss": loss} for step, one in enumerate((0.1, value))]
+        store_record(trial, replace(ended, epochs=epochs))
     study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
 
 
 def filled(study: optuna.Study) -> None:
     """A trial in each state, with its record stored and without."""
     outcome = {"best": {"value": 0.7, "validation": {"macro_f1": 0.7}}, "stopped": False}
-    stored = Ended({"learning_rate": 0.1, "dropout": 0.3}, [{"value": 0.1}, {"value": 0.7}], outcome, seconds=12.5)
+    stored = Ended({"learning_rate": 0.1, "dropout": 0.3}, [], outcome, seconds=12.5)
     failed = Ended({"learning_rate": 0.1}, [], {}, {"kind": "bug", "message": "x", "place": "y", "log": "z"})
     finish(study, TrialState.COMPLETE, 0.7, stored)
     finish(study, TrialState.COMPLETE, 0.6, None)
@@ -67,7 +73,10 @@ def test_every_trial_reads_as_by_optuna(tmp_path: Path) -> None:
     assert [study.name for study in found] == ["small_cnn-1a2b3c4d", "vgg19-1a2b3c4d"]
     for stored, study in zip(found, reversed(studies), strict=True):
         assert stored.settings.name == study.study_name
-        assert list(stored.records) == records_of(study)
+        shown = [
+            replace(record, epochs=[step_and_value(epoch) for epoch in record.epochs]) for record in records_of(study)
+        ]
+        assert list(stored.records) == shown
         assert list(stored.retrained) == retrainings_of(storage, study.study_name)
     assert {record.state for record in found[0].records} == {"complete", "pruned", "fail", "running", "waiting"}
     assert len(found[1].retrained) == 3

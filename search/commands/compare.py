@@ -42,7 +42,7 @@ def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
     rows = everything if all_trials else _best(studies)
     current = current_fingerprint(workspace)
     rows.sort(key=lambda row: (row["fingerprint"] != current, -row["value"]))
-    noise = Noise(workspace, rows, {study.name: _seed_noise(study) for study in studies})
+    noise = Noise(workspace, {study.name: _seed_noise(study) for study in studies})
     for fingerprint in {row["fingerprint"] for row in rows}:
         mark_ties([row for row in rows if row["fingerprint"] == fingerprint], noise)
     correlations = _correlations([row for row in everything if row["fingerprint"] == current])
