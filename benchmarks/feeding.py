@@ -33,7 +33,7 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
     from models.hyperparameters import Hyperparameters
     from models.networks import Networks
     from models.recipe import Phase, Recipe
-    from models.training import _Phase
+    from models.trained_phase import TrainedPhase
     from models.trial import Plan
     from search.trainer import training_data
 
@@ -46,7 +46,7 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
     data = training_data(prepared, views)
     feed = Feed(data.views, np.asarray(data.class_weights, "float32"), RECIPE_BATCH, 0)
     phase = Phase("fine-tuning", 0.0, 1, 1e-4, "adamw")
-    under_way = _Phase(Plan(settings, views, Recipe(), "macro_f1", 0), phase, network, network.part(0.0), views)
+    under_way = TrainedPhase(Plan(settings, views, Recipe(), "macro_f1", 0), phase, network, network.part(0.0), views)
     fitted, arrays = fit_model(network, data)
     systems = {
         "fit": lambda number: fitted.fit(*arrays, batch_size=RECIPE_BATCH, verbose=0),

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 import keras
 import numpy as np
 
-from models.batch_changes import Batch
 from models.errors import DivergedError
 from models.feeding import Feed
-from models.hyperparameters import BANK, Hyperparameters
-from models.networks import Network, Networks, Part
+from models.hyperparameters import BANK
+from models.networks import Networks
 from models.objectives import objective_value
-from models.optimizers import Extras, make_optimizer
 from models.predicting import PREDICT_BATCH, predict
 from models.prefix_cache import CachedPart, CacheSettings, cached_part
-from models.recipe import HEAD, Phase, Recipe, keeps_views, phases_of, plain
-from models.schedules import SCHEDULES
+from models.recipe import HEAD, Phase, keeps_views, phases_of, plain
 from models.scoring import score
-from models.stepping import compiled
+from models.trained_phase import TrainedPhase, callbacks_of
 from models.trial import EpochFigures, OnEpochs, Plan, TrainingData, TrialOutcome
 from models.trial_state import Progress, StateFile
 
@@ -71,50 +65,6 @@ def run_trial(
     return run.outcome()
 
 
-class _Phase:
-    """A phase under way: the part that is trained, and the optimizer that moves it as one flat vector.
-
-    One vector, since an optimizer's graph has some dozen operations for each variable it is given: tracing it anew for
-    each phase takes less than a tenth of a second this way, and each phase has an optimizer as new.
-    """
-
-    def __init__(self, plan: Plan, phase: Phase, network: Network, part: Part, seen: Hyperparameters) -> None:
-        self.phase, self.part, self.seen = phase, part, seen
-        rates, averaging = None, 0.0
-        if phase.name != HEAD:
-            rates, averaging = network.rate_scales(part, plan.hyperparameters.layer_decay), phase.weight_averaging
-        extras = Extras(rates, averaging, plan.batch_divisor)
-        self.optimizer = make_optimizer(phase.optimizer, phase.learning_rate, plan.hyperparameters, extras)
-        self.flat = keras.Variable(part.gathered(), name="trained")
-        self.optimizer.build([self.flat])
-        self._update = compiled(self._apply, [self.flat, *self.optimizer.variables])
-
-    def _apply(self, gradient: Any) -> None:
-        self.optimizer.apply([gradient], [self.flat])
-
-    def step(self, batch: Batch) -> Any:
-        """Moves the weights; the batch's mean loss, a tensor."""
-        loss, gradient = self.part.gradients(batch.images, batch.targets, batch.weights)
-        self._update(gradient)
-        self.part.spread(self.flat.value)
-        return loss
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The moving average of the weights in place of the weights themselves, where the optimizer keeps one."""
-        if not self.optimizer.use_ema:
-            yield
-            return
-        own = keras.ops.convert_to_numpy(self.flat)
-        self.optimizer.finalize_variable_values([self.flat])
-        self.part.spread(self.flat.value)
-        try:
-            yield
-        finally:
-            self.flat.assign(own)
-            self.part.spread(self.flat.value)
-
-
 class _Run:
     """A trial under way: what goes on from one epoch and phase to the next."""
 
@@ -141,7 +91,7 @@ class _Run:
         self.now = self._begun(phase)
         # The same whether the phases before it ran in this process or in one that was killed.
         self.now.part.reseed(self.plan.seed + 1 + number)
-        callbacks = _callbacks(self.now, self.plan.recipe)
+        callbacks = callbacks_of(self.now, self.plan.recipe)
         callbacks.on_train_begin()
         self.best: EpochFigures | None = None
         self.collapsed_epochs = 0
@@ -158,7 +108,7 @@ class _Run:
             self._keep(number, epoch + 1)
             self.stopped = self.on_epochs([figures_now])
 
-    def _begun(self, phase: Phase) -> _Phase:
+    def _begun(self, phase: Phase) -> TrainedPhase:
         """The phase with its part of the network, trained on kept features where that can be."""
         hyperparameters = self.plan.hyperparameters
         # The head phase is plain, so that trials differ by their fine-tuning.
@@ -167,7 +117,7 @@ class _Run:
         if self.cache and keeps_views(seen):
             self.cached = cached_part(self.cache, self.network, phase.frozen_fraction, self.data)
         part = self.cached.part if self.cached else self.network.part(phase.frozen_fraction, seen.input_mode != BANK)
-        return _Phase(self.plan, phase, self.network, part, seen)
+        return TrainedPhase(self.plan, phase, self.network, part, seen)
 
     def _keep(self, phase: int, done: int) -> None:
         """Everything that the next epoch depends on; before the epoch is reported, so that none is reported twice."""
@@ -253,7 +203,7 @@ class _Run:
         total, images = 0.0, 0
         batches = self.feed.epoch(len(self.epochs), epoch / phase.epochs, self.now.seen, source)
         for step, batch in enumerate(batches, 1):
-            _set_rate(self.now.optimizer, phase, epoch + step / steps)
+            self.now.set_rate(epoch + step / steps)
             total = total + self.now.step(batch)
             images += len(batch.images)
             self.first_step_s = self.first_step_s or time.perf_counter() - self.started
@@ -304,32 +254,3 @@ class Answers:
     clean: np.ndarray
     corrupted: np.ndarray | None
     ms_per_image: float
-
-
-def _set_rate(optimizer: keras.optimizers.Optimizer, phase: Phase, epochs_done: float) -> None:
-    """The learning rate of a step: the warm-up rises to it, the schedule leads away from it."""
-    if epochs_done <= phase.warmup_epochs:
-        optimizer.learning_rate = phase.learning_rate * epochs_done / phase.warmup_epochs
-    elif not phase.waits_for_plateaus:
-        done = (epochs_done - phase.warmup_epochs) / max(1, phase.epochs - phase.warmup_epochs)
-        optimizer.learning_rate = phase.learning_rate * SCHEDULES[phase.schedule](done)
-
-
-class _Watched(keras.Model):  # type: ignore[misc]
-    """What Keras's callbacks expect of the model they watch: an optimizer whose rate they may lower, and a flag."""
-
-    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
-        super().__init__()
-        self.optimizer, self.stop_training = optimizer, False
-
-
-def _callbacks(now: _Phase, recipe: Recipe) -> keras.callbacks.CallbackList:
-    """The learning rate's plateau rule and early stopping, both watching the value that is reported."""
-    watched = _Watched(now.optimizer)
-    if not now.phase.waits_for_plateaus:
-        return keras.callbacks.CallbackList([], model=watched)
-    plateau = keras.callbacks.ReduceLROnPlateau(
-        monitor="value", mode="max", factor=recipe.plateau_factor, patience=recipe.plateau_patience
-    )
-    stopping = keras.callbacks.EarlyStopping(monitor="value", mode="max", patience=recipe.early_stopping_patience)
-    return keras.callbacks.CallbackList([plateau, stopping], model=watched)

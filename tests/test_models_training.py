@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from conftest import CLASSES, tiny_images
 
-from models import training
 from models.backbones import UNTRAINED, backbone_named
 from models.batch_changes import Batch
 from models.classifier import ClassifierSettings
@@ -22,6 +21,7 @@ from models.networks import Network, Part
 from models.optimizers import OPTIMIZERS, Extras, make_optimizer
 from models.predicting import predict
 from models.recipe import Recipe, phases_of
+from models.trained_phase import TrainedPhase
 from models.training import run_trial
 from models.trial import EpochFigures, Plan, TrainingData
 
@@ -118,13 +118,13 @@ def test_a_pretrained_network_trains_its_head_first() -> None:
 def noted_rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The learning rates of steps, as they are taken."""
     rates: list[float] = []
-    taken = training._Phase.step
+    taken = TrainedPhase.step
 
-    def noted(phase: training._Phase, batch: Batch) -> Any:
+    def noted(phase: TrainedPhase, batch: Batch) -> Any:
         rates.append(float(phase.optimizer.learning_rate))
         return taken(phase, batch)
 
-    monkeypatch.setattr(training._Phase, "step", noted)
+    monkeypatch.setattr(TrainedPhase, "step", noted)
     return rates
 
 
