@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -115,6 +116,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         seed=options.seed,
         prefix_cache=chosen_cache(options.prefix_cache, weights),
         prefix_cache_gb=options.prefix_cache_gb,
+        keras_backend=os.environ.get("KERAS_BACKEND", "tensorflow"),
         space=definition.as_dict(),
         preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
     )

@@ -15,7 +15,7 @@ from studies.records import record_of
 from studies.settings import stored_settings
 from studies.trials import COUNTED
 
-MUST_AGREE = ("weights", "recipe", "objective")
+MUST_AGREE = ("weights", "recipe", "objective", "keras_backend")
 """Settings without which two trials with the same hyperparameters are not the same trial."""
 
 

@@ -38,6 +38,8 @@ class StudySettings:
     """The precision in which the output of frozen layers is kept between trials, or `off`."""
     prefix_cache_gb: float = 0.0
     """Gigabytes that all of it may take; a cut whose output takes more is not kept."""
+    keras_backend: str = "tensorflow"
+    """What Keras runs on: the same trial has other figures on another one."""
     version: int = 1
     """Counts the studies of one backbone on one prepared set, which differ in other settings."""
 

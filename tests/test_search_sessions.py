@@ -136,6 +136,16 @@ def test_a_study_asked_for_by_name_must_be_of_this_prepared_set_and_backbone(
         plan_session(storage, prepared, SMALL, RunOptions(study="nosuch"))
 
 
+def test_a_study_goes_on_under_the_backend_it_was_made_with(
+    prepared: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    open_study(storage, plan_session(storage, prepared, SMALL, RunOptions()), tmp_path, lambda line: None).ask()
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(SearchError, match="keras_backend: tensorflow there, jax here"):
+        plan_session(storage, prepared, SMALL, RunOptions())
+
+
 def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     prepared: PreparedSet, tmp_path: Path
 ) -> None:
