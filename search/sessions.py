@@ -264,10 +264,11 @@ def open_study(storage: RDBStorage, session: Session, trials: Path, say: Callabl
             old = load_study(storage, session.predecessor.name)
             taken = take_over(old, study, definition, trials)
             say(f"{taken} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
-        elif why := definition.why_not(definition.first) if definition.first else None:
-            say(f"the hyperparameters to try first are skipped: {why} of the search space")
-        elif definition.first:
-            study.enqueue_trial(definition.searched(definition.first))
+        for first in definition.first if session.predecessor is None else ():
+            if why := definition.why_not(first):
+                say(f"hyperparameters to try first are skipped: {why} of the search space")
+            else:
+                study.enqueue_trial(definition.searched(first))
         finish_study(study)
     else:
         study = load_study(storage, settings.name)

@@ -79,10 +79,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Definition:
-    """The search space of one backbone, and the trial to start with."""
+    """The search space of one backbone, and the trials to start with."""
 
     parameters: tuple[Parameter, ...]
-    first: Mapping[str, Value] = field(default_factory=dict)
+    first: tuple[Mapping[str, Value], ...] = ()
 
     def suggest(self, trial: BaseTrial) -> dict[str, Value]:
         """The hyperparameters of a trial, fixed ones included, unused ones left out."""
@@ -164,13 +164,16 @@ def read_definition(source: str, backbone: str, known: Iterable[str], backbones:
     if not space:
         raise StudyError(f"{where} defines no parameter: it needs a [space.NAME] table for each")
     check_keys(space, known, f"{where} [space]")
-    first = _table(override if "first" in override else content, "first", where)
-    check_keys(first, known, f"{where} [first]")
-    return definition_of(space, first, where)
+    first = (override if "first" in override else content).get("first", [])
+    if not isinstance(first, list) or not all(isinstance(table, dict) for table in first):
+        raise StudyError(f"{where}: `first` must be tables, [[first]] each, but is {first!r}")
+    for table in first:
+        check_keys(table, known, f"{where} [[first]]")
+    return definition_of(space, tuple(first), where)
 
 
 def definition_of(
-    space: Mapping[str, Any], first: Mapping[str, Value] | None = None, where: str = "the study"
+    space: Mapping[str, Any], first: tuple[Mapping[str, Value], ...] = (), where: str = "the study"
 ) -> Definition:
     """From a table per parameter. StudyError for an unknown key or a parameter that makes no sense."""
     parameters = []
@@ -183,7 +186,7 @@ def definition_of(
     for parameter in parameters:
         check_keys(parameter.when, seen, f"{where} [space.{parameter.name}] when")
         seen.add(parameter.name)
-    return Definition(tuple(parameters), first or {})
+    return Definition(tuple(parameters), first)
 
 
 def _parameter(name: str, table: Mapping[str, Any], where: str) -> Parameter:

@@ -48,7 +48,7 @@ def space(tmp_path: Path, text: str) -> Path:
             "`when` a list",
         ),
         ("[space.dropout]\nvalue = 0.1\n[backbone.smal_cnn.space.dropout]\nvalue = 0.1", "did you mean `small_cnn`?"),
-        ("first = 3\n[space.dropout]\nvalue = 0.1", "`first` must be a table"),
+        ("first = 3\n[space.dropout]\nvalue = 0.1", "`first` must be tables, [[first]] each"),
     ],
 )
 def test_a_space_outside_what_can_be_trained_is_refused(
@@ -81,7 +81,7 @@ def test_images_too_small_for_a_network_are_refused_with_a_way_out(prepared: Pre
 def test_the_hyperparameters_to_try_first_are_queued_where_the_space_has_them(
     prepared: PreparedSet, tmp_path: Path
 ) -> None:
-    text = """[space.dropout]\nlow = 0.0\nhigh = 0.5\n[first]\ndropout = """
+    text = """[space.dropout]\nlow = 0.0\nhigh = 0.5\n[[first]]\ndropout = """
     lines: list[str] = []
     for number, (dropout, queued) in enumerate((("0.3", [0.3]), ("0.9", []))):
         storage = open_storage(tmp_path / str(number) / "studies.db")
@@ -89,7 +89,7 @@ def test_the_hyperparameters_to_try_first_are_queued_where_the_space_has_them(
         definition = replace(session.definition, parameters=session.definition.parameters[:1])
         study = open_study(storage, replace(session, definition=definition), tmp_path, lines.append)
         assert [trial.system_attrs["fixed_params"]["dropout"] for trial in study.trials] == queued
-    assert lines == ["the hyperparameters to try first are skipped: `dropout` = 0.9 is outside of the search space"]
+    assert lines == ["hyperparameters to try first are skipped: `dropout` = 0.9 is outside of the search space"]
 
 
 def test_a_study_on_another_preparation_is_named_with_what_differs(prepared: PreparedSet, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_a_picture_is_read_or_its_reason_given(content: bytes) -> None:
 SPACES = (
     "[space.dropout]\nlow = 0.0\nhigh = 0.5\n",
     '[space.optimizer]\nchoices = ["adamw", "sgd"]\n[space.momentum]\nvalue = 0.9\nwhen = { optimizer = ["sgd"] }\n',
-    "[space.dropout]\nvalue = 0.1\n[first]\ndropout = 0.1\n[backbone.vgg19.space.dropout]\nvalue = 0.2\n",
+    "[space.dropout]\nvalue = 0.1\n[[first]]\ndropout = 0.1\n[backbone.vgg19.space.dropout]\nvalue = 0.2\n",
 )
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=8)
 nested = st.recursive(
