@@ -19,10 +19,12 @@ import numpy as np
 
 from models.feeding import TrainingViews
 from models.networks import Network, Part, weights_sha256
-from models.predicting import PREDICT_BATCH, predict
+from models.predicting import predict
 from models.trial import TrainingData
 
 ALIGNMENT = 64  # bytes
+PREFIX_BATCH = 32
+"""Images that go through a prefix at once: no fewer, since it is traced once, and few enough to be quick for one."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def compute(wanted: Sequence[tuple[Features, np.ndarray]]) -> int:
     images = np.concatenate([features.images[places] for features, places in wanted])
     if len(images) == 0:
         return 0
-    found = predict(wanted[0][0].prefix, images, PREDICT_BATCH)
+    found = predict(wanted[0][0].prefix, images, PREFIX_BATCH)
     for features, places in wanted:
         features.keep(places, found[: len(places)])
         found = found[len(places) :]
