@@ -14,15 +14,15 @@ from models.networks import Network, Part
 from models.optimizers import Extras, make_optimizer
 from models.recipe import HEAD, Phase, Recipe
 from models.schedules import SCHEDULES
-from models.stepping import compiled
 from models.trial import Plan
 
 
 class TrainedPhase:
     """A phase under way: the part that is trained, and the optimizer that moves it as one flat vector.
 
-    One vector, since an optimizer's graph has some dozen operations for each variable it is given: tracing it anew for
-    each phase takes less than a tenth of a second this way, and each phase has an optimizer as new.
+    One vector, since an optimizer has some dozen operations for each variable it is given: few enough this way to be
+    done one by one, without a graph. A graph would be traced anew for each phase, and TensorFlow keeps its graphs for
+    good, and with them the optimizer's state that they hold: three times the weights.
     """
 
     def __init__(self, plan: Plan, phase: Phase, network: Network, part: Part, seen: Hyperparameters) -> None:
@@ -34,15 +34,11 @@ class TrainedPhase:
         self.optimizer = make_optimizer(phase.optimizer, phase.learning_rate, plan.hyperparameters, extras)
         self.flat = keras.Variable(part.gathered(), name="trained")
         self.optimizer.build([self.flat])
-        self._update = compiled(self._apply, [self.flat, *self.optimizer.variables])
-
-    def _apply(self, gradient: Any) -> None:
-        self.optimizer.apply([gradient], [self.flat])
 
     def step(self, batch: Batch) -> Any:
         """Moves the weights; the batch's mean loss, a tensor."""
         loss, gradient = self.part.gradients(batch.images, batch.targets, batch.weights)
-        self._update(gradient)
+        self.optimizer.apply([gradient], [self.flat])
         self.part.spread(self.flat.value)
         return loss
 
