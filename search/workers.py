@@ -23,7 +23,7 @@ from search.worker import MEMORY_LIMIT, OUTGROWN
 
 # -P: a user's own models/ or search/ in the current folder is not imported in place of ours.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "search.worker")
-MEMORY_GROWTH = 0.3
+MEMORY_GROWTH = 0.08
 """Share of its size by which a process may grow without tracing anything; beyond, it is replaced."""
 MEMORY_SHARE = 0.9
 """Of the memory that is free when a process starts: beyond, the system would kill something."""

@@ -23,6 +23,19 @@ def tiny_images(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, 
 
 
 @pytest.fixture(scope="session")
+def own_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights for the small CNN at 32 pixels: trials that start from a file have a head phase and a frozen prefix."""
+    import keras
+
+    from models.backbones import UNTRAINED, backbone_named, build
+
+    weights = tmp_path_factory.mktemp("weights") / "own.weights.h5"
+    keras.utils.set_random_seed(0)
+    build(backbone_named("small_cnn"), UNTRAINED, (32, 32, 3)).save_weights(weights)
+    return weights
+
+
+@pytest.fixture(scope="session")
 def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("source") / "tiny.npz"
     images, labels = tiny_images(90)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES, tiny_images
 
-from models.backbones import UNTRAINED, backbone_named, build
+from models.backbones import UNTRAINED, backbone_named
 from models.classifier import ClassifierSettings, TunableDropout
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
@@ -37,13 +37,8 @@ def data() -> TrainingData:
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory: pytest.TempPathFactory) -> ClassifierSettings:
-    """The small CNN with weights of its own, so that it has a head phase and a frozen prefix."""
-    weights = tmp_path_factory.mktemp("weights") / "own.weights.h5"
-    keras.utils.set_random_seed(0)
-    small = backbone_named("small_cnn")
-    build(small, UNTRAINED, SHAPE).save_weights(weights)
-    return ClassifierSettings(small, str(weights), SHAPE, CLASSES)
+def pretrained(own_weights: Path) -> ClassifierSettings:
+    return ClassifierSettings(backbone_named("small_cnn"), str(own_weights), SHAPE, CLASSES)
 
 
 def trained(plan: Plan, data: TrainingData, networks: Networks | None = None) -> tuple[str, list[float]]:

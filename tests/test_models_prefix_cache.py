@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from conftest import CLASSES, tiny_images
 
 from models import prefix_cache
-from models.backbones import UNTRAINED, backbone_named, build
+from models.backbones import backbone_named
 from models.classifier import ClassifierSettings
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
@@ -40,12 +39,8 @@ def data() -> TrainingData:
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    weights = tmp_path_factory.mktemp("weights") / "own.weights.h5"
-    keras.utils.set_random_seed(0)
-    small = backbone_named("small_cnn")
-    build(small, UNTRAINED, SHAPE).save_weights(weights)
-    settings = ClassifierSettings(small, str(weights), SHAPE, CLASSES)
+def plan(own_weights: Path) -> Plan:
+    settings = ClassifierSettings(backbone_named("small_cnn"), str(own_weights), SHAPE, CLASSES)
     return Plan(settings, FROZEN, Recipe(1, 3, 8), "mean_macro_f1", seed=2)
 
 
