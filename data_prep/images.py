@@ -23,6 +23,8 @@ class LabelledImages:
         class_names: one a class.
         names: one an image, unique: the path below the folder, or the row number.
         unreadable: what was found and could not be read.
+        sides: int8 (n,), the source's own split, 0 train, 1 validation, 2 test; None where it brings none.
+        groups: int64 (n,), numbers of what belongs together (patient, slide); None where nothing is known.
     """
 
     images: np.ndarray
@@ -30,3 +32,5 @@ class LabelledImages:
     class_names: tuple[str, ...]
     names: tuple[str, ...]
     unreadable: tuple[Unreadable, ...] = ()
+    sides: np.ndarray | None = None
+    groups: np.ndarray | None = None
