@@ -5,7 +5,7 @@
 
 Systems, each in processes of its own and in turn, seed after seed:
 
-    a           a plain Optuna loop: TPE, median pruning            b   KerasTuner's Hyperband, one pass
+    a           a plain Optuna loop: TPE, median pruning            b   KerasTuner's Hyperband, for (a)'s epochs
     c           hpsearch with (a)'s recipe, every feature off       d   the same, features on
     e           hpsearch as it ships: `prepare` and `run` without options, for as long as the longer of (a) and (b)
     d-cold      (d) with --fresh-workers: its prefix cache alone    d-no-cache   (d) with --prefix-cache off
@@ -23,8 +23,8 @@ Where the recipe of (c) and (d) differs from (a)'s: the program splits 69/30/1 (
 stores one augmented view of each image, which no trial uses; it weighs classes in the loss, rises to the rate over the
 first epoch and halves it after two without a better value, drops an epoch's last part of a batch, freezes up to the
 nearest of six cut points, never prunes in the first three epochs instead of the first one, ends a trial that has
-collapsed to one class, and proposes by TPE after 6 random trials instead of 10. (b) has its own number of trials, 10
-trainings of 36 epochs in all.
+collapsed to one class, and proposes by TPE after 6 random trials instead of 10. (b) has its own trials: two
+rounds of 10 trainings, 36 epochs a round, as many as the 12 trials of 6 epochs that (a) prunes among.
 
 Resumable: a (system, seed) that OUT.json has is left out. FOLDER takes the images and what the systems write, about a
 gigabyte; the images stay. KerasTuner is a development dependency.

@@ -28,6 +28,8 @@ import tensorflow as tf
 from sklearn.metrics import f1_score
 
 TRAINED, BATCH, PREDICT_BATCH = 0.7, 32, 128
+ROUND_EPOCHS = 36
+"""Of one round of Hyperband with 6 epochs at most and factor 3: 10 trainings."""
 OPTIMIZERS: dict[str, Callable[[float], Any]] = {
     "adamw": lambda rate: keras.optimizers.AdamW(rate, weight_decay=0.004),
     "adam": keras.optimizers.Adam,
@@ -177,7 +179,7 @@ def optuna_loop(data: Data, journal: Journal, trials: int, epochs: int) -> None:
 
 
 def kerastuner_hyperband(data: Data, journal: Journal, trials: int, epochs: int) -> None:
-    """One pass of Hyperband, which has its own number of trials; `trials` limits it where it is less."""
+    """As many rounds of Hyperband, with its own number of trials, as come nearest to the loop's epochs."""
     import keras_tuner
 
     keras.utils.set_random_seed(data.seed)
@@ -200,11 +202,11 @@ def kerastuner_hyperband(data: Data, journal: Journal, trials: int, epochs: int)
         keras_tuner.Objective("val_macro_f1", "max"),
         max_epochs=epochs,
         factor=3,
+        hyperband_iterations=max(1, round(trials * epochs / ROUND_EPOCHS)),
         seed=data.seed,
         directory=str(journal.folder / "kerastuner"),
         overwrite=True,
     )
-    tuner.oracle.max_trials = trials
     tuner.search(data.training(), verbose=0, callbacks=[watching(journal, lambda epoch, value: False)])
     # It goes on after trials that raised an error: they would be missing from the figures without a word.
     messages = [trial.message for trial in tuner.oracle.trials.values() if trial.status != "COMPLETED"]
