@@ -70,7 +70,11 @@ def score_on_fold(workspace: Any, prepared: Any, fold: Any, settings: Any, recor
     from search.job import WEIGHTS_FILE, trial_folder
 
     network = ClassifierSettings(
-        backbone_named(settings.backbone), UNTRAINED, prepared.image_shape, len(prepared.class_names)
+        backbone_named(settings.backbone),
+        UNTRAINED,
+        prepared.image_shape,
+        len(prepared.class_names),
+        int(record.hyperparameters.get("resolution", 0)),
     )
     model = make_classifier(network, 0.0).joined
     model.load_weights(trial_folder(workspace.trials, settings.name, record.number) / WEIGHTS_FILE)

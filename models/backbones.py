@@ -35,6 +35,8 @@ class Backbone:
     """The file that keras.applications keeps its ImageNet weights in; `{size}` stands for the size they are for."""
     min_size: int = 32
     """Side of the smallest images it takes, in pixels."""
+    resolution: int | None = None
+    """Side that images smaller than `min_size` are enlarged to where the user says nothing; None: they are refused."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """More keyword arguments of the builder."""
 
@@ -96,14 +98,30 @@ def check_weights(backbone: Backbone, weights: str) -> None:
         raise ModelError(f"--weights takes imagenet, none or a file, and {weights!r} is no file")
 
 
-def check_size(backbone: Backbone, image_shape: tuple[int, int, int]) -> None:
-    """ModelError when the images are too small for the network."""
+def default_resolution(backbone: Backbone, image_shape: tuple[int, int, int]) -> int:
+    """What `Hyperparameters.resolution` is where nobody says anything: 0, the images' own size, where that will do."""
+    return 0 if min(image_shape[:2]) >= backbone.min_size else backbone.resolution or 0
+
+
+def resized_shape(image_shape: tuple[int, int, int], resolution: int) -> tuple[int, int, int]:
+    """(h, w, 3) of images whose shorter side is `resolution` pixels, in the same proportions; 0 leaves them."""
+    height, width, channels = image_shape
+    scale = resolution / min(height, width) if resolution else 1
+    return round(height * scale), round(width * scale), channels
+
+
+def check_size(backbone: Backbone, image_shape: tuple[int, int, int], resolution: int = 0) -> None:
+    """ModelError when the images are too small for the network, resized to `resolution` where that is not 0."""
     height, width, _ = image_shape
-    if min(height, width) < backbone.min_size:
-        raise ModelError(
-            f"{backbone.name} takes images of {backbone.min_size}x{backbone.min_size} or larger, and the prepared ones "
-            f"are {height}x{width}: prepare larger ones (--image-size for folders), or use small_cnn"
-        )
+    if (resolution or min(height, width)) >= backbone.min_size:
+        return
+    takes = f"{backbone.name} takes images of {backbone.min_size}x{backbone.min_size} or larger"
+    if resolution:
+        raise ModelError(f"{takes}, and the resolution is {resolution}: give a larger one, or use small_cnn")
+    raise ModelError(
+        f"{takes}, and the prepared ones are {height}x{width}: resize them in the network with --resolution "
+        f"{backbone.min_size} or more, prepare larger ones (--image-size for folders), or use small_cnn"
+    )
 
 
 def build(backbone: Backbone, weights: str, image_shape: tuple[int, int, int]) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 
 import keras
 
-from models.backbones import UNTRAINED, Backbone, build
+from models.backbones import UNTRAINED, Backbone, build, resized_shape
 from models.cut_points import CutPoint, chosen_cuts
-from models.preprocessing import PREPROCESSING
+from models.preprocessing import PREPROCESSING, resized
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,15 @@ class ClassifierSettings:
     weights: str
     """`imagenet`, `none` or a file."""
     image_shape: tuple[int, int, int]
+    """Of the prepared images, which the joined network takes."""
     classes: int
+    resolution: int = 0
+    """As `Hyperparameters.resolution`."""
+
+    @property
+    def network_shape(self) -> tuple[int, int, int]:
+        """Of the images that the backbone sees."""
+        return resized_shape(self.image_shape, self.resolution)
 
     @property
     def pretrained(self) -> bool:
@@ -93,7 +101,7 @@ class Classifier:
 
 def make_classifier(settings: ClassifierSettings, dropout: float) -> Classifier:
     """A new network: the backbone with its weights, a new head. ModelError when it cannot be built."""
-    network = build(settings.backbone, settings.weights, settings.image_shape)
+    network = build(settings.backbone, settings.weights, settings.network_shape)
     cuts = chosen_cuts(network)
     head = (
         keras.layers.GlobalAveragePooling2D(name="pool"),
@@ -101,10 +109,18 @@ def make_classifier(settings: ClassifierSettings, dropout: float) -> Classifier:
         keras.layers.Dense(settings.classes, activation="softmax", dtype="float32", name="probabilities"),
     )
     image = keras.Input(settings.image_shape, dtype="uint8", name="image")
-    x = network(PREPROCESSING[settings.backbone.preprocessing](image))
+    x = network(preprocessed(settings, image))
     for layer in head:
         x = layer(x)
     return Classifier(settings, network, cuts, head, keras.Model(image, x, name=f"hpsearch_{settings.backbone.name}"))
+
+
+def preprocessed(settings: ClassifierSettings, images: Any) -> Any:
+    """What the backbone is given: the images resized, in the range that its weights expect.
+
+    Whatever changes images at random (models/batch_changes.py, the in-model layers) comes before, at the prepared size.
+    """
+    return PREPROCESSING[settings.backbone.preprocessing](resized(images, settings.network_shape[:2]))
 
 
 def set_trainable(model: keras.Model, trainable: bool, norm: bool = True) -> None:

@@ -39,6 +39,10 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "schedule": (f"schedule in {SCHEDULE_NAMES}", lambda value: value in SCHEDULE_NAMES),
     "unfreezing_steps": ("1 <= unfreezing_steps <= 4, whole", lambda value: value == int(value) and 1 <= value <= 4),
     "weight_averaging": ("0 <= weight_averaging < 1", lambda value: 0 <= value < 1),
+    "resolution": (
+        "resolution == 0 or 8 <= resolution <= 1024, whole",
+        lambda value: value == int(value) and (value == 0 or 8 <= value <= 1024),
+    ),
 }
 
 
@@ -90,13 +94,16 @@ class Hyperparameters:
     weight_averaging: float = 0.0
     """Momentum, 0 <= momentum < 1, of an exponential moving average of the weights, which is what is scored and kept;
     0: none."""
+    resolution: int = 0
+    """Side in pixels, 8..1024, to which the network resizes the images (the shorter one where they are not square);
+    0: the prepared images' own size."""
 
     def __post_init__(self) -> None:
         for name, (rule, holds) in RULES.items():
             value = getattr(self, name)
             try:
                 fine = holds(value)
-            except TypeError:  # a string where a number belongs
+            except (TypeError, ValueError, OverflowError):  # a string or infinity where a number belongs
                 fine = False
             if not fine:
                 raise ModelError(f"`{rule}` must hold, but the value is {value!r}")

@@ -14,25 +14,38 @@ import keras
 import numpy as np
 
 from models.backbones import build
-from models.classifier import ClassifierSettings, Frozen, TunableDropout, make_classifier, set_trainable
+from models.classifier import ClassifierSettings, Frozen, TunableDropout, make_classifier, preprocessed, set_trainable
 from models.cut_points import CutPoint, nearest_cut
-from models.preprocessing import PREPROCESSING, in_model_augmentation
+from models.preprocessing import in_model_augmentation
 from models.stepping import compiled, gradient_function
+
+KEPT_NETWORKS = 2
+"""Trials of one study differ by their resolution at most, and a large network takes a gigabyte with its graphs."""
 
 
 class Networks:
-    """Keeps one network, that of the trial before, with all that was traced for it."""
+    """Keeps the KEPT_NETWORKS networks that were used last, with all that was traced for them."""
 
     def __init__(self) -> None:
-        self._network: Network | None = None
+        self._kept: list[Network] = []
+
+    @property
+    def traced(self) -> int:
+        """How many parts the kept networks have: a number that a process's memory grows with."""
+        return sum(network.traced for network in self._kept)
 
     def built(self, settings: ClassifierSettings) -> Network:
-        """The network of these settings, from the last time or new. ModelError when it cannot be built."""
-        if self._network is None or self._network.classifier.settings != settings:
-            self._network = None
+        """The network of these settings, from an earlier time or new. ModelError when it cannot be built."""
+        found = next((network for network in self._kept if network.classifier.settings == settings), None)
+        if found is None:
+            while len(self._kept) >= KEPT_NETWORKS:
+                self._kept.pop(0)
             keras.backend.clear_session(free_memory=True)
-            self._network = Network(settings)
-        return self._network
+            found = Network(settings)
+        else:
+            self._kept.remove(found)
+        self._kept.append(found)
+        return found
 
     def taken(self, settings: ClassifierSettings, dropout: float, seed: int) -> Network:
         """The same, as new: the weights of a fresh network of this seed, this rate of dropout."""
@@ -53,7 +66,7 @@ class Network:
 
     @property
     def traced(self) -> int:
-        """How many parts there are: a number that a process's memory grows with."""
+        """How many parts there are."""
         return len(self._parts)
 
     def reset(self, dropout: float, seed: int) -> None:
@@ -61,7 +74,7 @@ class Network:
         settings, network = self.classifier.settings, self.classifier.network
         weights = self._weights
         if weights is None:  # random ones, drawn as a new network draws them
-            weights = build(settings.backbone, settings.weights, settings.image_shape).get_weights()
+            weights = build(settings.backbone, settings.weights, settings.network_shape).get_weights()
         network.set_weights(weights)
         dense = self.classifier.head[-1]
         dense.set_weights([keras.initializers.GlorotUniform()(dense.kernel.shape), np.zeros(dense.bias.shape)])
@@ -110,7 +123,7 @@ class Network:
         x = image
         for layer in in_model_augmentation() if in_model else ():
             x = layer(x)
-        x = PREPROCESSING[settings.backbone.preprocessing](x)
+        x = preprocessed(settings, x)
         if cut.fraction > 0:
             x = Frozen(keras.Model(classifier.network.inputs[0], cut.tensor))(x)
         if cut.fraction == 1:

@@ -183,10 +183,10 @@ def _flat(views: np.ndarray) -> np.ndarray:
 
 
 def _key(settings: CacheSettings, network: Network, part: Part) -> str:
-    backbone = network.classifier.settings.backbone.name
-    text = " ".join(
-        [settings.origin, backbone, part.cut.layer, weights_sha256(part.prefix), keras.__version__, settings.precision]
-    )
+    backbone, shape = network.classifier.settings.backbone.name, network.classifier.settings.network_shape
+    size = f"{shape[0]}x{shape[1]}"
+    weights = weights_sha256(part.prefix)
+    text = " ".join([settings.origin, backbone, size, part.cut.layer, weights, keras.__version__, settings.precision])
     return f"{backbone}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

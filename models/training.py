@@ -74,7 +74,8 @@ class _Run:
         self.started = surroundings.received
         self.plan, self.data, self.on_epochs, self.cache = plan, data, on_epochs, surroundings.cache
         hyperparameters = plan.hyperparameters
-        self.network = surroundings.networks.taken(plan.classifier, hyperparameters.dropout, plan.seed)
+        self.networks = surroundings.networks
+        self.network = surroundings.networks.taken(plan.network, hyperparameters.dropout, plan.seed)
         self.joined = self.network.classifier.joined
         self.stopped, self.first_step_s = False, 0.0
         self.epochs: list[EpochFigures] = []
@@ -231,7 +232,7 @@ class _Run:
             first_step_s=self.first_step_s,
             ms_per_image=answers.ms_per_image if answers else None,
             prefix_cache_share=self.views_served / max(1, self.views_seen),
-            networks_traced=self.network.traced,
+            networks_traced=self.networks.traced,
             classifier=self.network.classifier,
             probabilities=answers.clean if answers else None,
             corrupted_probabilities=answers.corrupted if answers else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,11 @@ class Plan:
     batch_divisor: int = 1
     """Batches are cut into so many parts, whose gradients are added up: the same steps in less memory."""
 
+    @property
+    def network(self) -> ClassifierSettings:
+        """`classifier` at the resolution that the hyperparameters want."""
+        return replace(self.classifier, resolution=int(self.hyperparameters.resolution))
+
 
 @dataclass(frozen=True)
 class EpochFigures:
@@ -77,7 +82,7 @@ class TrialOutcome:
     prefix_cache_share: float
     """Of the training views seen, 0..1, those whose way through the frozen layers had been kept from before."""
     networks_traced: int
-    """Parts of the network that the process has traced so far."""
+    """Parts that are traced of the networks that the process keeps."""
     classifier: Classifier
     probabilities: np.ndarray | None
     """float32 (m, classes): the validation images by the kept weights; None when the trial was stopped."""

@@ -21,6 +21,7 @@ from models.backbones import (
     Backbone,
     check_size,
     check_weights,
+    default_resolution,
     default_weights,
 )
 from models.hyperparameters import Hyperparameters, names
@@ -39,7 +40,9 @@ from studies.trials import counted
 
 AUTO = "auto"
 PREFIX_CACHES = (AUTO, CACHE_OFF, "float32", "float16")
-FOLLOWED = ("weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_gb", "space")
+FOLLOWED = (
+    "weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_gb", "space", "resolution",
+)  # fmt: skip
 """Settings that follow the stored study where the user says nothing."""
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
 
@@ -53,6 +56,8 @@ class RunOptions:
     head_epochs: int = Recipe.head_epochs
     epochs: int = Recipe.epochs
     batch_size: int = Recipe.batch_size
+    resolution: int | None = None
+    """Of all trials, in place of what the space says."""
     objective: str = DEFAULT_OBJECTIVE
     sampler: str = DEFAULT_SAMPLER
     pruner: str = DEFAULT_PRUNER
@@ -80,6 +85,8 @@ class Session:
     predecessor: StudySettings | None = None
     """Of a new version: the study whose trials it takes over where they fit."""
     notes: tuple[str, ...] = ()
+    resolutions: tuple[int, ...] = (0,)
+    """Those that trials may have: each is a network of its own."""
 
     @property
     def head_epochs(self) -> int:
@@ -100,11 +107,11 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
     """
     weights = options.weights or default_weights(backbone)
     check_weights(backbone, weights)
-    check_size(backbone, prepared.image_shape)
+    Hyperparameters(resolution=options.resolution or 0)  # says so where it is none
     asked = read_definition(options.space, backbone.name, names(), [row.name for row in BACKBONES])
     check_definition(asked)
     possible = asked.without_levels(prepared.levels)
-    definition = complete(possible, prepared)
+    definition = complete(possible, prepared, backbone)
     wanted = StudySettings(
         backbone=backbone.name,
         fingerprint=prepared.fingerprint,
@@ -116,6 +123,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         seed=options.seed,
         prefix_cache=chosen_cache(options.prefix_cache, weights),
         prefix_cache_gb=options.prefix_cache_gb,
+        resolution=options.resolution,
         keras_backend=os.environ.get("KERAS_BACKEND", "tensorflow"),
         space=definition.as_dict(),
         preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
@@ -123,8 +131,13 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
     study = existing_study(storage, wanted, options.study)
     if study is None:
         notes = () if possible == asked else ("augmentation choices that the prepared set lacks are left out",)
-        return Session(wanted, definition, weights, True, notes=notes + _earlier(storage, wanted))
-    return _go_on(study, wanted, replace(definition, first=asked.first), weights, options)
+        session = Session(wanted, definition, weights, True, notes=notes + _earlier(storage, wanted))
+    else:
+        if "space" in options.given and any(parameter.name == "resolution" for parameter in asked.parameters):
+            # A new space may say it as well as the flag.
+            options = replace(options, given=options.given | {"resolution"})
+        session = _go_on(study, wanted, replace(definition, first=asked.first), weights, options)
+    return _at_its_resolutions(session, backbone, prepared.image_shape)
 
 
 def _go_on(
@@ -151,6 +164,28 @@ def _go_on(
         raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
     weights = weights if "weights" in options.given else stored.weights
     return Session(stored, definition_of(stored.space, definition.first), weights, False)
+
+
+def _at_its_resolutions(session: Session, backbone: Backbone, image_shape: tuple[int, int, int]) -> Session:
+    """With the study's own resolution in its space. ModelError when one that it has is too small."""
+    definition = session.definition
+    if session.settings.resolution is not None:
+        definition = definition.fixed("resolution", session.settings.resolution)
+    resolutions = resolutions_of(definition)
+    for resolution in resolutions:
+        check_size(backbone, image_shape, resolution)
+    return replace(session, definition=definition, resolutions=resolutions)
+
+
+def resolutions_of(definition: Definition) -> tuple[int, ...]:
+    """All that the space has. SearchError where it has too many."""
+    found = [parameter for parameter in definition.parameters if parameter.name == "resolution"]
+    if any(parameter.low is not None for parameter in found):
+        raise SearchError("`resolution` needs `choices` or a `value`: each resolution is a network of its own")
+    values = [int(value) for parameter in found for value in parameter.ends()]
+    if not found or found[0].when:  # studies of before do not name it
+        values.append(Hyperparameters.resolution)
+    return tuple(dict.fromkeys(values))
 
 
 def chosen_cache(asked: str, weights: str) -> str:
@@ -185,12 +220,14 @@ def check_definition(definition: Definition) -> None:
                 raise SearchError(f"unknown augmentation level {min(unknown)!r}: there are {', '.join(STRENGTHS)}")
 
 
-def complete(definition: Definition, prepared: PreparedSet) -> Definition:
+def complete(definition: Definition, prepared: PreparedSet, backbone: Backbone) -> Definition:
     """The definition with every hyperparameter in it, so that a study says what its trials are trained with.
 
-    One that a user's space leaves out is fixed at its default; the augmentation at all that the prepared set has.
+    One that a user's space leaves out is fixed at its default; the augmentation at all that the prepared set has, the
+    resolution at what the backbone needs.
     """
-    defaults = asdict(Hyperparameters(augmentation="+".join(prepared.levels)))
+    resolution = default_resolution(backbone, prepared.image_shape)
+    defaults = asdict(Hyperparameters(augmentation="+".join(prepared.levels), resolution=resolution))
     given = {parameter.name for parameter in definition.parameters}
     missing = [Parameter(name, value=value) for name, value in defaults.items() if name not in given]
     return Definition((*definition.parameters, *missing), definition.first)

@@ -42,6 +42,7 @@ class KerasTrainer:
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         """Builds the network once, which fetches its weights: its number of parameters."""
         settings = classifier_settings(PreparedSet.open(Path(request["prepared"])), request)
+        settings = replace(settings, resolution=request["resolution"])
         return {"parameters": self.networks.built(settings).classifier.joined.count_params()}
 
     def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:

@@ -128,9 +128,11 @@ class Chooser:
         from models.export import Member
 
         backbone, classes = backbone_named(one.settings.backbone), len(self.prepared.class_names)
-        network = ClassifierSettings(backbone, one.settings.weights, self.prepared.image_shape, classes)
+        chosen = one.record.hyperparameters
+        resolution = int(chosen.get("resolution", 0))  # trials of before have none
+        network = ClassifierSettings(backbone, one.settings.weights, self.prepared.image_shape, classes, resolution)
         weights = stored_folder(self.workspace, one) / WEIGHTS_FILE
-        return Member(network, one.record.hyperparameters["dropout"], weights)
+        return Member(network, chosen["dropout"], weights)
 
 
 def stored_folder(workspace: Workspace, one: Winner) -> Path:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FixedTrial, create_trial
 
+from models.hyperparameters import Hyperparameters
 from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, trial_folder
 from studies.definition import Definition
 from studies.records import record_of
@@ -29,7 +31,7 @@ def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, tria
         return 0
     taken = 0
     for trial in old.get_trials(deepcopy=False, states=COUNTED):
-        values = record_of(trial).hyperparameters
+        values = _whole(record_of(trial).hyperparameters, definition)
         if definition.why_not(values) is not None:
             continue
         fixed = FixedTrial(definition.searched(values))
@@ -49,6 +51,12 @@ def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, tria
         _link(trial_folder(trials, old.study_name, trial.number), trial_folder(trials, new.study_name, number))
         taken += 1
     return taken
+
+
+def _whole(values: dict[str, Any], definition: Definition) -> dict[str, Any]:
+    """A trial of before knew nothing of hyperparameters that came later, and was trained with their defaults."""
+    missing = [parameter.name for parameter in definition.parameters if parameter.is_used(values)]
+    return {name: getattr(Hyperparameters, name) for name in missing} | values
 
 
 def _link(source: Path, target: Path) -> None:

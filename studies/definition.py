@@ -121,6 +121,12 @@ class Definition:
             parameters.append(parameter)
         return Definition(tuple(parameters), self.first)
 
+    def fixed(self, name: str, value: Value) -> Definition:
+        """The same space with one value of this parameter for all trials, those to start with as well."""
+        others = [parameter for parameter in self.parameters if parameter.name != name]
+        first = [{key: one for key, one in table.items() if key != name} for table in self.first]
+        return Definition((Parameter(name, value=value), *others), tuple(first))
+
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """The space alone, ready for JSON; `definition_of` reads it back."""
         empty = asdict(Parameter("", value=0)) | {"value": None}

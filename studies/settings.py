@@ -40,6 +40,8 @@ class StudySettings:
     """Gigabytes that all of it may take; a cut whose output takes more is not kept."""
     keras_backend: str = "tensorflow"
     """What Keras runs on: the same trial has other figures on another one."""
+    resolution: int | None = None
+    """Of all trials, in place of what the space says; None: as the space says."""
     version: int = 1
     """Counts the studies of one backbone on one prepared set, which differ in other settings."""
 
@@ -74,10 +76,14 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between two nested tables, one line each, by the path of the key."""
     before, after = _flat(old), _flat(new)
     return [
-        f"{key}: {before.get(key, 'absent')} there, {after.get(key, 'absent')} here"
+        f"{key}: {_text(before.get(key))} there, {_text(after.get(key))} here"
         for key in sorted(before | after)
         if before.get(key) != after.get(key)
     ]
+
+
+def _text(value: Any) -> str:
+    return "absent" if value is None else str(value)
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from models.errors import ModelError
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
 from search.sessions import RunOptions, open_study, plan_session, weights_identity
+from studies.definition import definition_of
 from studies.errors import StudyError
 from studies.records import Ended, store_record
 from studies.storage import create_study, is_complete, open_storage
@@ -23,6 +24,11 @@ SMALL = backbone_named("small_cnn")
 @pytest.fixture
 def prepared(tiny_workspace: Path) -> PreparedSet:
     return PreparedSet.open(tiny_workspace / "prepared")
+
+
+def of_small_images(prepared: PreparedSet) -> PreparedSet:
+    manifest = prepared.manifest | {"image_shape": [28, 28, 3], "corrupted": {"views": 0}}
+    return PreparedSet(prepared.folder, manifest)
 
 
 def space(tmp_path: Path, text: str) -> Path:
@@ -73,9 +79,94 @@ def test_augmentation_that_the_prepared_set_lacks_is_left_out_with_a_note(prepar
 
 
 def test_images_too_small_for_a_network_are_refused_with_a_way_out(prepared: PreparedSet) -> None:
-    small = PreparedSet(prepared.folder, {**prepared.manifest, "image_shape": [28, 28, 3]})
+    small = of_small_images(prepared)
     with pytest.raises(ModelError, match="vgg19 takes images of 32x32 or larger, and the prepared ones are 28x28"):
         plan_session(None, small, backbone_named("vgg19"), RunOptions(weights="none"))
+
+
+def test_images_too_small_for_a_network_can_be_resized_in_it(prepared: PreparedSet, tmp_path: Path) -> None:
+    small = of_small_images(prepared)
+    vgg, options = backbone_named("vgg19"), RunOptions(weights="none")
+    with pytest.raises(ModelError, match="resize them in the network with --resolution 32 or more"):
+        plan_session(None, small, vgg, options)
+    session = plan_session(None, small, vgg, replace(options, resolution=64))
+    assert (session.settings.resolution, session.resolutions) == (64, (64,))
+    with pytest.raises(ModelError, match="vgg19 takes images of 32x32 or larger, and the resolution is 16"):
+        plan_session(None, prepared, vgg, replace(options, resolution=16))
+    with pytest.raises(ModelError, match="`resolution == 0 or 8 <= resolution <= 1024, whole` must hold"):
+        plan_session(None, prepared, vgg, replace(options, resolution=3))
+    choices = str(space(tmp_path, "[space.resolution]\nchoices = [64, 16]"))
+    with pytest.raises(ModelError, match="and the resolution is 16"):
+        plan_session(None, prepared, vgg, replace(options, space=choices))
+    picky = replace(vgg, min_size=75, resolution=96)
+    assert plan_session(None, prepared, picky, options).settings.space["resolution"] == {"value": 96}
+
+
+def test_a_space_has_choices_of_resolution_and_the_flag_fixes_one(prepared: PreparedSet, tmp_path: Path) -> None:
+    text = "[space.resolution]\nchoices = [32, 48]\n[[first]]\nresolution = 48"
+    options = RunOptions(space=str(space(tmp_path, text)))
+    session = plan_session(None, prepared, SMALL, options)
+    assert session.resolutions == (32, 48)
+    study = open_study(open_storage(tmp_path / "1.db"), session, tmp_path, lambda line: None)
+    drawn = [session.definition.suggest(study.ask())["resolution"] for _ in range(12)]
+    assert drawn[0] == 48 and set(drawn) == {32, 48}
+    lines: list[str] = []
+    session = plan_session(None, prepared, SMALL, replace(options, resolution=64))
+    study = open_study(open_storage(tmp_path / "2.db"), session, tmp_path, lines.append)
+    assert (session.resolutions, lines) == ((64,), [])
+    assert [session.definition.suggest(study.ask())["resolution"] for _ in range(3)] == [64] * 3
+    options = RunOptions(space=str(space(tmp_path, "[space.resolution]\nlow = 32\nhigh = 48")))
+    with pytest.raises(SearchError, match="`resolution` needs `choices` or a `value`"):
+        plan_session(None, prepared, SMALL, options)
+
+
+def test_another_resolution_than_the_studys_is_refused_and_its_own_is_followed(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    asked = RunOptions(resolution=48, given=frozenset({"resolution"}))
+    study = open_study(storage, plan_session(storage, prepared, SMALL, asked), tmp_path, lambda line: None)
+    trial = study.ask()
+    hyperparameters = plan_session(storage, prepared, SMALL, RunOptions()).definition.suggest(trial)
+    assert hyperparameters["resolution"] == 48
+    store_record(trial, Ended(hyperparameters, [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}}))
+    study.tell(trial, 0.5)
+    other = replace(asked, resolution=64)
+    with pytest.raises(SearchError, match=r"made with other settings \(resolution: 48 there, 64 here\)"):
+        plan_session(storage, prepared, SMALL, other)
+    session = plan_session(storage, prepared, SMALL, replace(other, new_version=True))
+    lines: list[str] = []
+    open_study(storage, session, tmp_path, lines.append)
+    assert session.resolutions == (64,) and lines[0].startswith("0 of 1 trials")
+    wide = str(space(tmp_path, "[space.resolution]\nchoices = [0, 48]"))  # a new space takes the setting's place
+    session = plan_session(
+        storage, prepared, SMALL,
+        RunOptions(space=wide, new_version=True, given=frozenset({"space"}), study=study.study_name),
+    )  # fmt: skip
+    assert (session.settings.resolution, session.resolutions) == (None, (0, 48))
+
+
+def test_trials_of_before_there_were_resolutions_have_the_images_own_size(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    first = plan_session(storage, prepared, SMALL, RunOptions())
+    old = {name: table for name, table in first.settings.space.items() if name != "resolution"}
+    first = replace(first, settings=replace(first.settings, space=old), definition=definition_of(old))
+    study = open_study(storage, first, tmp_path, lambda line: None)
+    trial = study.ask()
+    hyperparameters = first.definition.suggest(trial)
+    store_record(trial, Ended(hyperparameters, [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}}))
+    study.tell(trial, 0.5)
+    again = plan_session(storage, prepared, SMALL, RunOptions())
+    assert (again.is_new, again.resolutions) == (False, (0,))
+    for resolution, taken in ((0, 1), (64, 0)):
+        asked = RunOptions(resolution=resolution, given=frozenset({"resolution"}), new_version=True)
+        lines: list[str] = []
+        session = plan_session(storage, prepared, SMALL, replace(asked, study=study.study_name))
+        session = replace(session, settings=replace(session.settings, version=2 + resolution))
+        open_study(storage, session, tmp_path, lines.append)
+        assert lines == [f"{taken} of 1 trials of {study.study_name} fit and are taken over"]
 
 
 def test_the_hyperparameters_to_try_first_are_queued_where_the_space_has_them(

@@ -106,6 +106,11 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--head-epochs", type=click.IntRange(0), default=Recipe.head_epochs, help="Epochs of the new head alone.")
 @click.option("--epochs", type=click.IntRange(1), default=Recipe.epochs, help="Epochs of fine-tuning, at most.")
 @click.option("--batch-size", type=click.IntRange(1), default=Recipe.batch_size, help="Images a training step.")
+@click.option(
+    "--resolution",
+    type=click.IntRange(0),
+    help="Side in pixels that the network resizes images to; 0: none.  [default: as the search space says]",
+)
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), default=DEFAULT_SAMPLER, help="Who proposes.")
 @click.option("--pruner", type=click.Choice(list(PRUNERS)), default=DEFAULT_PRUNER, help="Who ends poor trials early.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of sampler, weights and batches.")
@@ -273,13 +278,16 @@ def _confirm_best(run: Run, session: Session, worker: Worker) -> None:
 
 
 def _describe(worker: Worker, workspace: Workspace, session: Session) -> None:
-    """Builds the network, which finds missing weights before a study is made. Leaves no trace when it cannot be built.
+    """Builds the study's networks, which finds missing weights before it is made. Leaves no trace when one cannot be
+    built.
 
     SearchError with the reason.
     """
     job = job_maker(workspace, session)(0, {}, 0)
+    request = {key: getattr(job, key) for key in ("prepared", "backbone", "weights")}
     try:
-        worker.describe({key: getattr(job, key) for key in ("prepared", "backbone", "weights")})
+        for resolution in session.resolutions:
+            worker.describe(request | {"resolution": resolution})
     except WorkerDiedError:
         raise  # its log is named in the message
     except SearchError:
