@@ -33,7 +33,8 @@ class Cost:
     flops_per_image: int | None
     """Twice the multiply-adds; None where a layer multiplies in a way that is not in COUNTED."""
     weights_mb: float
-    """Megabytes (10^6 bytes) of the weights as the exported file holds them, float32: all but some kilobytes of it."""
+    """Megabytes (10^6 bytes) of the weights in float32, as the exported file holds them. The file itself has some
+    kilobytes more for each layer: a fifth more where the layers are small."""
 
 
 def cost_of(model: keras.Model) -> Cost:

@@ -47,6 +47,8 @@ class TrialRates:
     """Once a process: graphs are traced."""
     state_bytes: int
     """Of the file that holds a trial under way."""
+    weights_bytes: int
+    """Of the file that a trial leaves."""
     phases: tuple[PhaseRates, ...]
 
     @staticmethod

@@ -92,8 +92,10 @@ def _short_trial(plan: Plan, data: TrainingData, where: Bench) -> _Short:
         )
         state = StateFile(Path(scratch) / "state.npz", "")
         outcome = run_trial(plan, data, on_epochs, state, Surroundings(where.networks, cache, times[0]))
+        weights = Path(scratch) / "best.weights.h5"
+        outcome.classifier.joined.save_weights(weights)
         total_s = time.perf_counter() - times[0]
-        state_bytes = state.path.stat().st_size
+        state_bytes, weights_bytes = state.path.stat().st_size, weights.stat().st_size
     views = Views(_trained(plan, data), _scored(data, len(data.validation_labels)))
     rest_s = [end - start - row.seconds for (start, end), row in zip(pairwise(times), epochs, strict=True)]
     phases = [slice(start, start + EPOCHS) for start in range(0, len(epochs), EPOCHS)]
@@ -103,6 +105,7 @@ def _short_trial(plan: Plan, data: TrainingData, where: Bench) -> _Short:
         end_view_s=(total_s - (times[-1] - times[0])) / views.scored,
         trace_s=0.0,
         state_bytes=state_bytes,
+        weights_bytes=weights_bytes,
         phases=tuple(_phase_rates(epochs[part], rest_s[part][1], views) for part in phases),
     )
     return _Short(total_s, views, rates)

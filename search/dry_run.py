@@ -73,7 +73,7 @@ class DryRun:
         return Room(
             trials=self.trials,
             keep=self.keep,
-            weights_bytes=int(1e6 * reply["cost"]["weights_mb"]),
+            weights_bytes=kinds[0].rates.weights_bytes,
             state_bytes=max(kind.rates.state_bytes for kind in kinds),
             feature_values=reply["feature_values"],
             precision=settings.prefix_cache,
@@ -105,7 +105,7 @@ def show(found: Forecast, workspace: Workspace, say: Callable[[str], None]) -> f
     ]
     print_table(rows, tuple(rows[0]))
     about, least, most = map(duration, search.total_s())
-    say(f"{search.trials} trials to come: about {about}, {least} to {most}; {duration(search.once_s())} of it once")
+    say(f"{search.trials} trials to come: about {about} ({least} to {most}), {duration(search.once_s())} of it once")
     room = ", ".join(f"{what} {_size(size)}" for what, size in found.room.items())
     free = shutil.disk_usage(workspace.folder).free
     say(f"disk: {_size(sum(found.room.values()))} at most ({room}); {_size(free)} are free")

@@ -19,7 +19,6 @@ from data_prep.folds import training_folds
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.classifier import ClassifierSettings
-from models.cost import cost_of
 from models.cut_points import CutPoint
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
@@ -70,9 +69,9 @@ class KerasTrainer:
         return outcome.as_dict()
 
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The rates of trials like each of the `jobs`, by their names, and of the network what models.cost tells, and
-        how many values an image's features have at each of the cuts that the `frozen_fractions` lead to. Leaves nothing
-        in the jobs' folders. `stored_images`: as models.timing.Bench has them.
+        """The rates of trials like each of the `jobs`, by their names, and how many values an image's features have at
+        each of the cuts that the `frozen_fractions` lead to. Leaves nothing in the jobs' folders. `stored_images`: as
+        models.timing.Bench has them.
         """
         rates = {}
         for name, content in request["jobs"].items():
@@ -86,7 +85,6 @@ class KerasTrainer:
         cuts = dict.fromkeys(network.cut(fraction) for fraction in request["frozen_fractions"])
         return {
             "rates": rates,
-            "cost": asdict(cost_of(network.classifier.joined)),
             "feature_values": [feature_values(cut) for cut in cuts if cut.fraction > 0],
         }
 

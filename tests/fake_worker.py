@@ -40,9 +40,10 @@ class FakeTrainer:
             row = {"trained_view_s": 0.01 * slow, "scored_view_s": 0.001, "rest_s": 0.1, "kept_view_s": 0.0}
             phases = [{"name": "head"} | row] if job["weights"] != "none" else []
             phases.append({"name": "fine-tuning"} | row)
-            fixed = {"setup_s": 1.0, "end_view_s": 0.001, "trace_s": 5.0, "state_bytes": 10**6, "phases": phases}
-            rates[name] = {"frozen_fraction": job["hyperparameters"]["frozen_fraction"]} | fixed
-        return {"rates": rates, "cost": {"flops_per_image": 1, "weights_mb": 2.0}, "feature_values": [10]}
+            fixed = {"setup_s": 1.0, "end_view_s": 0.001, "trace_s": 5.0, "phases": phases}
+            files = {"state_bytes": 10**6, "weights_bytes": 2 * 10**6}
+            rates[name] = {"frozen_fraction": job["hyperparameters"]["frozen_fraction"]} | fixed | files
+        return {"rates": rates, "feature_values": [10]}
 
     def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
         folder = Path(job["folder"])

@@ -21,7 +21,15 @@ from studies.definition import definition_of
 IMAGES = Images(train=100, copies=1, validation=20, corrupted=2, classes=4)
 HEAD_RATES = PhaseRates("head", trained_view_s=0.001, scored_view_s=0.001, rest_s=0.0, kept_view_s=0.0)
 TUNING_RATES = PhaseRates("fine-tuning", trained_view_s=0.01, scored_view_s=0.005, rest_s=0.2, kept_view_s=0.0)
-RATES = TrialRates(0.5, setup_s=1.0, end_view_s=0.01, trace_s=4.0, state_bytes=1000, phases=(HEAD_RATES, TUNING_RATES))
+RATES = TrialRates(
+    0.5,
+    setup_s=1.0,
+    end_view_s=0.01,
+    trace_s=4.0,
+    state_bytes=1000,
+    weights_bytes=500,
+    phases=(HEAD_RATES, TUNING_RATES),
+)
 EPOCHS = {"head": 2, "fine-tuning": 10}
 
 
