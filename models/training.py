@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 import keras
 import numpy as np
 
+from models.cost import cost_of
 from models.errors import DivergedError
 from models.feeding import Feed
 from models.hyperparameters import BANK
@@ -227,6 +228,7 @@ class _Run:
             best=best,
             stopped=self.stopped,
             parameters=self.joined.count_params(),
+            cost=asdict(cost_of(self.joined)),
             frozen_fraction=cut.fraction,
             frozen_parameter_fraction=cut.parameter_fraction,
             first_step_s=self.first_step_s,

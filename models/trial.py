@@ -74,6 +74,8 @@ class TrialOutcome:
     stopped: bool
     """True when `on_epoch` asked for an early end: pruned."""
     parameters: int
+    cost: dict[str, Any]
+    """As models.cost.Cost."""
     frozen_fraction: float
     frozen_parameter_fraction: float
     first_step_s: float

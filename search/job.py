@@ -1,7 +1,8 @@
 """What the asking process sends to a training process, and what comes back: one JSON object a line, both ways.
 
-Requests: `describe` (build the network once: are its weights there, what is it like) and `train` (a `TrainingJob`).
-Replies to `describe`: `described` or `failed`. While training: `epochs` after each epoch, and first of all with the
+Requests: `describe` (build the network once: are its weights there, what is it like), `time` (short trials like these
+`TrainingJob`s: what will they take) and `train` (a `TrainingJob`). Replies to `describe` and `time`: `described`,
+`timed` or `failed`. While training: `epochs` after each epoch, and first of all with the
 earlier ones of a trial that is taken up again, each answered with `continue` or `stop`; at the end `done` or `failed`.
 """
 

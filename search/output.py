@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-MIN_WIDTH_WITHOUT_TERMINAL = 140
+MIN_WIDTH_WITHOUT_TERMINAL = 160
 
 
 def console() -> Console:

@@ -19,11 +19,13 @@ from data_prep.folds import training_folds
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.classifier import ClassifierSettings
+from models.cut_points import CutPoint
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.networks import Networks
 from models.prefix_cache import CacheSettings
 from models.recipe import Recipe
+from models.timing import Bench, timed_trial
 from models.training import Surroundings, run_trial
 from models.trial import EpochFigures, Plan, TrainingData, TrialOutcome
 from models.trial_state import StateFile
@@ -51,20 +53,12 @@ class KerasTrainer:
         received = time.perf_counter()
         settings = TrainingJob(**job)
         prepared = PreparedSet.open(Path(settings.prepared))
-        hyperparameters = Hyperparameters.from_dict(settings.hyperparameters)
-        plan = Plan(
-            classifier_settings(prepared, job),
-            hyperparameters,
-            Recipe(**settings.recipe),
-            settings.objective,
-            settings.seed,
-            settings.batch_divisor,
-        )
+        plan = plan_of(settings, prepared)
 
         def report(figures: list[EpochFigures]) -> bool:
             return on_epochs([asdict(row) for row in figures])
 
-        data = training_data(prepared, hyperparameters)
+        data = training_data(prepared, plan.hyperparameters)
         if settings.folds:
             data = fold_of(data, prepared, settings)
         state = StateFile(Path(settings.folder) / STATE_FILE, identity_of(settings, prepared))
@@ -74,6 +68,42 @@ class KerasTrainer:
         if not outcome.stopped:
             save_outcome(outcome, Path(settings.folder))
         return outcome.as_dict()
+
+    def time(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The rates of trials like each of the `jobs`, by their names, and how many values an image's features have at
+        each of the cuts that the `frozen_fractions` lead to. Leaves nothing in the jobs' folders. `stored_images`: as
+        models.timing.Bench has them.
+        """
+        rates = {}
+        for name, content in request["jobs"].items():
+            job = TrainingJob(**content)
+            prepared = PreparedSet.open(Path(job.prepared))
+            plan = plan_of(job, prepared)
+            cache = cache_settings(job, prepared)
+            bench = Bench(self.networks, Path(job.folder), cache, request["stored_images"])
+            rates[name] = asdict(timed_trial(plan, training_data(prepared, plan.hyperparameters), bench))
+        network = self.networks.built(plan.classifier)
+        cuts = dict.fromkeys(network.cut(fraction) for fraction in request["frozen_fractions"])
+        return {
+            "rates": rates,
+            "feature_values": [feature_values(cut) for cut in cuts if cut.fraction > 0],
+        }
+
+
+def feature_values(cut: CutPoint) -> int:
+    """Of one image; they are pooled behind the last layer."""
+    return int(np.prod(cut.tensor.shape[1:] if cut.fraction < 1 else cut.tensor.shape[-1:]))
+
+
+def plan_of(job: TrainingJob, prepared: PreparedSet) -> Plan:
+    return Plan(
+        classifier_settings(prepared, asdict(job)),
+        Hyperparameters.from_dict(job.hyperparameters),
+        Recipe(**job.recipe),
+        job.objective,
+        job.seed,
+        job.batch_divisor,
+    )
 
 
 def cache_settings(job: TrainingJob, prepared: PreparedSet) -> CacheSettings | None:

@@ -33,6 +33,8 @@ MEMORY_LIMIT = "HPSEARCH_WORKER_MEMORY_MB"
 """Environment variable: megabytes of memory beyond which the process ends itself with OUTGROWN."""
 OUTGROWN = 86  # no signal's number, and none that Python or TensorFlow ends with
 MEMORY_CHECK_S = 0.2
+REPLIES = {"describe": "described", "time": "timed"}
+"""Requests that are answered once, by the trainer's method of that name."""
 
 Figures = dict[str, Any]
 
@@ -41,6 +43,8 @@ class Trainer(Protocol):
     """What a worker does with its requests; search/trainer.py is the real one."""
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]: ...
+
+    def time(self, request: dict[str, Any]) -> dict[str, Any]: ...
 
     def train(self, job: dict[str, Any], on_epochs: Callable[[list[Figures]], bool]) -> dict[str, Any]: ...
 
@@ -63,9 +67,9 @@ def serve(load_trainer: Callable[[], Trainer]) -> None:
     while True:
         request = requests.get()
         try:
-            if request["request"] == "describe":
+            if reply := REPLIES.get(request["request"]):
                 trainer = trainer or load_trainer()
-                send("described", **trainer.describe(request))
+                send(reply, **getattr(trainer, request["request"])(request))
                 continue
             with _in_folder(Path(request["job"]["folder"])):
                 trainer = trainer or load_trainer()
@@ -73,7 +77,7 @@ def serve(load_trainer: Callable[[], Trainer]) -> None:
             _give_memory_back()
             send("done", outcome=outcome)
         except Exception as error:
-            if request["request"] == "describe":
+            if request["request"] in REPLIES:
                 traceback.print_exc()
             send("failed", kind=kind_of(error), message=" ".join(str(error).split())[:500], place=_place(error))
 

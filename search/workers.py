@@ -62,7 +62,14 @@ class Worker:
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to a `describe` request. SearchError with the worker's reason when the network cannot be built."""
-        self._send({"request": "describe", **request})
+        return self._asked("describe", request)
+
+    def time(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to a `time` request. SearchError with the worker's reason when the trials cannot be trained."""
+        return self._asked("time", request)
+
+    def _asked(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        self._send({"request": kind, **request})
         reply = self._receive()
         if reply["event"] == "failed":
             raise SearchError(reply["message"])

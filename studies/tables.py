@@ -8,6 +8,7 @@ from typing import Any
 from studies.reading import StoredStudy
 from studies.records import TrialRecord, best_record
 
+COSTS = ("parameters", "flops_per_image", "ms_per_image", "weights_mb")
 COMPARED = ("accuracy", "macro_precision", "macro_recall")
 SCORES = ("macro_f1", "corrupted_macro_f1", "worst_family_macro_f1")
 """What trials are ranked by: clean, corrupted, and the family of corruptions where it is lowest."""
@@ -39,6 +40,12 @@ def status_row(study: StoredStudy) -> dict[str, Any]:
     }
 
 
+def costs(record: TrialRecord) -> dict[str, float | None]:
+    """What a complete trial's network costs, by the names of COSTS; None for what was not counted when it ended."""
+    found = record.outcome | record.outcome.get("cost", {})
+    return {name: found.get(name) for name in COSTS}
+
+
 def trial_row(study: StoredStudy, record: TrialRecord) -> dict[str, Any]:
     """A complete trial with its validation figures; None for those that its study did not measure."""
     settings, scores = study.settings, record.outcome["best"]["validation"]
@@ -50,8 +57,7 @@ def trial_row(study: StoredStudy, record: TrialRecord) -> dict[str, Any]:
         "objective": settings.objective,
         "value": record.value,
         **{name: scores.get(name) for name in (*COMPARED, *SCORES, "worst_family")},
-        "parameters": record.outcome["parameters"],
-        "ms_per_image": record.outcome["ms_per_image"],
+        **costs(record),
         "hyperparameters": record.hyperparameters,
     }
 

@@ -29,6 +29,22 @@ class FakeTrainer:
             raise ModelError("the weights are not there: put x.h5 into /somewhere")
         return {"parameters": 7}
 
+    def time(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The slowest trials take twice as long as others."""
+        if MODE == "huge":
+            os.kill(os.getpid(), signal.SIGKILL)
+        rates = {}
+        for name, job in request["jobs"].items():
+            (Path(job["folder"]) / "leftover").touch()
+            slow = 2 if name == "slowest" else 1
+            row = {"trained_view_s": 0.01 * slow, "scored_view_s": 0.001, "rest_s": 0.1, "kept_view_s": 0.0}
+            phases = [{"name": "head"} | row] if job["weights"] != "none" else []
+            phases.append({"name": "fine-tuning"} | row)
+            fixed = {"setup_s": 1.0, "end_view_s": 0.001, "trace_s": 5.0, "phases": phases}
+            files = {"state_bytes": 10**6, "weights_bytes": 2 * 10**6}
+            rates[name] = {"frozen_fraction": job["hyperparameters"]["frozen_fraction"]} | fixed | files
+        return {"rates": rates, "feature_values": [10]}
+
     def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
         folder = Path(job["folder"])
         misbehave(job, folder)

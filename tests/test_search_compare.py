@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from studies.records import Ended, store_record
 from studies.retrainings import Finished, Retraining, store_retraining
 from studies.settings import StudySettings
 from studies.storage import create_study, open_storage
+from studies.tables import COSTS
 
 SETTINGS = StudySettings("vgg19", "", "none", {}, "mean_macro_f1", "tpe", "median", 0, {})
+COST = {"cost": {"flops_per_image": 2_500_000, "weights_mb": 0.25}}
 SCORES = ("macro_f1", "corrupted_macro_f1", "worst_family_macro_f1")
 
 
@@ -47,7 +50,7 @@ def finish(study: optuna.Study, clean: float, corrupted: float | None = None, wo
     scores: dict[str, Any] = dict.fromkeys(("accuracy", "macro_precision", "macro_recall"), clean) | {"macro_f1": clean}
     if corrupted is not None:
         scores |= {"corrupted_macro_f1": corrupted, "worst_family_macro_f1": worst, "worst_family": "noise"}
-    outcome = {"best": {"validation": scores}, "parameters": 7, "ms_per_image": 0.5}
+    outcome = {"best": {"validation": scores}, "parameters": 7, "ms_per_image": 0.5} | COST
     store_record(trial, Ended({"learning_rate": 0.1}, [{"value": clean}], outcome))
     study.tell(trial, clean)
     return trial.number
@@ -152,6 +155,19 @@ def test_studies_of_before_show_dashes(workspace: Workspace) -> None:
     output = CliRunner().invoke(main, ["-w", str(workspace.folder), "compare", "--trials"]).output
     assert "0.9490 =" in output and " - " in output
     assert BY_RULE in output
+
+
+def test_what_the_networks_cost_is_shown_and_dashes_of_before_it_was_counted(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(study_in(workspace), 0.95)
+    monkeypatch.setattr(sys.modules[__name__], "COST", {})
+    finish(study_in(workspace, "small_cnn"), 0.90)
+    shown = [[row[name] for name in COSTS] for row in compared(workspace)["trials"]]
+    assert shown == [[7, 2_500_000, 0.5, 0.25], [7, None, 0.5, None]]
+    output = CliRunner().invoke(main, ["-w", str(workspace.folder), "compare"]).output
+    lines = [line.split()[-4:] for line in output.splitlines() if "0.5000" in line]
+    assert lines == [["7", "0.0025", "0.5000", "0.2500"], ["7", "-", "0.5000", "-"]]
 
 
 def test_no_trial_yet(workspace: Workspace) -> None:

@@ -17,7 +17,8 @@ from studies.retrainings import seed_noise
 from studies.tables import SCORES, trial_row, trial_rows
 
 TITLES = dict(zip(SCORES, ("clean F1", "corrupted F1", "worst family F1"), strict=True))
-COLUMNS = ("study", "trial", "accuracy", "precision", "recall", *TITLES.values(), "parameters", "ms/image")
+COST_TITLES = ("GFLOPs", "ms/image", "MB")
+COLUMNS = ("study", "trial", "accuracy", "precision", "recall", *TITLES.values(), "parameters", *COST_TITLES)
 LEAST_TRIALS = 5
 
 
@@ -32,6 +33,7 @@ def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
     hpsearch compare
     hpsearch compare --trials
 
+    FLOPs are twice the multiply-adds of convolutions and dense layers; MB are the weights as exported, in float32.
     Differences that may be chance are marked as ties; rank correlations tell whether the columns agree on what is good.
     """
     studies = read_studies(workspace.database)
@@ -99,5 +101,6 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     }
     if row["worst_family"]:
         scores[TITLES["worst_family_macro_f1"]] += f" ({row['worst_family']})"
-    names = {"precision": "macro_precision", "recall": "macro_recall", "ms/image": "ms_per_image"}
-    return row | scores | {heading: row[name] for heading, name in names.items()}
+    gflops = None if row["flops_per_image"] is None else row["flops_per_image"] / 1e9
+    names = {"precision": "macro_precision", "recall": "macro_recall", "ms/image": "ms_per_image", "MB": "weights_mb"}
+    return row | scores | {"GFLOPs": gflops} | {heading: row[name] for heading, name in names.items()}

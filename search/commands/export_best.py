@@ -9,12 +9,12 @@ import click
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.errors import ModelError
+from search.budget import Budget, budget_options
 from search.exporting import METRICS_FILE, Exported, export
 from search.figures_output import print_estimates, print_gaps, print_operations, print_parts, print_trust
 from search.output import print_table
 from search.scored_parts import estimate_errors, parts_in
 from search.variants import Extras
-from search.winners import find_winner
 from search.workspace import Workspace
 
 
@@ -23,18 +23,30 @@ from search.workspace import Workspace
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: in the workspace]")
 @click.option("--average", type=click.IntRange(2), help="Try the mean of so many of the best trials as well.")
 @click.option("--tta", is_flag=True, help="Try the mean over each image turned and mirrored as well.")
+@budget_options
 @click.pass_obj
-def export_best(workspace: Workspace, backbone: str | None, out: Path | None, average: int | None, tta: bool) -> None:
+def export_best(
+    workspace: Workspace,
+    /,
+    backbone: str | None,
+    out: Path | None,
+    average: int | None,
+    tta: bool,
+    **limits: float | None,
+) -> None:
     """Hand over the best trial as a model folder: weights, preprocessing and class names inside, figures, model card.
 
     \b
     hpsearch export-best --out my-model
     hpsearch export-best --average 3 --tta
+    hpsearch export-best --max-params 5M --max-ms 2
 
     The model is reloaded in a fresh process and must give the same probabilities before the command says done.
     The locked test set is read once for a trial, as it is and corrupted; exporting it again shows the stored figures.
     --average and --tta (test-time augmentation) are kept only when they raise macro-F1 on the corrupted validation
     images; they cost as many times the prediction as networks and views take part.
+    --max-params, --max-flops, --max-ms and --max-mb take the best trial, of all backbones, that costs no more; the
+    figures are those of `compare`, milliseconds as measured by the trial on its own machine.
     Figures come with 95 % intervals. calibration.json keeps what `evaluate` and `predict` say of how sure they are.
     """
     if backbone:
@@ -44,21 +56,32 @@ def export_best(workspace: Workspace, backbone: str | None, out: Path | None, av
             raise click.BadParameter(str(error), param_hint="--backbone") from error
     if out and out.exists() and not (out / METRICS_FILE).is_file():
         raise click.BadParameter(f"{out} exists and is no export; name another folder", param_hint="--out")
+    budget = Budget.of(limits)
+    if budget.limits and (average or tta):
+        raise click.UsageError("--average and --tta multiply what a model costs: leave them out, or the --max- options")
     PreparedSet.open(workspace.prepared)  # says so where there is no workspace, before one is made for its lock
     with workspace.shared():
         prepared = PreparedSet.open(workspace.prepared)
-        winner = find_winner(workspace, prepared, backbone)
+        choice = budget.best(workspace, prepared, backbone)
+        winner = choice.winner
         target = out or workspace.exports / f"{winner.settings.name}-trial-{winner.record.number}"
-        show(export(workspace, prepared, winner, target, Extras(average or 1, tta)))
+        show(
+            export(workspace, prepared, winner, target, Extras(average or 1, tta)),
+            f"the best with {budget}" if budget.limits else "the best of its study",
+        )
+    if choice.left_out:
+        better = choice.left_out
+        click.echo(
+            f"left out for the budget: trial {better.record.number} of {better.settings.name}, {better.value:.4f}, "
+            f"with {budget.costs(better.record)}"
+        )
 
 
-def show(done: Exported) -> None:
-    """The figures and how they were come by."""
+def show(done: Exported, what: str) -> None:
+    """The figures and how they were come by; `what` the trial is."""
     record = done.winner.record
     again = f", on other seeds {done.winner.confirmed:.4f} on average" if done.winner.confirmed is not None else ""
-    click.echo(
-        f"trial {record.number} of {done.winner.settings.name}, the best of its study: {record.value:.4f}{again}"
-    )
+    click.echo(f"trial {record.number} of {done.winner.settings.name}, {what}: {record.value:.4f}{again}")
     tried = done.metrics["tried"]
     if len(tried) > 1:
         print_table(tried, ("model", "clean", "corrupted", "kept"))

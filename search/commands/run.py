@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,7 +21,8 @@ from models.errors import ModelError
 from models.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from models.recipe import Recipe
 from search.claims import Claims
-from search.durations import DURATION
+from search.dry_run import RULE, DryRun, scratch_folder, show
+from search.durations import DURATION, duration
 from search.errors import SearchError
 from search.leaving import Leaving, listening
 from search.loop import LeaveError, Search
@@ -36,6 +38,7 @@ from studies.records import best_record, records_of
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from studies.settings import stored_settings
 from studies.storage import existing_storage, load_study, open_storage
+from studies.trials import counted
 
 GIGABYTES = click.FloatRange(0, min_open=True)
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -69,9 +72,10 @@ class Run:
         self.out.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
-    def worker(self, study: str) -> Iterator[Worker]:
+    def worker(self, study: str, folder: Path | None = None) -> Iterator[Worker]:
+        """`folder`: for its log, where that is not to lie with the study's trials."""
         limit_mb = int(1000 * self.limits.memory_limit_gb) if self.limits.memory_limit_gb else None
-        log = self.workspace.trials / study / "worker.log"
+        log = (folder or self.workspace.trials / study) / "worker.log"
         worker = Worker(log, memory_limit_mb=limit_mb, fresh=self.limits.fresh_workers)
         try:
             yield worker
@@ -141,6 +145,7 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 )
 @click.option("--gpus", callback=_gpus, metavar="0,1", help="One run for each of these GPUs, on the same studies.")
 @click.option("--fresh-workers", is_flag=True, help="A new training process for each trial: slower, for comparison.")
+@click.option("--dry-run", is_flag=True, help="Train a little, say what the search would take, and store nothing.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -149,6 +154,7 @@ def run(
     confirm: tuple[int, int],
     folds: int | None,
     gpus: tuple[str, ...],
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Search for the best fine-tuning of each backbone: one study each, --trials trials each.
@@ -167,6 +173,9 @@ def run(
     The best of many trials is also the luckiest. --confirm 3x3 trains the best 3 again on 3 other seeds and shows mean
     and spread; --folds 5 cross-validates the best one: the training images are divided by group into 5 parts, each held
     out in turn and scored, originals and corrupted views. export-best then takes the trial with the best mean.
+
+    --dry-run times the quickest and the slowest trials of the space on some of the images: what epochs, trials and the
+    whole search take in time, on the disk and in memory.
     """
     limits = Limits(**{name: options.pop(name) for name in (one.name for one in fields(Limits))})
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
@@ -182,6 +191,9 @@ def run(
         except ModelError as error:
             raise click.BadParameter(str(error), param_hint="--backbone") from error
     out = console()
+    if dry_run:
+        estimate_backbones(Run(workspace, chosen, limits, Leaving(), out), rows)
+        return
     if gpus and ON_GPU not in os.environ:
         command = [sys.executable, "-P", "-m", "search", *sys.argv[1:]]
         ctx.exit(run_on_each(gpus, command, lambda line: out.print(line, markup=False, soft_wrap=True)))
@@ -222,6 +234,25 @@ def run_backbones(run: Run, rows: list[Backbone]) -> None:
                 return
             with run.worker(_planned(run, backbone).settings.name) as worker:
                 _search(run, backbone, worker)
+
+
+def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
+    """What each study would take, without making it."""
+    PreparedSet.open(run.workspace.prepared)
+    again, database = run.options.confirmation, run.workspace.database
+    totals_s = []
+    with run.workspace.shared():
+        for session in [_planned(run, backbone) for backbone in rows]:
+            name = session.settings.name
+            done = 0 if session.is_new else counted(load_study(existing_storage(database), name))
+            trials = max(0, run.options.trials - done) + again.top * again.seeds + again.folds
+            dry = DryRun(run.workspace, session, trials, run.limits.keep, run.limits.fresh_workers)
+            run.say(f"timing {name}{' (new)' if session.is_new else ''}, at most {session.most_epochs} epochs a trial")
+            with scratch_folder(run.workspace) as scratch, run.worker(name, scratch) as worker:
+                totals_s.append(show(dry.forecast(worker, scratch), run.workspace, run.say))
+    if len(rows) > 1:
+        run.say(f"all studies: about {duration(sum(totals_s))}")
+    run.say(RULE)
 
 
 def _planned(run: Run, backbone: Backbone) -> Session:

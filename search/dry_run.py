@@ -1,0 +1,126 @@
+"""`hpsearch run --dry-run`: trains a little, says what the search would take, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data_prep.prepared import PreparedSet
+from models.rates import TrialRates
+from models.recipe import HEAD
+from search.durations import duration
+from search.estimate import Images, Kind, Room, Search, extremes, frozen_fractions, parts
+from search.output import print_table
+from search.sessions import Session, job_maker
+from search.workers import Worker, WorkerDiedError
+from search.workspace import Workspace
+
+TUNING = "fine-tuning"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of one study."""
+
+    search: Search
+    room: dict[str, int]
+    """Bytes by what they are for."""
+    memory_mb: int
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a `run` was asked for, as far as it matters here.
+
+    Attributes:
+        trials: that are still to come, those trained again afterwards included.
+        keep: trials whose weights are kept.
+        fresh: a new training process for each trial.
+    """
+
+    workspace: Workspace
+    session: Session
+    trials: int
+    keep: int
+    fresh: bool
+
+    def forecast(self, worker: Worker, scratch: Path) -> Forecast:
+        """Trains a little in the worker. SearchError when the network cannot be built or trained."""
+        session, images = self.session, Images.of(PreparedSet.open(self.workspace.prepared))
+        chosen = extremes(session.definition)
+        make = job_maker(self.workspace, session)
+        jobs = {name: replace(make(0, values, 0), folder=str(scratch)) for name, values in chosen.items()}
+        one = next(iter(jobs.values()))
+        started = time.monotonic()
+        worker.describe({key: getattr(one, key) for key in ("prepared", "backbone", "weights")})
+        start_s = time.monotonic() - started
+        request = {"jobs": {name: asdict(job) for name, job in jobs.items()}, "stored_images": images.stored}
+        reply = worker.time(request | {"frozen_fractions": frozen_fractions(session)})
+        rates = {name: TrialRates.from_dict(content) for name, content in reply["rates"].items()}
+        epochs = {HEAD: session.head_epochs, TUNING: int(session.settings.recipe["epochs"])}
+        kinds = [Kind(name, rates[name], images.views(chosen[name]), epochs) for name in chosen]
+        search = Search(self.trials, images, kinds, parts(session), start_s, self.fresh)
+        return Forecast(search, self._room(reply, kinds).rows(images), reply["memory_mb"])
+
+    def _room(self, reply: Mapping[str, Any], kinds: Sequence[Kind]) -> Room:
+        settings = self.session.settings
+        return Room(
+            trials=self.trials,
+            keep=self.keep,
+            weights_bytes=kinds[0].rates.weights_bytes,
+            state_bytes=max(kind.rates.state_bytes for kind in kinds),
+            feature_values=reply["feature_values"],
+            precision=settings.prefix_cache,
+            most_feature_bytes=int(1e9 * settings.prefix_cache_gb),
+        )
+
+
+@contextmanager
+def scratch_folder(workspace: Workspace) -> Iterator[Path]:
+    """On the disk that trials will use; stays only when the training process died, as its log in it tells why."""
+    folder = Path(tempfile.mkdtemp(prefix=".dry-run-", dir=workspace.folder))
+    died = False
+    try:
+        yield folder
+    except WorkerDiedError:
+        died = True
+        raise
+    finally:
+        if not died:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def show(found: Forecast, workspace: Workspace, say: Callable[[str], None]) -> float:
+    """The forecast on the terminal; seconds in all."""
+    search = found.search
+    rows = [
+        {name.removesuffix("_s"): _brief(value) if name.endswith("_s") else value for name, value in kind.row().items()}
+        for kind in search.kinds
+    ]
+    print_table(rows, tuple(rows[0]))
+    about, least, most = map(duration, search.total_s())
+    say(f"{search.trials} trials to come: about {about} ({least} to {most}), {duration(search.once_s())} of it once")
+    room = ", ".join(f"{what} {_size(size)}" for what, size in found.room.items())
+    free = shutil.disk_usage(workspace.folder).free
+    say(f"disk: {_size(sum(found.room.values()))} at most ({room}); {_size(free)} are free")
+    say(f"memory: the training process took {found.memory_mb:,} MB")
+    return search.total_s()[0]
+
+
+RULE = """Timed on some of the images, on this machine as busy as it is, for trials one after the other that go on to
+their last epoch: pruning and early stopping shorten that. Once: starting, tracing, what frozen layers give.
+Nothing was stored."""
+
+
+def _brief(seconds: float) -> str:
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,200 @@
+"""What a search will take, from the rates of its quickest and slowest trials: time, and room on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+from data_prep.prepared import PreparedSet
+from models.backbones import UNTRAINED
+from models.hyperparameters import BANK
+from models.rates import TrialRates, Views
+from models.recipe import HEAD
+from search.job import CACHE_OFF
+from search.sessions import Session
+from studies.definition import Definition, Parameter, Value
+
+FLOAT_BYTES = {CACHE_OFF: 0, "float16": 2, "float32": 4}
+
+# Hyperparameter -> what grows with the time of a trial. Of the others, whatever the space has in its middle will do.
+SLOWER: dict[str, Callable[[Any], float]] = {
+    "frozen_fraction": lambda value: -value,
+    "input_mode": lambda value: value != BANK,
+    "views_per_image": float,
+    "flips": float,
+    "masks": float,
+    "channel_shift": float,
+    "mixing": lambda value: value != "none",
+    "weight_averaging": float,
+}
+
+
+def extremes(definition: Definition) -> dict[str, dict[str, Value]]:
+    """The hyperparameters of the quickest trials and of the slowest; of one kind alone where all take the same."""
+    found = {"quickest": _chosen(definition, min), "slowest": _chosen(definition, max)}
+    return found if found["quickest"] != found["slowest"] else {"every": found["slowest"]}
+
+
+def _chosen(definition: Definition, end: Callable[..., Value]) -> dict[str, Value]:
+    chosen: dict[str, Value] = {}
+    for parameter in definition.parameters:
+        if parameter.is_used(chosen):
+            slower = SLOWER.get(parameter.name)
+            chosen[parameter.name] = end(parameter.ends(), key=slower) if slower else _middle(parameter)
+    return chosen
+
+
+def _middle(parameter: Parameter) -> Value:
+    if parameter.low is None or parameter.high is None:
+        return parameter.ends()[0]
+    if parameter.step:
+        return parameter.low + parameter.step * ((parameter.high - parameter.low) // (2 * parameter.step))
+    return sqrt(parameter.low * parameter.high) if parameter.log else (parameter.low + parameter.high) / 2
+
+
+def frozen_fractions(session: Session) -> list[float]:
+    """What trials may freeze, the head phase included; of a range without steps, its ends and its middle."""
+    if session.weights == UNTRAINED:
+        return [0.0]
+    (parameter,) = (one for one in session.definition.parameters if one.name == "frozen_fraction")
+    ends = [float(value) for value in parameter.ends()]
+    if parameter.low is not None and parameter.high is not None:
+        steps = round((parameter.high - parameter.low) / parameter.step) if parameter.step else 2
+        ends = [parameter.low + (parameter.high - parameter.low) * n / max(1, steps) for n in range(steps + 1)]
+    return ends + ([1.0] if session.head_epochs else [])
+
+
+def parts(session: Session) -> int:
+    """How many parts of the network trials may train: cuts, times ways to feed them. Each is traced once."""
+    modes = [len(one.ends()) for one in session.definition.parameters if one.name == "input_mode"]
+    return len(set(frozen_fractions(session)) - {1.0}) * max([1, *modes])
+
+
+@dataclass(frozen=True)
+class Images:
+    """How many there are in a prepared set."""
+
+    train: int
+    copies: int
+    """Stored views of each training image, of all strengths."""
+    validation: int
+    corrupted: int
+    """Views of each validation image."""
+    classes: int
+
+    @staticmethod
+    def of(prepared: PreparedSet) -> Images:
+        corrupted = prepared.corrupted("validation")
+        return Images(
+            train=len(prepared.labels("train")),
+            copies=sum(prepared.bank(level).shape[1] for level in prepared.levels),
+            validation=len(prepared.labels("validation")),
+            corrupted=corrupted.images.shape[1] if corrupted else 0,
+            classes=len(prepared.class_names),
+        )
+
+    def views(self, hyperparameters: Mapping[str, Any]) -> Views:
+        """Of an epoch."""
+        return Views(self.train * int(hyperparameters.get("views_per_image", 1)), self.scored)
+
+    @property
+    def scored(self) -> int:
+        return self.validation * (1 + self.corrupted)
+
+    @property
+    def stored(self) -> int:
+        return self.train * (1 + self.copies) + self.scored
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Trials of one kind: the quickest, or the slowest."""
+
+    name: str
+    rates: TrialRates
+    views: Views
+    """Of one epoch."""
+    epochs: Mapping[str, int]
+    """Of each phase by its name."""
+
+    @property
+    def trial_s(self) -> float:
+        return self.rates.trial_s(self.views, self.epochs)
+
+    def row(self) -> dict[str, Any]:
+        """Seconds of an epoch of each phase and of a trial, and what was frozen."""
+        per_epoch = {f"{phase.name}_epoch_s": phase.epoch_s(self.views) for phase in self.rates.phases}
+        return {"trials": self.name, "frozen": self.rates.frozen_fraction, **per_epoch, "trial_s": self.trial_s}
+
+    def kept_s(self, images: Images, trials: int, phase_name: str | None = None) -> float:
+        """For the frozen layers' output of all views that so many trials come by, computed once."""
+        total, stored = 0.0, 1 + images.copies
+        for phase in self.rates.phases:
+            if phase_name in (None, phase.name):
+                drawn = trials * self.epochs[phase.name] * self.views.trained / images.train
+                seen = stored * (1 - (1 - 1 / stored) ** drawn)  # of the stored views of an image, drawn at random
+                total += phase.kept_view_s * (images.train * seen + images.scored)
+        return total
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is to come."""
+
+    trials: int
+    images: Images
+    kinds: Sequence[Kind]
+    parts: int
+    """As `parts` counts them."""
+    start_s: float
+    """To start a training process and build the network."""
+    fresh: bool = False
+    """A new process for each trial."""
+
+    def once_s(self) -> float:
+        """What is done once: starting, tracing, computing what frozen layers give."""
+        if not self.trials:
+            return 0.0
+        parts = min(self.trials, self.parts) / len(self.kinds)
+        heads = max(kind.kept_s(self.images, self.trials, HEAD) for kind in self.kinds)
+        share = max(1, round(self.trials / max(1, self.parts)))
+        tuning = sum(kind.kept_s(self.images, share) - kind.kept_s(self.images, share, HEAD) for kind in self.kinds)
+        traces = sum(kind.rates.trace_s for kind in self.kinds)
+        starts = self.start_s + max(1.0, parts) * traces
+        if self.fresh:
+            starts = self.trials * (self.start_s + traces / len(self.kinds))
+        return starts + heads + max(1.0, parts) * tuning
+
+    def total_s(self) -> tuple[float, float, float]:
+        """With trials of all kinds alike; with the quickest alone; with the slowest alone."""
+        each = [kind.trial_s for kind in self.kinds]
+        once = self.once_s()
+        mean = sum(each) / len(each)
+        return once + self.trials * mean, once + self.trials * min(each), once + self.trials * max(each)
+
+
+@dataclass(frozen=True)
+class Room:
+    """What decides how much room a study takes on the disk."""
+
+    trials: int
+    keep: int
+    weights_bytes: int
+    state_bytes: int
+    feature_values: Sequence[int]
+    """Of an image at each cut."""
+    precision: str
+    most_feature_bytes: int
+
+    def rows(self, images: Images) -> dict[str, int]:
+        """Bytes by what they are for."""
+        cuts = [count * FLOAT_BYTES[self.precision] * images.stored for count in self.feature_values]
+        fitting = sum(size for size in cuts if size <= self.most_feature_bytes)
+        return {
+            "weights": min(self.keep, self.trials) * self.weights_bytes,
+            "state": 2 * self.state_bytes,  # the old one goes when the new one is written
+            "probabilities": self.trials * images.scored * images.classes * FLOAT_BYTES["float32"],
+            "features": min(self.most_feature_bytes, fitting),
+        }
