@@ -122,7 +122,7 @@ class Watch:
         self.done, self.seen = 0, list[tuple[int, Clock]]()
         self.stages = dict[str, Clock]()
 
-    def start(self, title: str, total: int) -> None:
+    def start(self, title: str, total: int, unit: str = "images") -> None:
         self.end()
         self.stages[title] = Clock()
 

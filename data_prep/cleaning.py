@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep import hashing
+from data_prep.settings import SPLITS
 
 SUSPICIOUS_SHARE = 0.05
 """A picture whose copies take more than this share of a class is worth a look: flat images hash alike."""
@@ -34,7 +35,7 @@ class Candidates:
     hashes: np.ndarray
     class_names: tuple[str, ...]
     copies: tuple[tuple[int, ...], ...]
-    """Sets of images that are copies of one another."""
+    """Sets of images that are copies of one another; of each, the first is the one to keep."""
     recurrence_limit: int = 10
     anomalies: tuple[Picture, ...] = ()
 
@@ -108,6 +109,33 @@ def repeated(candidates: Candidates, rejected: frozenset[int]) -> list[Rejection
 
 
 STEPS: tuple[Step, ...] = (recurring, given_anomalies, contradicting, repeated)
+
+
+def reaching_later_sides(
+    indices: np.ndarray, groups: np.ndarray, sides: np.ndarray, hashes: np.ndarray
+) -> list[Rejection]:
+    """Of a source's own split: training images whose group touches validation or test, validation's that touch test.
+
+    Args:
+        indices: int64 (m,), of the images kept so far.
+        groups: int64 (m,), their groups.
+        sides: int8 (m,), their places in SPLITS.
+        hashes: uint64 (n,), of all images.
+    """
+    last = np.lexsort((-sides, groups))  # the first of each group here is on its latest side
+    numbers, first = np.unique(groups[last], return_index=True)
+    twins = last[first][np.searchsorted(numbers, groups)]
+    return [
+        Rejection(
+            int(indices[place]),
+            "in a group with a later side",
+            f"in the source's {SPLITS[sides[place]]}, its group reaches into {SPLITS[sides[twins[place]]]}",
+            int(np.bitwise_count(hashes[indices[place]] ^ hashes[indices[twins[place]]])),
+            int(indices[twins[place]]),
+            int(indices[twins[place]]),
+        )
+        for place in np.flatnonzero(sides < sides[twins])
+    ]
 
 
 def clean(candidates: Candidates, steps: Sequence[Step] = STEPS) -> list[Rejection]:

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_prep.settings import PrepareSettings
-from data_prep.sources import file_digest, find_source
+from data_prep.settings import DEFAULT_SPLIT, PrepareSettings
+from data_prep.sources import file_digest, find_source, resolved_options, source_options
 
 PREPARE_VERSION = 4
 """To be raised whenever `prepare` makes something else from the same source and options."""
@@ -28,10 +28,15 @@ def identify(settings: PrepareSettings) -> dict[str, Any]:
         DataError: the source or an anomaly picture cannot be read.
     """
     row = find_source(settings.source)
-    options = asdict(settings)
+    options = asdict(settings) | resolved_options(row, **source_options(settings))
     del options["source"]
     if not row.resized:
         del options["image_size"]
+    for name, unset in (("size", None), ("value_range", None), ("class_names", ())):
+        if options[name] == unset:  # of sets made before there was such an option, nothing is said either
+            del options[name]
+    if settings.split is None:
+        options["split"] = "own" if row.brings_split(settings.source) else DEFAULT_SPLIT
     options["anomalies"] = sorted(file_digest(Path(path)) for path in settings.anomalies)
     identity = {
         "source_kind": row.kind,
@@ -58,8 +63,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     elif old["source_sha256"] != new["source_sha256"] and old["source_kind"] != "demo":
         found.append("the source has other content")
     for part, prefix in (("settings", ""), ("versions", "version of ")):
-        for key in sorted(old[part].keys() & new[part].keys()):
-            before, after = old[part][key], new[part][key]
+        for key in sorted(old[part].keys() | new[part].keys()):
+            before, after = old[part].get(key), new[part].get(key)
             if before != after:
                 name = _FLAGS.get(key, key.replace("_", "-"))
                 found.append(f"{prefix}{name} was {_shown(before)}, now {_shown(after)}")

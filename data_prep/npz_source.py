@@ -1,23 +1,38 @@
-"""Labelled images from an .npz file. Never unpickles; shapes and dtypes are read from headers before any pixel is."""
+"""Labelled images from an .npz file. Never unpickles; shapes and dtypes are read from headers before any pixel is.
+
+To read files with other keys, add a row to LAYOUTS.
+"""
 
 import math
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 import psutil
 
+from data_prep import pixel_values
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages
+from data_prep.npz_labels import check_label_header, class_numbers
 from data_prep.spill import spilled
 
 MAX_SIDE = 4096  # pixels
 MEMORY_SHARE = 0.6  # of the free memory, for the images as they are read
 _CHUNK = 2**20  # bytes read at a time
-MAX_CLASSES = 10_000
+_ROWS = 256  # images copied at a time
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+LAYOUTS: tuple[tuple[tuple[str, str], ...], ...] = (
+    (("images", "labels"),),
+    (("train_images", "train_labels"), ("val_images", "val_labels"), ("test_images", "test_labels")),
+)
+"""Keys of images and of labels that belong together; three pairs are a split of the source's own, MedMNIST's."""
+
+_OTHER_IMAGES = ("x_train", "x_val", "x_test")
+"""Not read, but beside images of another layout nobody knows which ones are meant."""
 
 
 class _Header(NamedTuple):
@@ -26,34 +41,54 @@ class _Header(NamedTuple):
     dtype: np.dtype
 
 
-def read_npz(path: Path) -> LabelledImages:
-    """Images and labels from `images` (n, h, w, 3) uint8 and `labels` (n,) or (n, 1) integers.
+def read_npz(path: Path, value_range: str | None = None) -> LabelledImages:
+    """Images and labels under the keys of a row of LAYOUTS.
 
+    Images are (n, h, w, 3), (n, h, w, 1) or (n, h, w), grey ones becoming three equal channels; uint8, or other numbers
+    that become uint8 by the rule of `pixel_values`. Labels are integers (n,) or (n, 1), or one-hot (n, classes).
     Classes are named by their numbers, images by their rows.
 
+    Args:
+        path: the file.
+        value_range: one of VALUE_RANGES, where the values do not tell; None goes by the rule.
+
     Raises:
-        DataError: unreadable, not an npz, pickled objects, a key missing, a wrong shape or dtype, labels out of range.
+        DataError: unreadable, not an npz, pickled objects, a key missing or beside another, a wrong shape or dtype,
+            values or labels out of range.
     """
     with _opened(path) as archive:
-        headers = {key: _header(archive, key, path) for key in ("images", "labels")}
-        _check_headers(headers, path)
-        images = _read(archive, "images", headers["images"], path)
-        labels = _read(archive, "labels", headers["labels"], path).reshape(-1)
-    classes = _check_labels(labels, path)
+        layout = _layout(archive, path)
+        headers = {key: _header(archive, key, path) for pair in layout for key in pair}
+        for images_key, labels_key in layout:
+            _check_images(headers[images_key], images_key, path)
+            check_label_header(headers[labels_key].shape, headers[labels_key].dtype, labels_key, path)
+            _check_as_many(headers, (images_key, labels_key), path)
+        read = [class_numbers(_read_labels(archive, key, headers[key], path), key, path) for _, key in layout]
+        images = _read_images(archive, {key: headers[key] for key, _ in layout}, path, value_range)
+    counts = [len(numbers) for numbers, _ in read]
+    sides = np.repeat(np.arange(len(layout), dtype=np.int8), counts) if len(layout) > 1 else None
+    prefixes = [key.removesuffix("images").replace("_", "/") for key, _ in layout]  # "train/", or none
     return LabelledImages(
         images,
-        labels.astype(np.int64),
-        tuple(str(label) for label in range(classes)),
-        tuple(str(row) for row in range(len(images))),
+        np.concatenate([numbers for numbers, _ in read]),
+        tuple(str(label) for label in range(max(classes for _, classes in read))),
+        tuple(f"{prefix}{row}" for prefix, count in zip(prefixes, counts, strict=True) for row in range(count)),
+        sides=sides,
     )
 
 
+def brings_split(path: Path) -> bool:
+    """Whether the file has a split of its own. Raises DataError as `read_npz` does for the keys."""
+    with _opened(path) as archive:
+        return len(_layout(archive, path)) > 1
+
+
 def read_images(path: Path) -> np.ndarray:
-    """`images` (n, h, w, 3) uint8 alone, whatever else is in the file. Raises DataError as `read_npz` does."""
+    """`images` alone, whatever else is in the file: uint8 (n, h, w, 3). Raises DataError as `read_npz` does."""
     with _opened(path) as archive:
         header = _header(archive, "images", path)
-        _check_images(header, path)
-        return _read(archive, "images", header, path)
+        _check_images(header, "images", path)
+        return _read_images(archive, {"images": header}, path, None)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -65,11 +100,26 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise DataError(f"{path} is not an .npz file ({error}): write one with numpy.savez") from error
 
 
+def _layout(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[str, str], ...]:
+    """The row of LAYOUTS whose images the file has."""
+    found = {name.removesuffix(".npy") for name in archive.namelist()}
+    there = [layout for layout in LAYOUTS if any(key in found for key, _ in layout)]
+    images = [key for layout in there for key, _ in layout if key in found]
+    images += [key for key in _OTHER_IMAGES if key in found]
+    if len(there) > 1 or (there and set(images) & set(_OTHER_IMAGES)):
+        raise DataError(
+            f"{path} must have its images under one set of keys, but has {', '.join(images)}: "
+            "write a file without those that are not meant"
+        )
+    return there[0] if there else LAYOUTS[0]
+
+
 def _header(archive: zipfile.ZipFile, key: str, path: Path) -> _Header:
     """Shape and dtype of a member, without reading its values."""
     if f"{key}.npy" not in archive.namelist():
         keys = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist())[:10]) or "none"
-        raise DataError(f"{path} must have the keys images and labels, but {key} is missing; its keys: {keys}")
+        wanted = ", or ".join(" and ".join(one for pair in layout for one in pair) for layout in LAYOUTS)
+        raise DataError(f"{path} must have the keys {wanted}, but {key} is missing; its keys: {keys}")
     try:
         with archive.open(f"{key}.npy") as member:
             header = _read_header(member)
@@ -86,75 +136,115 @@ def _read_header(member: IO[bytes]) -> _Header:
     return _Header(*read[version](member))
 
 
-def _check_images(header: _Header, path: Path) -> None:
+def _check_images(header: _Header, key: str, path: Path) -> None:
     shape, _, dtype = header
-    if dtype != np.uint8:
-        raise DataError(f"{path}: images must be uint8 with values 0..255, but are {dtype}: convert them first")
-    if len(shape) != 4 or shape[3] != 3 or not all(8 <= side <= MAX_SIDE for side in shape[1:3]):
-        raise DataError(f"{path}: images must have the shape (n, h, w, 3), sides 8..{MAX_SIDE}, but have {shape}")
-    if shape[0] == 0:
-        raise DataError(f"{path} has no images: give a file with labelled images")
-
-
-def _check_headers(headers: dict[str, _Header], path: Path) -> None:
-    (shape, _, _), (label_shape, _, label_dtype) = headers["images"], headers["labels"]
-    _check_images(headers["images"], path)
-    if label_dtype.kind not in "iu":
-        raise DataError(f"{path}: labels must be integers, but are {label_dtype}: number the classes 0, 1, 2, ...")
-    if len(label_shape) not in (1, 2) or label_shape[1:] not in ((), (1,)):
-        raise DataError(f"{path}: labels must have the shape (n,) or (n, 1), but have {label_shape}")
-    if label_shape[0] != shape[0]:
-        raise DataError(f"{path}: images and labels must be as many, but there are {shape[0]} and {label_shape[0]}")
-
-
-def _read(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> np.ndarray:
-    """A small file may claim or unpack to far more than there is room for: that is refused before it is tried."""
-    size = math.prod(header.shape) * header.dtype.itemsize
-    if size > archive.getinfo(f"{key}.npy").file_size:
-        raise _damaged(path, key, ValueError(f"{header.shape} values do not fit into what it holds"))
-    array = None if header.dtype != np.uint8 or header.fortran_order else spilled(header.shape)
-    available = psutil.virtual_memory().available
-    if array is None and size > MEMORY_SHARE * available:
+    pixel_values.require_numbers(dtype, f"{path}: {key}")
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or not all(8 <= s <= MAX_SIDE for s in shape[1:3]):
         raise DataError(
-            f"{path}: {key} takes {size / 1e9:.1f} GB unpacked, more than {MEMORY_SHARE:.0%} of the "
-            f"{available / 1e9:.1f} GB of free memory: prepare a smaller file, or give TMPDIR more space"
+            f"{path}: {key} must have the shape (n, h, w, 3), or (n, h, w) for grey ones, sides 8..{MAX_SIDE}, "
+            f"but have {shape}"
         )
+    if shape[0] == 0:
+        raise DataError(f"{path} has no images: {key} is empty: give a file with labelled images")
+
+
+def _check_as_many(headers: Mapping[str, _Header], pair: tuple[str, str], path: Path) -> None:
+    images, labels = (headers[key].shape[0] for key in pair)
+    if images != labels:
+        raise DataError(f"{path}: {pair[0]} and {pair[1]} must be as many, but there are {images} and {labels}")
+
+
+def _read_labels(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> np.ndarray:
+    _check_claim(archive, key, header, path)
+    _check_memory(math.prod(header.shape) * header.dtype.itemsize, key, path)
     try:
         with archive.open(f"{key}.npy") as member:
-            if array is not None:
-                return _filled(array, member)
-            return np.ascontiguousarray(np.lib.format.read_array(member, allow_pickle=False))
+            return np.lib.format.read_array(member, allow_pickle=False)
+    except _BROKEN as error:
+        raise _damaged(path, key, error) from error
     except MemoryError as error:
         raise DataError(f"{path}: {key} does not fit into memory: prepare a smaller file") from error
+
+
+def _read_images(archive: zipfile.ZipFile, headers: Mapping[str, _Header], path: Path, asked: str | None) -> np.ndarray:
+    """The images of all these keys, one after the other, as uint8 (n, h, w, 3)."""
+    kinds = {key: (header.shape[1:], header.dtype) for key, header in headers.items()}
+    if len(set(kinds.values())) > 1:
+        found = "; ".join(f"{key} {dtype} {shape}" for key, (shape, dtype) in kinds.items())
+        raise DataError(f"{path}: images of all sides must have one size and dtype, but are {found}")
+    for key, header in headers.items():
+        _check_claim(archive, key, header, path)
+    first = next(iter(headers.values()))
+    values = (chunk for key, header in headers.items() for chunk in _values(archive, key, header, path))
+    meant = pixel_values.range_of(first.dtype, asked, values, f"{path}: {' and '.join(headers)}")
+    total = sum(header.shape[0] for header in headers.values())
+    images = _room((total, *first.shape[1:3], 3), " and ".join(headers), path)
+    start = 0
+    for key, header in headers.items():
+        stop = start + header.shape[0]
+        chunks = (pixel_values.to_uint8(chunk, meant) for chunk in _values(archive, key, header, path))
+        if header.fortran_order:
+            stored = _room(header.shape[::-1], key, path)
+            _fill(stored.reshape(-1), chunks)
+            chunks = (stored.T[at : at + _ROWS].reshape(-1) for at in range(0, header.shape[0], _ROWS))
+        colours = header.shape[3:] == (3,)
+        _fill(images[start:stop].reshape(-1) if colours else images[start:stop].reshape(-1, 3), chunks)
+        start = stop
+    return images
+
+
+def _fill(target: np.ndarray, chunks: Iterable[np.ndarray]) -> None:
+    """Values, some at a time, into an array (m,), or into all columns of one of shape (m, 3)."""
+    at = 0
+    for chunk in chunks:
+        target[at : at + len(chunk)] = chunk if target.ndim == 1 else chunk[:, None]
+        at += len(chunk)
+
+
+def _values(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> Iterator[np.ndarray]:
+    """The values of a member in the order in which they are stored, some at a time: (k,) of its dtype."""
+    left = math.prod(header.shape) * header.dtype.itemsize
+    most = max(1, _CHUNK // header.dtype.itemsize) * header.dtype.itemsize
+    try:
+        with archive.open(f"{key}.npy") as member:
+            _read_header(member)
+            while left:
+                chunk = member.read(min(most, left))
+                left -= len(chunk)
+                if not chunk or len(chunk) % header.dtype.itemsize:
+                    raise EOFError(f"{header.shape} values announced, {left:,} bytes are missing")
+                yield np.frombuffer(chunk, header.dtype)
     except _BROKEN as error:
         raise _damaged(path, key, error) from error
 
 
-def _filled(array: np.ndarray, member: IO[bytes]) -> np.ndarray:
-    """The array with the values that follow the member's header, which is known to fit."""
-    _read_header(member)
-    flat, done = array.reshape(-1), 0
-    while done < len(flat):
-        chunk = member.read(min(_CHUNK, len(flat) - done))
-        if not chunk:
-            raise EOFError(f"{len(flat)} values announced, {done} found")
-        flat[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        done += len(chunk)
-    return array
+def _check_claim(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> None:
+    """A small file may claim or unpack to far more than there is room for: that is refused before it is tried."""
+    size = math.prod(header.shape) * header.dtype.itemsize
+    if size > archive.getinfo(f"{key}.npy").file_size:
+        raise _damaged(path, key, ValueError(f"{header.shape} values do not fit into what it holds"))
+
+
+def _room(shape: tuple[int, ...], key: str, path: Path) -> np.ndarray:
+    """An array of uint8 to be filled, in a file where it is large."""
+    array = spilled(shape)
+    if array is not None:
+        return array
+    _check_memory(math.prod(shape), key, path)
+    try:
+        return np.empty(shape, np.uint8)
+    except MemoryError as error:
+        raise DataError(f"{path}: {key} does not fit into memory: prepare a smaller file") from error
+
+
+def _check_memory(size: int, key: str, path: Path) -> None:
+    available = psutil.virtual_memory().available
+    if size > MEMORY_SHARE * available:
+        raise DataError(
+            f"{path}: {key} takes {size / 1e9:.1f} GB unpacked, more than {MEMORY_SHARE:.0%} of the "
+            f"{available / 1e9:.1f} GB of free memory: prepare a smaller file, or give TMPDIR more space"
+        )
 
 
 def _damaged(path: Path, key: str, error: Exception) -> DataError:
     return DataError(f"{path}: {key} cannot be read, the file is damaged ({error}): write it again".replace("\n", " "))
-
-
-def _check_labels(labels: np.ndarray, path: Path) -> int:
-    """Number of classes. Raises DataError for labels below 0 or beyond MAX_CLASSES."""
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0:
-        raise DataError(f"{path}: labels must be 0 or more, but row {int(labels.argmin())} has {low}")
-    if high >= MAX_CLASSES:
-        raise DataError(
-            f"{path}: labels are out of range: row {int(labels.argmax())} has {high}, beyond {MAX_CLASSES} classes: "
-            "number the classes 0, 1, 2, ... without gaps"
-        )
-    return high + 1

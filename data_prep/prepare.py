@@ -1,7 +1,7 @@
 """Files to a clean, split, augmented, described image set on disk: read, clean, group, split, augment, write."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from data_prep.images import LabelledImages
 from data_prep.prepared import FORMAT_VERSION, MANIFEST, PreparedSet, recover
 from data_prep.progress import Progress, Silent
 from data_prep.report import write_report
-from data_prep.settings import SPLITS, PrepareSettings
-from data_prep.sources import read_source, require_classes
+from data_prep.settings import DEFAULT_SPLIT, SPLITS, PrepareSettings
+from data_prep.sources import fetch_source, read_source, require_classes, source_options
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ def prepare(
     Raises:
         DataError: the source cannot be used, or another set is there and `force` is not given.
     """
+    progress = progress or Silent()
+    fetch_source(settings.source, progress)
     identity = identify(settings)
     recover(folder)
     if folder.exists() and not force:
@@ -90,8 +92,14 @@ def prepare(
                 "or choose another --workspace"
             )
         return Outcome(False, manifest, tuple(manifest["warnings"]))
-    progress = progress or Silent()
-    data = read_source(settings.source, settings.image_size, seed=settings.seed, progress=progress)
+    data = read_source(
+        settings.source,
+        settings.image_size,
+        seed=settings.seed,
+        progress=progress,
+        class_names=settings.class_names,
+        **source_options(settings),
+    )
     require_classes(data, settings.source)
     decisions = decide(data, settings, progress)
     with store.building(folder) as new:
@@ -100,19 +108,23 @@ def prepare(
 
 
 def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) -> Decisions:
-    """Cleans, groups, takes the part that `limit` asks for, and splits.
+    """Cleans, groups, takes the part that `limit` asks for, and splits, or keeps the source's own split.
+
+    With a split of its own, copies on several sides are kept on the latest one, and images whose group reaches into a
+    later side are left out, so that what is held out stays as it was published.
 
     Raises:
         DataError: an anomaly picture cannot be read, or a class is missing on a side.
     """
     progress.start("comparing images", len(data.images))
     hashes = hashing.phashes(data.images, progress)
+    own = None if settings.split else data.sides
     candidates = cleaning.Candidates(
         data.images,
         data.labels,
         hashes,
         data.class_names,
-        tuple(tuple(group) for group in hashing.copy_groups(data.images, hashes)),
+        tuple(_latest_first(group, own) for group in hashing.copy_groups(data.images, hashes)),
         settings.recurrence_limit,
         read_anomalies(settings.anomalies, data.images.shape[1:3]),
     )
@@ -120,13 +132,29 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
     kept = np.setdiff1d(np.arange(len(hashes)), [rejection.index for rejection in rejections])
     near = hashing.pairs(data.images, hashes, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE, kept)
     numbers = splitting.group_by_pairs(len(kept), list(near))
+    if own is not None:
+        leaking = cleaning.reaching_later_sides(kept, numbers, own[kept], hashes)
+        rejections = tuple(sorted((*rejections, *leaking), key=lambda rejection: rejection.index))
+        stay = ~np.isin(kept, [rejection.index for rejection in leaking])
+        kept, numbers = kept[stay], numbers[stay]
     if settings.limit is not None:
-        part = splitting.stratified_part(data.labels[kept], settings.limit, settings.seed)
+        strata, least = (data.labels, len(SPLITS)) if own is None else (len(SPLITS) * data.labels + own, 1)
+        part = splitting.stratified_part(strata[kept], settings.limit, settings.seed, least)
         kept, numbers = kept[part], numbers[part]
     groups, sides = np.full(len(hashes), -1, np.int64), np.full(len(hashes), -1, np.int8)
     groups[kept] = numbers
-    sides[kept] = splitting.split_groups(numbers, data.labels[kept], settings.split, data.class_names, settings.seed)
+    if own is None:
+        split = settings.split or DEFAULT_SPLIT
+        sides[kept] = splitting.split_groups(numbers, data.labels[kept], split, data.class_names, settings.seed)
+    else:
+        splitting.check_own_split(own[kept], data.labels[kept], data.class_names)
+        sides[kept] = own[kept]
     return Decisions(hashes, rejections, groups, sides, tuple(cleaning.suspicious(candidates, rejections)))
+
+
+def _latest_first(group: Sequence[int], own: np.ndarray | None) -> tuple[int, ...]:
+    """The group with images of the latest side first where the source has sides, else as it is."""
+    return tuple(group if own is None else sorted(group, key=lambda index: -int(own[index])))
 
 
 def _write(

@@ -10,6 +10,8 @@ STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.1, "medium": 0.5, "h
 """Level of augmentation -> strength, as the function that MAKERS in data_prep/augmentation.py has for it takes it."""
 
 SPLITS = ("train", "validation", "test")
+DEFAULT_SPLIT = (70, 15, 15)
+VALUE_RANGES = ("0..1", "0..255")
 
 
 @dataclass(frozen=True)
@@ -17,17 +19,21 @@ class PrepareSettings:
     """The options of one preparation.
 
     Attributes:
-        source: path of an .npz file or of a folder with a folder per class, or "demo".
+        source: what a row of SOURCES in data_prep/sources.py recognises.
         image_size: side in pixels to which pictures of a folder are brought; other sources keep their size.
         anomalies: paths of pictures whose copies are to be thrown out.
         recurrence_limit: a picture with more copies than this is an anomaly; 1 or more.
         levels: names from STRENGTHS, one part of the bank each; "strong*4" asks for 4 copies of that one.
         copies: augmented views per training image, of each level that does not say its own; 1 to 100.
         corrupted_views: corrupted views per validation and test image; 0 to 10, 0 for none.
-        split: percentages of train, validation and test; each above 0, their sum 100.
+        split: percentages of train, validation and test; each above 0, their sum 100. None keeps the source's own
+            split, and is DEFAULT_SPLIT where it brings none.
         seed: of the split, the augmentation, the corruptions, the part taken by `limit`, and of the demo set.
         limit: number of images, a stratified part of those that cleaning keeps (after cleaning, so that what is found
             to recur or to contradict itself does not depend on it); None takes all.
+        size: side in pixels of the images, for sources that offer several; None takes the source's default.
+        value_range: one of VALUE_RANGES, for arrays whose values do not tell; None goes by the values.
+        class_names: by label, for sources that number their classes; none keeps the numbers.
 
     Raises:
         DataError: a value breaks its rule.
@@ -40,9 +46,12 @@ class PrepareSettings:
     levels: tuple[str, ...] = ("low", "medium", "hard")
     copies: int = 1
     corrupted_views: int = 2
-    split: tuple[int, int, int] = (70, 15, 15)
+    split: tuple[int, int, int] | None = None
     seed: int = 0
     limit: int | None = None
+    size: int | None = None
+    value_range: str | None = None
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         parts = [level.partition("*") for level in self.levels]
@@ -59,9 +68,17 @@ class PrepareSettings:
             (0 <= self.seed < 2**32, f"seed must be 0 to 4294967295, but is {self.seed}"),
             (self.limit is None or self.limit >= 1, f"limit must be 1 or more, but is {self.limit}"),
             (
-                len(self.split) == 3 and min(self.split) > 0 and sum(self.split) == 100,
+                self.split is None or (len(self.split) == 3 and min(self.split) > 0 and sum(self.split) == 100),
                 f"split must be three percentages above 0 with the sum 100, such as 70/15/15, "
-                f"but is {'/'.join(map(str, self.split))}",
+                f"but is {'/'.join(map(str, self.split or ()))}",
+            ),
+            (
+                self.value_range in (None, *VALUE_RANGES),
+                f"value range must be one of {', '.join(VALUE_RANGES)}, but is {self.value_range}",
+            ),
+            (
+                len(set(self.class_names)) == len(self.class_names) and all(map(str.strip, self.class_names)),
+                f"class names must be different and not empty, but are {', '.join(self.class_names)}",
             ),
             (
                 len(names) > 0 and set(names) <= set(STRENGTHS) and len(set(names)) == len(names),

@@ -1,16 +1,18 @@
 """Where labelled images come from. To add a kind of source, add a row to SOURCES."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from data_prep import demo_set, folder_source, npz_source
+from data_prep import demo_set, folder_source, medmnist, npz_source, tfds_source
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages
 from data_prep.progress import Progress, Silent
+from data_prep.settings import PrepareSettings
 
 
 @dataclass(frozen=True)
@@ -21,17 +23,23 @@ class Source:
         kind: its name in manifests.
         describe: what it looks like, for help and errors.
         recognise: whether a SOURCE is of this kind.
-        read: (source, image size in pixels, seed, progress) -> the images.
+        read: (source, image size in pixels, seed, progress; its options by name) -> the images.
         digest: (source, seed) -> sha256 of its content, hexadecimal, without decoding it.
         resized: whether `image_size` matters.
+        options: further options of PrepareSettings that it takes, with their defaults.
+        brings_split: whether a SOURCE has a split of its own, told from its names or headers.
+        fetch: brings to this machine what `digest` reads, and tells of it; None where there is nothing to bring.
     """
 
     kind: str
     describe: str
     recognise: Callable[[str], bool]
-    read: Callable[[str, int, int, Progress], LabelledImages]
+    read: Callable[..., LabelledImages]
     digest: Callable[[str, int], str]
     resized: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    brings_split: Callable[[str], bool] = lambda source: False
+    fetch: Callable[[str, Progress], None] | None = None
 
 
 def file_digest(path: Path) -> str:
@@ -59,6 +67,25 @@ SOURCES = (
         lambda source, seed: hashlib.sha256(f"demo {demo_set.VERSION} {seed}".encode()).hexdigest(),
     ),
     Source(
+        "medmnist",
+        f"a set of MedMNIST by its name, fetched from Zenodo ({', '.join(medmnist.SETS)})",
+        medmnist.is_known,
+        lambda source, image_size, seed, progress, size: medmnist.read_set(source, size, progress),
+        lambda source, seed: medmnist.set_digest(source),
+        options={"size": medmnist.DEFAULT_SIZE},
+        brings_split=lambda source: True,
+    ),
+    Source(
+        "tfds",
+        "tfds:NAME, a set of TensorFlow Datasets with `image` and `label`",
+        lambda source: source.startswith(tfds_source.PREFIX),
+        lambda source, size, seed, progress: tfds_source.read_set(source, size, progress),
+        lambda source, seed: tfds_source.set_digest(source),
+        resized=True,
+        brings_split=tfds_source.brings_split,
+        fetch=tfds_source.fetch_set,
+    ),
+    Source(
         "folder",
         "a folder with a folder of JPEG or PNG pictures per class",
         lambda source: Path(source).is_dir(),
@@ -68,10 +95,13 @@ SOURCES = (
     ),
     Source(
         "npz",
-        "an .npz file with `images` (n, h, w, 3) uint8 and `labels` (n,)",
+        "an .npz file with `images` (n, h, w, 3), or (n, h, w) for grey ones, and `labels` (n,) or one-hot, or "
+        "with the keys of MedMNIST (`train_images`, `train_labels`, `val_images`, ...)",
         lambda source: Path(source).is_file(),
-        lambda source, size, seed, progress: npz_source.read_npz(Path(source)),
+        lambda source, size, seed, progress, value_range: npz_source.read_npz(Path(source), value_range),
         lambda source, seed: file_digest(Path(source)),
+        options={"value_range": None},
+        brings_split=lambda source: npz_source.brings_split(Path(source)),
     ),
 )
 
@@ -85,25 +115,73 @@ def find_source(source: str) -> Source:
     raise DataError(f"there is no file or folder {source!r}: give one of: {kinds}")
 
 
+def source_options(settings: PrepareSettings) -> dict[str, Any]:
+    """The settings that only some kinds of source take."""
+    names = {name for row in SOURCES for name in row.options}
+    return {name: getattr(settings, name) for name in sorted(names)}
+
+
+def resolved_options(row: Source, **given: Any) -> dict[str, Any]:
+    """The options of this kind of source, its defaults in place of None.
+
+    Raises:
+        DataError: another kind's option is given.
+    """
+    for name, value in given.items():
+        if value is not None and name not in row.options:
+            kinds = " or ".join(other.kind for other in SOURCES if name in other.options)
+            raise DataError(
+                f"--{name.replace('_', '-')} is for sources of the kind {kinds}, not {row.kind}: leave it out"
+            )
+    return {name: default if given.get(name) is None else given[name] for name, default in row.options.items()}
+
+
+def fetch_source(source: str, progress: Progress) -> None:
+    """Brings to this machine what must be there before the source's content can be told. DataError when it fails."""
+    row = find_source(source)
+    if row.fetch is not None:
+        row.fetch(source, progress)
+
+
 def read_source(
-    source: str, image_size: int = 96, *, seed: int = 0, progress: Progress | None = None
+    source: str,
+    image_size: int = 96,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    class_names: Sequence[str] = (),
+    **options: Any,
 ) -> LabelledImages:
     """All images of a source, with labels.
 
     Args:
-        source: path of an .npz file or a folder, or "demo".
+        source: what a row of SOURCES recognises.
         image_size: side in pixels for sources of pictures (centre crop, then resized); others keep their size.
         seed: of the demo set.
         progress: told of images read.
+        class_names: by label, in place of numbers; none keeps what the source says.
+        options: what `source_options` gives; those that are None or left out are the source's defaults.
 
     Raises:
         DataError: nothing there, unreadable, or not what it should be. Single unreadable pictures of a folder are
             listed in `unreadable` instead.
     """
-    data = find_source(source).read(source, image_size, seed, progress or Silent())
+    row = find_source(source)
+    data = row.read(source, image_size, seed, progress or Silent(), **resolved_options(row, **options))
     if len(data.images) == 0:
         raise DataError(f"{source} has no readable images: give a source with labelled images")
-    return data
+    return _named(data, tuple(class_names), source) if class_names else data
+
+
+def _named(data: LabelledImages, names: tuple[str, ...], source: str) -> LabelledImages:
+    """The images with these names for their numbered classes."""
+    classes = len(data.class_names)
+    if data.class_names != tuple(map(str, range(classes))):
+        shown = ", ".join(data.class_names[:5]) + (", ..." if classes > 5 else "")
+        raise DataError(f"class names are for sources that number their classes, but {source} has {shown}: drop them")
+    if len(names) != classes:
+        raise DataError(f"class names must be one for each of the {classes} classes of {source}, but are {len(names)}")
+    return replace(data, class_names=names)
 
 
 def require_classes(data: LabelledImages, source: str) -> None:

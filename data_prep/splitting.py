@@ -26,11 +26,14 @@ def group_by_pairs(count: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     return np.argsort(np.argsort(first)).astype(np.int64)[inverse]
 
 
-def stratified_part(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def stratified_part(labels: np.ndarray, count: int, seed: int, least: int = SIDES) -> np.ndarray:
     """Sorted indices of `count` of the images, classes in proportion.
 
     Args:
-        labels: int64 (n,).
+        labels: int64 (n,), of classes, or of classes on sides.
+        count: 1 or more.
+        seed: of the draw.
+        least: images that there must be of each label on average.
 
     Raises:
         DataError: `count` is too small to hold every class.
@@ -38,9 +41,9 @@ def stratified_part(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     if count >= len(labels):
         return np.arange(len(labels))
     sizes = np.unique(labels, return_counts=True)[1]
-    if count < SIDES * len(sizes) or len(labels) - count < len(sizes) or sizes.min() < 2:
+    if count < least * len(sizes) or len(labels) - count < len(sizes) or sizes.min() < 2:
         raise DataError(
-            f"limit must leave {SIDES} images or more a class ({SIDES * len(sizes)} in all, of {len(labels)}), "
+            f"limit must leave {SIDES} images or more a class ({least * len(sizes)} in all, of {len(labels)}), "
             f"but is {count}: raise or drop --limit"
         )
     chosen, _ = train_test_split(np.arange(len(labels)), train_size=count, stratify=labels, random_state=seed)
@@ -84,6 +87,23 @@ def split_groups(
         if len(np.unique(sides[labels == label])) < SIDES:
             raise _too_few(name, len(np.unique(groups[labels == label])))
     return np.asarray(sides)
+
+
+def check_own_split(sides: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Raises DataError unless a source's own split, cleaned, has images of every class on each side.
+
+    Args:
+        sides: int8 (n,), places in SPLITS.
+        labels: int64 (n,).
+        class_names: by label.
+    """
+    for label, name in enumerate(class_names):
+        missing = [split for side, split in enumerate(SPLITS) if side not in sides[labels == label]]
+        if missing:
+            raise DataError(
+                f"class {name} must have images on each of {', '.join(SPLITS)}, but the source's own split has none on "
+                f"{' and '.join(missing)} after cleaning: add some, leave the class out, or give --split to split anew"
+            )
 
 
 def _parted(members: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

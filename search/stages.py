@@ -21,7 +21,7 @@ from rich.text import Text
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} images/s" if speed else "", style="progress.data.speed")
+        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
 
 
 class Stages:
@@ -47,9 +47,9 @@ class Stages:
     ) -> None:
         self._bars.stop()
 
-    def start(self, title: str, total: int) -> None:
+    def start(self, title: str, total: int, unit: str = "images") -> None:
         """A stage begins."""
-        self._task = self._bars.add_task(title, total=total)
+        self._task = self._bars.add_task(title, total=total, unit=unit)
 
     def advance(self, count: int) -> None:
         """`count` more images of it are done."""

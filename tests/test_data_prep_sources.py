@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_sources import TFDS_NAME, build_tfds, publish_medmnist
 
-from data_prep import npz_source, spill
+from data_prep import demo_set, npz_source, spill
 from data_prep.errors import DataError
 from data_prep.settings import PrepareSettings
-from data_prep.sources import SOURCES, find_source, read_source, require_classes
+from data_prep.sources import SOURCES, Source, find_source, read_source, require_classes
 
 IMAGES = np.zeros((6, 16, 12, 3), np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -64,11 +66,9 @@ def test_where_the_disk_is_full_a_large_source_lies_in_memory(tmp_path: Path, mo
 BAD_ARRAYS: list[tuple[str, dict[str, Any], str]] = [
     ("no labels", {"images": IMAGES}, "labels is missing; its keys: images"),
     ("other keys", {"x": IMAGES, "y": LABELS}, "its keys: x, y"),
-    ("floats", {"images": IMAGES / 255, "labels": LABELS}, "must be uint8 with values 0..255, but are float64"),
-    ("grey", {"images": IMAGES[..., 0], "labels": LABELS}, r"shape \(n, h, w, 3\)"),
     ("channels first", {"images": IMAGES.transpose(0, 3, 1, 2), "labels": LABELS}, r"but have \(6, 3, 16, 12\)"),
     ("float labels", {"images": IMAGES, "labels": LABELS / 1}, "labels must be integers, but are float64"),
-    ("one-hot", {"images": IMAGES, "labels": np.eye(3, dtype=int)[LABELS]}, r"\(n,\) or \(n, 1\), but have \(6, 3\)"),
+    ("cubes", {"images": IMAGES, "labels": np.zeros((6, 3, 1), int)}, r"one-hot \(n, classes\), but have \(6, 3, 1\)"),
     ("fewer labels", {"images": IMAGES, "labels": LABELS[:5]}, "there are 6 and 5"),
     ("none", {"images": IMAGES[:0], "labels": LABELS[:0]}, "has no images"),
     ("negative", {"images": IMAGES, "labels": LABELS - 1}, "must be 0 or more, but row 0 has -1"),
@@ -189,6 +189,9 @@ def test_the_digest_of_a_folder_follows_content_and_names(folder: Path) -> None:
         ({"image_size": 4}, "8 to 1024 pixels, but is 4"),
         ({"recurrence_limit": 0}, "recurrence limit"),
         ({"seed": -1}, "seed must be 0"),
+        ({"value_range": "0..2"}, r"one of 0\.\.1, 0\.\.255, but is 0\.\.2"),
+        ({"class_names": ("a", "b", "a")}, "different and not empty, but are a, b, a"),
+        ({"class_names": ("a", "")}, "different and not empty"),
     ],
 )
 def test_settings_state_their_rules(options: dict[str, Any], message: str) -> None:
@@ -196,6 +199,75 @@ def test_settings_state_their_rules(options: dict[str, Any], message: str) -> No
         PrepareSettings("demo", **options)
 
 
-def test_every_kind_of_source_says_what_it_looks_like() -> None:
-    assert [row.kind for row in SOURCES] == ["demo", "folder", "npz"]
-    assert all(row.describe for row in SOURCES)
+def _demo_example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(demo_set, "KINDS", tuple(replace(kind, count=40) for kind in demo_set.KINDS))
+    return "demo"
+
+
+def _folder_example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name in ("a", "b"):
+        (folder / "pictures" / name).mkdir(parents=True)
+        Image.fromarray(IMAGES[0] + ord(name)).save(folder / "pictures" / name / "one.png")
+    return str(folder / "pictures")
+
+
+def _npz_example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    np.savez(folder / "a.npz", images=IMAGES, labels=LABELS)
+    return str(folder / "a.npz")
+
+
+def _medmnist_example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    publish_medmnist(folder, monkeypatch)
+    monkeypatch.setenv("HPSEARCH_DATA", str(folder))
+    return "bloodmnist"
+
+
+def _tfds_example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    build_tfds(folder)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
+    return f"tfds:{TFDS_NAME}"
+
+
+EXAMPLES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
+    "demo": _demo_example,
+    "medmnist": _medmnist_example,
+    "tfds": _tfds_example,
+    "folder": _folder_example,
+    "npz": _npz_example,
+}
+
+
+@pytest.mark.parametrize("row", SOURCES, ids=lambda row: row.kind)
+def test_every_kind_of_source_is_known_and_read_and_told_apart(
+    row: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = EXAMPLES[row.kind](tmp_path, monkeypatch)
+    assert row.describe and find_source(source) is row
+    digest = row.digest(source, 0)
+    assert len(digest) == 64 and digest == row.digest(source, 0)
+    data = read_source(source, 16)
+    images, count = data.images, len(data.labels)
+    assert images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and len(images) == count > 0
+    assert images.shape[1:3] == (16, 16) or not row.resized
+    assert data.labels.dtype == np.int64 and set(data.labels) == set(range(len(data.class_names)))
+    assert len(set(data.names)) == count and all(data.class_names)
+    assert (data.sides is not None) == row.brings_split(source)
+    assert data.sides is None or (data.sides.dtype == np.int8 and set(data.sides) == {0, 1, 2})
+    assert row.digest(source, 0) == digest
+
+
+def test_an_option_of_another_kind_of_source_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    with pytest.raises(DataError, match="--size is for sources of the kind medmnist, not npz: leave it out"):
+        read_source(str(tmp_path / "a.npz"), size=64)
+    with pytest.raises(DataError, match="--value-range is for sources of the kind npz, not demo: leave it out"):
+        read_source("demo", value_range="0..1")
+
+
+def test_numbered_classes_may_be_given_names(tmp_path: Path, folder: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    assert read_source(str(tmp_path / "a.npz"), class_names=("x", "y", "z")).class_names == ("x", "y", "z")
+    with pytest.raises(DataError, match=r"one for each of the 3 classes of .*a\.npz, but are 2"):
+        read_source(str(tmp_path / "a.npz"), class_names=("x", "y"))
+    with pytest.raises(DataError, match=r"for sources that number their classes, but .* has a, b <script>: drop them"):
+        read_source(str(folder), 16, class_names=("x", "y"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
 
 from data_prep.errors import DataError
-from data_prep.settings import SPLITS, STRENGTHS, PrepareSettings
+from data_prep.settings import DEFAULT_SPLIT, SPLITS, STRENGTHS, VALUE_RANGES, PrepareSettings
 from search.output import console, print_table
 from search.stages import Stages
 from search.workspace import Workspace
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 _DEFAULTS = PrepareSettings("demo")
 
 
-def _percentages(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[int, ...]:
+def _percentages(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[int, ...] | None:
     """70/15/15 as three numbers; a list from the config file is taken as it is."""
+    if value is None:
+        return None
     try:
         return tuple(int(part) for part in (value.split("/") if isinstance(value, str) else value))
     except (ValueError, TypeError) as error:
@@ -33,9 +36,32 @@ def _names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str,
     return tuple(part.strip() for part in str(value).split(","))
 
 
-@click.command(context_settings={"show_default": True})
+def _class_names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str, ...]:
+    """Names with commas between them, or the lines of a file."""
+    if value is None:
+        return ()
+    path = Path(str(value))
+    if "," in str(value) and not path.is_file():
+        return tuple(part.strip() for part in str(value).split(","))
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").strip().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{value!r} must be names with commas between them, or a file of lines") from error
+
+
+class _NamingSources(click.Command):
+    """Its help ends with the kinds of source there are, which need not be imported for anything else."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from data_prep.sources import SOURCES
+
+        with formatter.section("SOURCE"):
+            formatter.write_dl([(row.kind, row.describe) for row in SOURCES])
+
+
+@click.command(cls=_NamingSources, context_settings={"show_default": True})
 @click.argument("source", required=False)
-@click.option("--image-size", type=int, default=_DEFAULTS.image_size, help="Side in pixels; for folders of pictures.")
+@click.option("--image-size", type=int, default=_DEFAULTS.image_size, help="Side in pixels, for pictures of any size.")
 @click.option("--anomaly", "anomalies", multiple=True, help="Picture whose copies are to go; may be repeated.")
 @click.option(
     "--recurrence-limit", type=int, default=_DEFAULTS.recurrence_limit, help="A picture with more copies is an anomaly."
@@ -62,9 +88,21 @@ def _names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str,
 @click.option(
     "--split",
     callback=_percentages,
-    default="/".join(map(str, _DEFAULTS.split)),
     metavar="A/B/C",
-    help="Percentages of train, validation and test.",
+    show_default=f"the source's own split, else {'/'.join(map(str, DEFAULT_SPLIT))}",
+    help="Percentages of train, validation and test; given, also a source with a split of its own is split anew.",
+)
+@click.option("--size", type=int, help="Side in pixels of the set to fetch: MedMNIST has 28, 64, 128 and 224.")
+@click.option(
+    "--value-range",
+    type=click.Choice(VALUE_RANGES),
+    help="Of images in an .npz file that are not uint8, where their values do not tell.",
+)
+@click.option(
+    "--class-names",
+    callback=_class_names,
+    metavar="A,B,...|FILE",
+    help="Names of classes that the source numbers, by number; or a file with one a line.",
 )
 @click.option("--seed", type=int, default=_DEFAULTS.seed, help="Of the split, the augmentation and the corruptions.")
 @click.option("--limit", type=int, help="Take a stratified part of the images that cleaning keeps, for trying things.")
@@ -76,12 +114,13 @@ def prepare(workspace: Workspace, /, source: str | None, force: bool, **options:
     \b
     hpsearch prepare training_set.npz
     hpsearch prepare pictures/ --image-size 128 --anomaly shrek.png
+    hpsearch prepare bloodmnist --size 128
     hpsearch prepare demo --seed 1
 
-    SOURCE is an .npz file with `images` (n, h, w, 3) uint8 and `labels` (n,), a folder with a folder of JPEG or PNG
-    pictures per class, or `demo`, the built-in drawn set, which is taken when SOURCE is left out. Groups of near copies
-    stay together in the split, and only training images are augmented. What was left out, and why, is shown in
-    prepared/report.html.
+    SOURCE is one of the kinds listed below; `demo` is taken when it is left out. Groups of near copies stay together in
+    the split, and only training images are augmented. Where SOURCE brings its own split, that is kept, and images of an
+    earlier side whose group reaches into a later one (train, validation, test) are left out. What was left out, and
+    why, is shown in prepared/report.html. Downloads go to $HPSEARCH_DATA, or ~/.cache/hpsearch.
     """
     if source is None:
         source = "demo"
