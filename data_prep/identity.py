@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.settings import PrepareSettings
 from data_prep.sources import file_digest, find_source
 
-PREPARE_VERSION = 4
+PREPARE_VERSION = 5
 """To be raised whenever `prepare` makes something else from the same source and options."""
 
 _LIBRARIES = (
@@ -25,7 +25,7 @@ def identify(settings: PrepareSettings) -> dict[str, Any]:
     """Source content, options and versions as JSON can hold them. Reads the source's bytes, decodes nothing.
 
     Raises:
-        DataError: the source or an anomaly picture cannot be read.
+        DataError: the source, an anomaly picture or the table of groups cannot be read.
     """
     row = find_source(settings.source)
     options = asdict(settings)
@@ -33,6 +33,7 @@ def identify(settings: PrepareSettings) -> dict[str, Any]:
     if not row.resized:
         del options["image_size"]
     options["anomalies"] = sorted(file_digest(Path(path)) for path in settings.anomalies)
+    options["groups"] = None if settings.groups is None else file_digest(Path(settings.groups))
     identity = {
         "source_kind": row.kind,
         "source_sha256": row.digest(settings.source, settings.seed),
@@ -68,9 +69,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return (
-            "/".join(item[:8] if isinstance(item, str) and len(item) == 64 else str(item) for item in value) or "none"
-        )
+        return "/".join(_shown(item) for item in value) or "none"
+    if isinstance(value, str) and len(value) == 64:  # a digest
+        return value[:8]
     return "none" if value is None else str(value)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
-from data_prep import cleaning, hashing, splitting, store
+from data_prep import cleaning, hashing, splitting, store, user_groups
 from data_prep.anomalies import read_anomalies
 from data_prep.bank import write_generation
 from data_prep.corrupted import write_corrupted
@@ -77,7 +77,7 @@ def prepare(
         progress: told of stages and images.
 
     Raises:
-        DataError: the source cannot be used, or another set is there and `force` is not given.
+        DataError: the source cannot be used or changes meanwhile, or another set is there and `force` is not given.
     """
     identity = identify(settings)
     recover(folder)
@@ -94,6 +94,8 @@ def prepare(
     data = read_source(settings.source, settings.image_size, seed=settings.seed, progress=progress)
     require_classes(data, settings.source)
     decisions = decide(data, settings, progress)
+    if identify(settings) != identity:
+        raise DataError(f"{settings.source} changed while it was read: prepare it again when it is complete")
     with store.building(folder) as new:
         manifest = _write(new, data, decisions, (settings, identity), progress)
     return Outcome(True, manifest, decisions.warnings)
@@ -103,8 +105,9 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
     """Cleans, groups, takes the part that `limit` asks for, and splits.
 
     Raises:
-        DataError: an anomaly picture cannot be read, or a class is missing on a side.
+        DataError: an anomaly picture or the table of groups cannot be used, or a class is missing on a side.
     """
+    known = user_groups.known_groups(data, settings.groups)
     progress.start("comparing images", len(data.images))
     hashes = hashing.phashes(data.images, progress)
     candidates = cleaning.Candidates(
@@ -119,14 +122,17 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
     rejections = tuple(cleaning.clean(candidates))
     kept = np.setdiff1d(np.arange(len(hashes)), [rejection.index for rejection in rejections])
     near = hashing.pairs(data.images, hashes, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE, kept)
-    numbers = splitting.group_by_pairs(len(kept), list(near))
+    numbers = user_groups.united(known, kept, near, rejections)
     if settings.limit is not None:
         part = splitting.stratified_part(data.labels[kept], settings.limit, settings.seed)
         kept, numbers = kept[part], numbers[part]
     groups, sides = np.full(len(hashes), -1, np.int64), np.full(len(hashes), -1, np.int8)
     groups[kept] = numbers
     sides[kept] = splitting.split_groups(numbers, data.labels[kept], settings.split, data.class_names, settings.seed)
-    return Decisions(hashes, rejections, groups, sides, tuple(cleaning.suspicious(candidates, rejections)))
+    warnings = [*known.warnings, *cleaning.suspicious(candidates, rejections)]
+    if len(known.links):
+        warnings += user_groups.large_groups(numbers, data, kept)
+    return Decisions(hashes, rejections, groups, sides, tuple(warnings))
 
 
 def _write(

@@ -17,8 +17,8 @@ class PrepareSettings:
     """The options of one preparation.
 
     Attributes:
-        source: path of an .npz file or of a folder with a folder per class, or "demo".
-        image_size: side in pixels to which pictures of a folder are brought; other sources keep their size.
+        source: path of an .npz file, of a folder with a folder per class or of a table of paths and labels, or "demo".
+        image_size: side in pixels to which pictures are brought; arrays keep their size.
         anomalies: paths of pictures whose copies are to be thrown out.
         recurrence_limit: a picture with more copies than this is an anomaly; 1 or more.
         levels: names from STRENGTHS, one part of the bank each; "strong*4" asks for 4 copies of that one.
@@ -28,6 +28,7 @@ class PrepareSettings:
         seed: of the split, the augmentation, the corruptions, the part taken by `limit`, and of the demo set.
         limit: number of images, a stratified part of those that cleaning keeps (after cleaning, so that what is found
             to recur or to contradict itself does not depend on it); None takes all.
+        groups: path of a table with an image and its group (patient, slide) a row; None without one.
 
     Raises:
         DataError: a value breaks its rule.
@@ -43,6 +44,7 @@ class PrepareSettings:
     split: tuple[int, int, int] = (70, 15, 15)
     seed: int = 0
     limit: int | None = None
+    groups: str | None = None
 
     def __post_init__(self) -> None:
         parts = [level.partition("*") for level in self.levels]

@@ -28,6 +28,39 @@ def test_groups_are_whole_and_shares_hold_within_each_class() -> None:
         assert share == pytest.approx([0.7, 0.15, 0.15], abs=0.01)
 
 
+def shares(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    counts = np.array([[np.sum((sides == side) & (labels == label)) for label in range(3)] for side in range(3)])
+    return np.asarray(counts / counts.sum(axis=0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_with_images_of_all_classes_are_dealt_out_evenly(seed: int) -> None:
+    """Class a is the most frequent in every patient, and patients differ in size."""
+    rng = np.random.default_rng(seed)
+    groups = rng.choice(40, 2000, p=rng.dirichlet(np.full(40, 3)))
+    labels = rng.choice(3, 2000, p=(0.8, 0.15, 0.05))
+    sides = split_groups(groups, labels, (70, 15, 15), NAMES, seed)
+    assert all(len(set(sides[groups == group])) == 1 for group in set(groups.tolist()))
+    assert np.abs(shares(sides, labels) - np.array([[0.7], [0.15], [0.15]])).max() < 0.12
+    assert (sides == split_groups(groups, labels, (70, 15, 15), NAMES, seed)).all()
+
+
+def test_large_groups_of_one_class_each_go_by_their_size() -> None:
+    groups = np.repeat(np.arange(60), np.tile([100, 10, 10, 10, 10, 10], 10))
+    labels = groups % 3
+    sides = split_groups(groups, labels, (60, 20, 20), NAMES, 0)
+    assert np.abs(shares(sides, labels) - np.array([[0.6], [0.2], [0.2]])).max() < 0.1
+
+
+def test_a_class_that_three_patients_have_is_on_every_side() -> None:
+    groups = np.repeat(np.arange(12), 50)
+    labels = np.zeros(600, int)
+    labels[[0, 60, 110]] = 1
+    labels[30::50] = 2
+    sides = split_groups(groups, labels, (70, 15, 15), NAMES, 0)
+    assert sorted(sides[labels == 1]) == [0, 1, 2]
+
+
 def test_the_split_follows_its_seed() -> None:
     labels = np.arange(90) % 3
     one, same, other = (split_groups(np.arange(90), labels, (70, 15, 15), NAMES, seed) for seed in (1, 1, 2))

@@ -35,7 +35,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str,
 
 @click.command(context_settings={"show_default": True})
 @click.argument("source", required=False)
-@click.option("--image-size", type=int, default=_DEFAULTS.image_size, help="Side in pixels; for folders of pictures.")
+@click.option("--image-size", type=int, default=_DEFAULTS.image_size, help="Side in pixels; for pictures, not arrays.")
 @click.option("--anomaly", "anomalies", multiple=True, help="Picture whose copies are to go; may be repeated.")
 @click.option(
     "--recurrence-limit", type=int, default=_DEFAULTS.recurrence_limit, help="A picture with more copies is an anomaly."
@@ -68,6 +68,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str,
 )
 @click.option("--seed", type=int, default=_DEFAULTS.seed, help="Of the split, the augmentation and the corruptions.")
 @click.option("--limit", type=int, help="Take a stratified part of the images that cleaning keeps, for trying things.")
+@click.option("--groups", metavar="FILE", help="CSV with columns image and group (patient, slide) to keep together.")
 @click.option("--force", is_flag=True, help="Replace a prepared set that is there.")
 @click.pass_obj
 def prepare(workspace: Workspace, /, source: str | None, force: bool, **options: Any) -> None:
@@ -76,10 +77,13 @@ def prepare(workspace: Workspace, /, source: str | None, force: bool, **options:
     \b
     hpsearch prepare training_set.npz
     hpsearch prepare pictures/ --image-size 128 --anomaly shrek.png
+    hpsearch prepare labels.csv --groups patients.csv
     hpsearch prepare demo --seed 1
 
-    SOURCE is an .npz file with `images` (n, h, w, 3) uint8 and `labels` (n,), a folder with a folder of JPEG or PNG
-    pictures per class, or `demo`, the built-in drawn set, which is taken when SOURCE is left out. Groups of near copies
+    SOURCE is an .npz file with `images` (n, h, w, 3) uint8 and `labels` (n,), a folder with a folder of JPEG, PNG, BMP,
+    TIFF or WebP pictures per class, a CSV of paths and labels (and split and group, if known), or `demo`, the built-in
+    drawn set, which is taken when SOURCE is left out. A folder may have train/, validation/ and test/ with the classes
+    inside, or a metadata.csv with file_name and label. Groups of near copies, and those in the CSV named by --groups,
     stay together in the split, and only training images are augmented. What was left out, and why, is shown in
     prepared/report.html.
     """
