@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,13 @@ class Listing:
 
     entries: tuple[Entry, ...]
     class_names: tuple[str, ...]
-    unreadable: tuple[Unreadable, ...] = field(default=())
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def brings_split(self) -> bool:
+        """Whether every picture has a side and there are two sides or three: one alone is no split."""
+        sides = {entry.side for entry in self.entries}
+        return None not in sides and len(sides) > 1
 
 
 def read_listing(listing: Listing, image_size: int, progress: Progress) -> LabelledImages:
@@ -70,15 +76,9 @@ def read_listing(listing: Listing, image_size: int, progress: Progress) -> Label
         listing.class_names,
         tuple(entry.name for entry in found),
         tuple(unreadable),
-        _sides(found),
+        np.array([entry.side for entry in found], np.int8) if listing.brings_split else None,
         group_numbers([entry.group for entry in found]) if any(entry.group for entry in found) else None,
     )
-
-
-def _sides(entries: Sequence[Entry]) -> np.ndarray | None:
-    """int8 (n,); None where not every picture has a side, or all have the same one, which is no split."""
-    sides = [entry.side for entry in entries if entry.side is not None]
-    return np.array(sides, np.int8) if len(sides) == len(entries) and len(set(sides)) > 1 else None
 
 
 def group_numbers(names: Sequence[str]) -> np.ndarray:

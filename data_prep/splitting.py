@@ -12,6 +12,8 @@ from data_prep.settings import SPLITS
 
 SIDES = len(SPLITS)
 FEW_IMAGES, LARGE_SHARE = 3, 0.05  # of a class in one group: up to the larger of both, a group is a small one
+_MIXED_SHARE = 0.01  # of the images may be of another class than most of their group, and groups count as of one class
+_PASSES = 20  # over all groups, at most, to even the sides out
 
 
 def group_by_pairs(count: int, pairs: Sequence[tuple[int, int]] | np.ndarray) -> np.ndarray:
@@ -81,9 +83,10 @@ def split_groups(
 
 
 def _are_small(votes: np.ndarray) -> bool:
-    """Whether groups, int64 (groups, classes) images, are few images each, so that their number alone matters."""
+    """Whether groups, int64 (groups, classes) images, are of one class and few images, so that their number matters."""
     several = np.bincount(votes.argmax(axis=1), minlength=votes.shape[1]) >= SIDES
-    return bool(several.all() and (votes <= np.maximum(FEW_IMAGES, LARGE_SHARE * votes.sum(axis=0))).all())
+    few = (votes <= np.maximum(FEW_IMAGES, LARGE_SHARE * votes.sum(axis=0))).all()
+    return bool(several.all() and few and votes.max(axis=1).sum() >= (1 - _MIXED_SHARE) * votes.sum())
 
 
 def _by_majority(votes: np.ndarray, split: tuple[int, int, int], seed: int) -> np.ndarray:
@@ -123,7 +126,36 @@ def _by_need(votes: np.ndarray, split: tuple[int, int, int], seed: int) -> np.nd
             side[group] = chosen
             need[chosen] -= votes[group]
             missing.discard(chosen)
+    _even_out(side, votes, need)
     return side
+
+
+def _even_out(side: np.ndarray, votes: np.ndarray, need: np.ndarray) -> None:
+    """Moves groups, one by one, to the side where that takes most from the squares of what sides lack, by class share.
+
+    Args:
+        side: int8 (groups,), changed. No side loses the last group of a class.
+        votes: int64 (groups, classes), images.
+        need: float64 (sides, classes), images that each side lacks; changed.
+    """
+    totals = votes.sum(axis=0)
+    holders = np.stack([np.count_nonzero(votes[side == one], axis=0) for one in range(SIDES)])
+    for _ in range(_PASSES):
+        moves = 0
+        for group, images in enumerate(votes):
+            here = side[group]
+            gain = (images * (need - need[here] - images) / totals**2).sum(axis=1)
+            gain[here] = 0
+            there = int(gain.argmax())
+            if gain[there] > 1e-9 and (holders[here][images > 0] > 1).all():
+                side[group] = there
+                need[here] += images
+                need[there] -= images
+                holders[here] -= images > 0
+                holders[there] += images > 0
+                moves += 1
+        if not moves:
+            return
 
 
 def _parted(members: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,13 +10,11 @@ from data_prep.cleaning import Rejection
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages
 from data_prep.listing import group_numbers
-from data_prep.splitting import group_by_pairs
+from data_prep.splitting import FEW_IMAGES, LARGE_SHARE, group_by_pairs
 from data_prep.tables import read_lines
 
 NAME_COLUMNS = ("image", "name", "path", "file", "file_name", "filename", "row")
 GROUP_COLUMNS = ("group", "patient", "patient_id", "slide", "slide_id", "case", "subject")
-LARGE_SHARE = 0.05
-"""A group with more than this share of a class makes for uneven sides."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def united(
 
 
 def large_groups(groups: np.ndarray, data: LabelledImages, kept: np.ndarray) -> list[str]:
-    """A line on the groups that hold more than LARGE_SHARE of a class; none where no group does.
+    """A line on groups with more than LARGE_SHARE of a class, which makes for uneven sides; none where there are none.
 
     Args:
         groups: int64 (k,), of the images kept.
@@ -91,7 +89,7 @@ def large_groups(groups: np.ndarray, data: LabelledImages, kept: np.ndarray) -> 
     counts = np.zeros((groups.max(initial=-1) + 1, len(data.class_names)), np.int64)
     np.add.at(counts, (groups, labels), 1)
     sizes = counts.sum(axis=0)
-    large = counts > np.maximum(1, LARGE_SHARE * sizes)
+    large = counts > np.maximum(FEW_IMAGES, LARGE_SHARE * sizes)
     number = int(large.any(axis=1).sum())
     if not number:
         return []
