@@ -9,14 +9,14 @@ from PIL import Image, ImageOps
 from data_prep import hashing
 from data_prep.cleaning import Picture
 from data_prep.errors import DataError
-from data_prep.folder_source import open_picture
+from data_prep.pictures import FORMAT_NAMES, open_picture
 
 
 def read_anomalies(paths: Sequence[str], shape: tuple[int, ...]) -> tuple[Picture, ...]:
     """Reads them in two versions, cropped to the shape and squashed into it, as nobody knows which a set was made with.
 
     Args:
-        paths: of JPEG or PNG pictures.
+        paths: of pictures.
         shape: (h, w) in pixels.
 
     Raises:
@@ -27,7 +27,7 @@ def read_anomalies(paths: Sequence[str], shape: tuple[int, ...]) -> tuple[Pictur
     for path in paths:
         whole = open_picture(Path(path))
         if isinstance(whole, str):
-            raise DataError(f"anomaly picture {path} cannot be read ({whole}): give a JPEG or PNG picture")
+            raise DataError(f"anomaly picture {path} cannot be read ({whole}): give a {FORMAT_NAMES} picture")
         versions = (
             ImageOps.fit(whole, size, Image.Resampling.LANCZOS),
             whole.resize(size, Image.Resampling.LANCZOS),

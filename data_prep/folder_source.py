@@ -1,32 +1,63 @@
-"""Labelled images from a folder with a folder of pictures per class."""
+"""Labelled pictures from a folder: a folder per class, a folder per split with those in it, or a table beside them."""
 
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from data_prep.errors import DataError
-from data_prep.images import LabelledImages, Unreadable
-from data_prep.progress import Progress
-from data_prep.spill import spilled
+from data_prep.images import Unreadable
+from data_prep.listing import Entry, Listing, require_distinct
+from data_prep.pictures import SUFFIXES
+from data_prep.table_source import SIDE_NAMES, has_labels, label_order, listing_of
+from data_prep.tables import Table, read_lines
 
-FORMATS = ("JPEG", "PNG")
-MAX_PIXELS = 100_000_000
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits or fewer a channel
+METADATA = ("metadata.csv", "metadata.jsonl")
+"""Tables beside pictures, as Hugging Face's `imagefolder` has them: `file_name` and `label`."""
+
+_UNPACKED = "__MACOSX"  # what macOS adds to zip files
+_NO_CLASS = "lies in no folder of a class, so it has no label"
 
 
-def pictures(folder: Path) -> list[tuple[str, Path]]:
-    """(class/file, path) of every file in the class folders, sorted. Hidden files and folders are left out.
+def list_folder(folder: Path) -> Listing:
+    """All pictures in a folder, sorted, in one of three layouts; hidden files and folders are left out.
+
+    A table (METADATA) with labels, in the folder itself or in the folder of a split, names pictures and classes.
+    Folders called as splits are (`train`, `validation`, `test` and so on), all of them, with folders or such a table
+    inside, are the sides of the source's own split. Otherwise a folder is a class.
 
     Raises:
-        DataError: the folder cannot be listed.
+        DataError: neither class folders nor a table, two class names that differ in case only, a table that does not
+            hold, or a folder that cannot be listed.
     """
     try:
-        return [(f"{path.parent.name}/{path.name}", path) for kind in class_folders(folder) for path in _visible(kind)]
+        return _listed(folder)
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}): check its permissions") from error
+
+
+def _listed(folder: Path) -> Listing:
+    sides = _split_folders(folder)
+    table = _labelled_table(folder)
+    if table is not None:
+        return _below(listing_of(table), sides, folder)
+    if not any(path.is_dir() or path.name in METADATA for place in sides for path in _visible(place)):
+        sides = {}  # two classes that are called so
+    parts = [_part(folder, place, side) for place, side in (sides or {folder: None}).items()]
+    class_names = sorted({name for part in parts for name in part.class_names}, key=label_order if sides else None)
+    if not class_names:
+        raise DataError(f"{folder} has no folders in it: put the pictures into a folder per class, named as the class")
+    require_distinct(class_names, str(folder))
+    stray = [
+        Unreadable(str(path.relative_to(folder)), _NO_CLASS)
+        for place in {folder: None} | sides
+        if _labelled_table(place) is None
+        for path in _visible(place)
+        if path.suffix.lower() in SUFFIXES and not path.is_dir()
+    ]
+    return Listing(tuple(entry for part in parts for entry in part.entries), tuple(class_names), tuple(stray))
+
+
+def labelled(folder: Path) -> bool:
+    """Whether there are labels in a folder: folders of classes or a table."""
+    return bool(class_folders(folder)) or _labelled_table(folder) is not None
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -38,78 +69,43 @@ def class_folders(folder: Path) -> list[Path]:
     return folders
 
 
+def _split_folders(folder: Path) -> dict[Path, int | None]:
+    """The folders of a source's own split with the side of each; empty where a folder has another name."""
+    sides = {path: SIDE_NAMES.get(path.name.casefold()) for path in class_folders(folder)}
+    return {} if None in sides.values() else sides
+
+
+def _part(root: Path, folder: Path, side: int | None) -> Listing:
+    """What lies in the folder of a split, or in the whole; its pictures are named by their paths below the root."""
+    table = _labelled_table(folder)
+    if table is not None:
+        return _below(listing_of(table), {folder: side}, root)
+    kinds = class_folders(folder)
+    found = [(kind.name, path) for kind in kinds for path in _visible(kind)]
+    entries = [Entry(str(path.relative_to(root)), path, kind, side) for kind, path in found]
+    return Listing(tuple(entries), tuple(kind.name for kind in kinds))
+
+
+def _below(listing: Listing, sides: dict[Path, int | None], root: Path) -> Listing:
+    """The same, named by paths below the root, with the side of the split's folder that each lies in."""
+    entries = []
+    for entry in listing.entries:
+        name = str(entry.path.relative_to(root)) if entry.path.is_relative_to(root) else entry.name
+        side = next((side for place, side in sides.items() if entry.path.is_relative_to(place)), entry.side)
+        entries.append(Entry(name, entry.path, entry.label, side, entry.group))
+    return Listing(tuple(entries), listing.class_names, listing.unreadable)
+
+
+def _labelled_table(folder: Path) -> Table | None:
+    """The table of labels in a folder; None where there is none, or only one that tells something else."""
+    for name in METADATA:
+        if (folder / name).is_file():
+            table = read_lines(folder / name)
+            if has_labels(table):
+                return table
+    return None
+
+
 def _visible(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
-
-
-def read_folder(folder: Path, image_size: int, progress: Progress) -> LabelledImages:
-    """Pictures, cropped to the central square and resized; classes are the folders' names.
-
-    Unreadable pictures are listed with the reason, the rest goes on.
-
-    Returns:
-        Images (n, image_size, image_size, 3).
-
-    Raises:
-        DataError: no class folders, or a folder that cannot be listed.
-    """
-    found = pictures(folder)
-    class_names = tuple(path.name for path in class_folders(folder))
-    if not class_names:
-        raise DataError(f"{folder} has no folders in it: put the pictures into a folder per class, named as the class")
-    progress.start("reading pictures", len(found))
-    shape = (len(found), image_size, image_size, 3)
-    images = spilled(shape)
-    images = np.empty(shape, np.uint8) if images is None else images
-    names: list[str] = []
-    labels: list[int] = []
-    unreadable: list[Unreadable] = []
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what matters comes as an error
-        read = pool.map(lambda item: read_picture(item[1], image_size), found)
-        for (name, path), picture in zip(found, read, strict=True):
-            progress.advance(1)
-            if isinstance(picture, str):
-                unreadable.append(Unreadable(name, picture))
-                continue
-            images[len(names)] = picture
-            names.append(name)
-            labels.append(class_names.index(path.parent.name))
-    return LabelledImages(
-        images[: len(names)], np.array(labels, np.int64), class_names, tuple(names), tuple(unreadable)
-    )
-
-
-def read_picture(path: Path, image_size: int) -> np.ndarray | str:
-    """One picture as uint8 (image_size, image_size, 3), or the reason why it cannot be read.
-
-    The central square is cropped, then resized (Lanczos, aspect kept).
-    """
-    picture = open_picture(path)
-    if isinstance(picture, str):
-        return picture
-    return np.asarray(ImageOps.fit(picture, (image_size, image_size), Image.Resampling.LANCZOS))
-
-
-def open_picture(path: Path) -> Image.Image | str:
-    """One JPEG or PNG picture in RGB, the camera's orientation applied, or the reason why it cannot be read."""
-    if path.is_dir():
-        return "a folder, not a picture"
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                return f"{picture.width}x{picture.height} is more than {MAX_PIXELS:,} pixels"
-            if getattr(picture, "n_frames", 1) > 1:
-                return "animated"
-            if picture.mode not in _MODES:
-                return f"more than 8 bits a channel (mode {picture.mode})"
-            upright = ImageOps.exif_transpose(picture)
-            return (upright.convert("RGBA") if upright.mode == "P" else upright).convert("RGB")
-    except FileNotFoundError:
-        return "no such file"
-    except Image.DecompressionBombError:
-        return f"more than {MAX_PIXELS:,} pixels"
-    except UnidentifiedImageError:
-        return "not a JPEG or PNG picture" if path.stat().st_size else "empty file"
-    except Exception as error:  # Pillow raises many kinds on broken files; each is the picture's fault
-        return f"damaged ({' '.join(str(error).split()) or type(error).__name__})"
+    found = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name != _UNPACKED)
+    return sorted(found, key=lambda path: path.name)

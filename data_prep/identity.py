@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.settings import DEFAULT_SPLIT, PrepareSettings
 from data_prep.sources import file_digest, find_source, resolved_options, source_options
 
-PREPARE_VERSION = 4
+PREPARE_VERSION = 5
 """To be raised whenever `prepare` makes something else from the same source and options."""
 
 _LIBRARIES = (
@@ -25,19 +25,21 @@ def identify(settings: PrepareSettings) -> dict[str, Any]:
     """Source content, options and versions as JSON can hold them. Reads the source's bytes, decodes nothing.
 
     Raises:
-        DataError: the source or an anomaly picture cannot be read.
+        DataError: the source, an anomaly picture or the table of groups cannot be read.
     """
     row = find_source(settings.source)
     options = asdict(settings) | resolved_options(row, **source_options(settings))
     del options["source"]
     if not row.resized:
         del options["image_size"]
-    for name, unset in (("size", None), ("value_range", None), ("class_names", ())):
+    for name, unset in (("size", None), ("value_range", None), ("class_names", ()), ("groups", None)):
         if options[name] == unset:  # of sets made before there was such an option, nothing is said either
             del options[name]
     if settings.split is None:
         options["split"] = "own" if row.brings_split(settings.source) else DEFAULT_SPLIT
     options["anomalies"] = sorted(file_digest(Path(path)) for path in settings.anomalies)
+    if settings.groups is not None:
+        options["groups"] = file_digest(Path(settings.groups))
     identity = {
         "source_kind": row.kind,
         "source_sha256": row.digest(settings.source, settings.seed),
@@ -73,9 +75,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return (
-            "/".join(item[:8] if isinstance(item, str) and len(item) == 64 else str(item) for item in value) or "none"
-        )
+        return "/".join(_shown(item) for item in value) or "none"
+    if isinstance(value, str) and len(value) == 64:  # a digest
+        return value[:8]
     return "none" if value is None else str(value)
 
 

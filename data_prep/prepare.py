@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
-from data_prep import cleaning, hashing, splitting, store
+from data_prep import cleaning, hashing, splitting, store, user_groups
 from data_prep.anomalies import read_anomalies
 from data_prep.bank import write_generation
 from data_prep.corrupted import write_corrupted
@@ -77,7 +77,7 @@ def prepare(
         progress: told of stages and images.
 
     Raises:
-        DataError: the source cannot be used, or another set is there and `force` is not given.
+        DataError: the source cannot be used or changes meanwhile, or another set is there and `force` is not given.
     """
     progress = progress or Silent()
     fetch_source(settings.source, progress)
@@ -102,6 +102,8 @@ def prepare(
     )
     require_classes(data, settings.source)
     decisions = decide(data, settings, progress)
+    if identify(settings) != identity:
+        raise DataError(f"{settings.source} changed while it was read: prepare it again when it is complete")
     with store.building(folder) as new:
         manifest = _write(new, data, decisions, (settings, identity), progress)
     return Outcome(True, manifest, decisions.warnings)
@@ -114,8 +116,9 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
     later side are left out, so that what is held out stays as it was published.
 
     Raises:
-        DataError: an anomaly picture cannot be read, or a class is missing on a side.
+        DataError: an anomaly picture or the table of groups cannot be used, or a class is missing on a side.
     """
+    known = user_groups.known_groups(data, settings.groups)
     progress.start("comparing images", len(data.images))
     hashes = hashing.phashes(data.images, progress)
     own = None if settings.split else data.sides
@@ -131,7 +134,7 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
     rejections = tuple(cleaning.clean(candidates))
     kept = np.setdiff1d(np.arange(len(hashes)), [rejection.index for rejection in rejections])
     near = hashing.pairs(data.images, hashes, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE, kept)
-    numbers = splitting.group_by_pairs(len(kept), list(near))
+    numbers = user_groups.united(known, kept, near, rejections)
     if own is not None:
         leaking = cleaning.reaching_later_sides(kept, numbers, own[kept], hashes)
         rejections = tuple(sorted((*rejections, *leaking), key=lambda rejection: rejection.index))
@@ -143,13 +146,15 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
         kept, numbers = kept[part], numbers[part]
     groups, sides = np.full(len(hashes), -1, np.int64), np.full(len(hashes), -1, np.int8)
     groups[kept] = numbers
+    split = settings.split or DEFAULT_SPLIT
     if own is None:
-        split = settings.split or DEFAULT_SPLIT
         sides[kept] = splitting.split_groups(numbers, data.labels[kept], split, data.class_names, settings.seed)
     else:
-        splitting.check_own_split(own[kept], data.labels[kept], data.class_names)
-        sides[kept] = own[kept]
-    return Decisions(hashes, rejections, groups, sides, tuple(cleaning.suspicious(candidates, rejections)))
+        sides[kept] = splitting.completed(own[kept], numbers, data.labels[kept], split, data.class_names, settings.seed)
+    warnings = [*known.warnings, *cleaning.suspicious(candidates, rejections)]
+    if len(known.links):
+        warnings += user_groups.large_groups(numbers, data, kept)
+    return Decisions(hashes, rejections, groups, sides, tuple(warnings))
 
 
 def _latest_first(group: Sequence[int], own: np.ndarray | None) -> tuple[int, ...]:

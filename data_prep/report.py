@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -207,5 +208,7 @@ def _chart(data: LabelledImages, manifest: Mapping[str, Any]) -> str:
         side.set_visible(False)
     axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, labelcolor=_INK)
     file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names may be in any script
+        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -20,7 +20,7 @@ class PrepareSettings:
 
     Attributes:
         source: what a row of SOURCES in data_prep/sources.py recognises.
-        image_size: side in pixels to which pictures of a folder are brought; other sources keep their size.
+        image_size: side in pixels to which pictures are brought; arrays keep their size.
         anomalies: paths of pictures whose copies are to be thrown out.
         recurrence_limit: a picture with more copies than this is an anomaly; 1 or more.
         levels: names from STRENGTHS, one part of the bank each; "strong*4" asks for 4 copies of that one.
@@ -34,6 +34,7 @@ class PrepareSettings:
         size: side in pixels of the images, for sources that offer several; None takes the source's default.
         value_range: one of VALUE_RANGES, for arrays whose values do not tell; None goes by the values.
         class_names: by label, for sources that number their classes; none keeps the numbers.
+        groups: path of a table with an image and its group (patient, slide) a row; None without one.
 
     Raises:
         DataError: a value breaks its rule.
@@ -52,6 +53,7 @@ class PrepareSettings:
     size: int | None = None
     value_range: str | None = None
     class_names: tuple[str, ...] = ()
+    groups: str | None = None
 
     def __post_init__(self) -> None:
         parts = [level.partition("*") for level in self.levels]

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import demo_set, folder_source, medmnist, npz_source, tfds_source
+from data_prep import demo_set, folder_source, medmnist, npz_source, table_source, tfds_source
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages
+from data_prep.listing import Listing, read_listing
+from data_prep.pictures import FORMAT_NAMES, not_a_file
 from data_prep.progress import Progress, Silent
 from data_prep.settings import PrepareSettings
+from data_prep.tables import is_table
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,15 @@ def file_digest(path: Path) -> str:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
 
 
-def _folder_digest(source: str, seed: int) -> str:
-    digest = hashlib.sha256()
-    for name, path in folder_source.pictures(Path(source)):
-        digest.update(f"{name}\0{file_digest(path)}\n".encode())
+def _listing_digest(listing: Listing) -> str:
+    """Of names, labels, sides, groups and content; of what is no file, the reason."""
+    digest = hashlib.sha256("\n".join(listing.class_names).encode())
+    for entry in listing.entries:
+        content = not_a_file(entry.path) or file_digest(entry.path)
+        parts = (entry.name, entry.label, str(entry.side), entry.group, content)
+        digest.update(("\0".join(parts) + "\n").encode(errors="surrogateescape"))
+    for bad in listing.unreadable:
+        digest.update(f"{bad.name}\0{bad.reason}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -87,11 +95,21 @@ SOURCES = (
     ),
     Source(
         "folder",
-        "a folder with a folder of JPEG or PNG pictures per class",
+        f"a folder with a folder of {FORMAT_NAMES} pictures per class, or train/ and test/ folders with those in them",
         lambda source: Path(source).is_dir(),
-        lambda source, size, seed, progress: folder_source.read_folder(Path(source), size, progress),
-        _folder_digest,
+        lambda source, size, seed, progress: read_listing(folder_source.list_folder(Path(source)), size, progress),
+        lambda source, seed: _listing_digest(folder_source.list_folder(Path(source))),
         resized=True,
+        brings_split=lambda source: folder_source.list_folder(Path(source)).brings_split,
+    ),
+    Source(
+        "table",
+        "a .csv, .tsv or .jsonl table with the columns path and label",
+        lambda source: is_table(Path(source)),
+        lambda source, size, seed, progress: read_listing(table_source.list_table(Path(source)), size, progress),
+        lambda source, seed: _listing_digest(table_source.list_table(Path(source))),
+        resized=True,
+        brings_split=lambda source: table_source.list_table(Path(source)).brings_split,
     ),
     Source(
         "npz",
@@ -163,7 +181,7 @@ def read_source(
         options: what `source_options` gives; those that are None or left out are the source's defaults.
 
     Raises:
-        DataError: nothing there, unreadable, or not what it should be. Single unreadable pictures of a folder are
+        DataError: nothing there, unreadable, or not what it should be. Single unreadable pictures are
             listed in `unreadable` instead.
     """
     row = find_source(source)

@@ -56,14 +56,18 @@ def set_digest(source: str) -> str:
 
 
 def brings_split(source: str) -> bool:
-    """Whether a set that is there has train, validation and test."""
-    return set(SPLITS) <= set(_builder(source).info.splits)
+    """Whether a set that is there has train, and validation or test."""
+    return _keeps_split(set(_builder(source).info.splits))
+
+
+def _keeps_split(there: set[str]) -> bool:
+    return SPLITS[0] in there and len(there & set(SPLITS)) > 1
 
 
 def read_set(source: str, image_size: int, progress: Progress) -> LabelledImages:
     """Pictures, cropped to the central square and resized; train, validation and test are the set's own split.
 
-    Where one of the three is missing, all splits of the set are read as one. Pictures without a label are listed.
+    A set that has none but train, or none of them, is read as one. Pictures without a label are listed.
 
     Returns:
         Images (n, image_size, image_size, 3), by split.
@@ -83,7 +87,8 @@ def read_set(source: str, image_size: int, progress: Progress) -> LabelledImages
     names: list[str] = []
     sides: list[int] = []
     unreadable: list[Unreadable] = []
-    for side, split in enumerate(splits):
+    own = _keeps_split(set(splits))
+    for split in splits:
         for row, example in enumerate(_examples(builder, split, source)):
             progress.advance(1)
             if example["label"] < 0:
@@ -92,14 +97,14 @@ def read_set(source: str, image_size: int, progress: Progress) -> LabelledImages
             images[len(names)] = _fitted(example["image"], image_size)
             labels.append(int(example["label"]))
             names.append(f"{split}/{row}")
-            sides.append(side)
+            sides.append(SPLITS.index(split) if own else 0)
     return LabelledImages(
         images[: len(names)],
         np.array(labels, np.int64),
         tuple(builder.info.features["label"].names),
         tuple(names),
         tuple(unreadable),
-        np.array(sides, np.int8) if tuple(splits) == SPLITS else None,
+        np.array(sides, np.int8) if own else None,
     )
 
 
@@ -128,7 +133,7 @@ def _splits(builder: Any, source: str) -> tuple[str, ...]:
     there = tuple(sorted(builder.info.splits))
     if not there:
         raise DataError(f"{source} is not in {builder.data_dir} yet: `hpsearch prepare {source}` builds it there")
-    return SPLITS if set(SPLITS) <= set(there) else there
+    return tuple(split for split in SPLITS if split in there) if _keeps_split(set(there)) else there
 
 
 def _examples(builder: Any, split: str, source: str) -> Iterator[dict[str, Any]]:

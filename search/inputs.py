@@ -1,20 +1,28 @@
-"""Images given to an exported model, with labels or without: an .npz file, folders, a single picture."""
+"""Images given to an exported model, with labels or without: an .npz file, folders, a table of paths, a picture.
+
+Whatever their size, they are treated as pictures are in training: the middle is cropped, then resized.
+"""
 
 from __future__ import annotations
 
-import warnings
+import math
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
 from search.errors import SearchError
 
+if TYPE_CHECKING:
+    from data_prep.progress import Progress
+
 CHUNK_IMAGES = 1024
+CHUNK_BYTES = 2**26
+KINDS = "a folder with pictures, a CSV of their paths, a picture, or an .npz file"
 
 
 @dataclass(frozen=True)
@@ -33,29 +41,36 @@ class Chunk:
 
 
 def has_labels(data: Path | str) -> bool:
-    """Whether these are labelled images: an .npz file with `labels`, a folder of class folders, `demo`."""
+    """Whether these are labelled: an .npz file with `labels`, a folder of class folders, a table with them, `demo`."""
+    from data_prep import folder_source, table_source
+    from data_prep.tables import is_table, read_lines
+
     path = Path(data)
     if path.is_dir():
-        from data_prep.folder_source import class_folders
-
-        return bool(class_folders(path))
+        return folder_source.labelled(path)
+    if is_table(path):
+        return table_source.has_labels(read_lines(path))
     return not path.is_file() or (zipfile.is_zipfile(path) and "labels.npy" in _members(path))
 
 
-def labelled_images(data: str, names: tuple[str, ...], shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+def labelled_images(
+    data: str, names: tuple[str, ...], shape: tuple[int, int, int], progress: Progress | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels in the model's own class order.
 
     Args:
         data: a SOURCE of data_prep.
         names: the model's classes.
-        shape: (h, w, 3) of the images it takes.
+        shape: (h, w, 3) of the images it takes; others are cropped and resized.
+        progress: told of images read.
 
-    Raises SearchError for other shapes or classes.
+    Raises SearchError for other classes, or pictures where the model takes no squares.
     """
-    from data_prep.sources import read_source
+    from data_prep.sources import find_source, read_source
 
-    found = read_source(data, shape[0])
-    _check_shape(found.images.shape, data, shape)
+    if find_source(data).resized:
+        _require_square(shape)
+    found = read_source(data, shape[0], progress=progress)
     # By name where the model knows all of them; otherwise number k of a numbered file is the model's class k.
     by_name = set(found.class_names) <= set(names)
     numbered = found.class_names == tuple(str(number) for number in range(len(found.class_names)))
@@ -65,59 +80,93 @@ def labelled_images(data: str, names: tuple[str, ...], shape: tuple[int, int, in
     order = np.array([names.index(name) for name in found.class_names] if by_name else range(len(names)))
     for row in found.unreadable:
         click.echo(f"left out {row.name}: {row.reason}", err=True)
-    return found.images, order[found.labels]
+    return _fitted(found.images, shape), order[found.labels]
 
 
-def chunks(data: Path, shape: tuple[int, int, int]) -> Iterator[Chunk]:
-    """All images of an .npz file (its `images`), of a folder with all folders in it, or one picture; labels aside.
+def chunks(data: Path, shape: tuple[int, int, int], progress: Progress | None = None) -> Iterator[Chunk]:
+    """All images of an .npz file (its `images`), of a folder with all folders in it, of a table of paths, or one
+    picture; labels aside.
 
-    Pictures are cropped to the central square and resized, as `prepare` does; hidden files are passed over.
+    Cropped to the middle and resized, as `prepare` does with pictures; hidden files are passed over.
 
-    Raises SearchError when there is nothing to read, or arrays of another shape.
+    Args:
+        data: one of KINDS.
+        shape: (h, w, 3) of the images that come out.
+        progress: told of images as they are taken.
+
+    Raises SearchError when there is nothing to read, or pictures where the model takes no squares.
     """
+    from data_prep.npz_source import read_images
+    from data_prep.progress import Silent
+
+    watcher = progress or Silent()
+    step = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(shape)))
     if data.is_file() and zipfile.is_zipfile(data):
-        images = _array(data, shape)
-        for start in range(0, len(images), CHUNK_IMAGES):
-            part = images[start : start + CHUNK_IMAGES]
+        images = read_images(data)
+        watcher.start("labelling", len(images))
+        for start in range(0, len(images), step):
+            part = _fitted(images[start : start + step], shape)
             yield Chunk(tuple(str(start + number) for number in range(len(part))), part, {})
+            watcher.advance(len(part))
         return
-    if shape[0] != shape[1]:
-        raise SearchError(f"the model takes images of {shape}, pictures are cropped to squares: give an .npz file")
-    paths = {str(path.relative_to(data)): path for path in _visible(data)} if data.is_dir() else {data.name: data}
+    _require_square(shape)
+    paths = _pictures(data)
     if not paths:
-        raise SearchError(f"{data} has no pictures in it: give a folder with JPEG or PNG pictures, or an .npz file")
-    names = list(paths)
-    for start in range(0, len(names), CHUNK_IMAGES):
-        yield _read_pictures({name: paths[name] for name in names[start : start + CHUNK_IMAGES]}, shape)
+        raise SearchError(f"{data} has no pictures in it: give {KINDS}")
+    watcher.start("labelling", len(paths))
+    for start in range(0, len(paths), step):
+        yield _read_pictures(paths[start : start + step], shape)
+        watcher.advance(len(paths[start : start + step]))
+
+
+def _pictures(data: Path) -> list[tuple[str, Path]]:
+    """Name and path of each picture of a folder or a table, or of the one given."""
+    from data_prep.table_source import list_table
+    from data_prep.tables import is_table
+
+    if data.is_dir():
+        return [(str(path.relative_to(data)), path) for path in _visible(data)]
+    if is_table(data):
+        return [(entry.name, entry.path) for entry in list_table(data, labelled=False).entries]
+    return [(data.name, data)]
 
 
 def _visible(folder: Path) -> list[Path]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
+    """Files, and links that lead to no file, sorted."""
+    found = [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def _read_pictures(paths: dict[str, Path], shape: tuple[int, int, int]) -> Chunk:
-    from data_prep.folder_source import read_picture
+def _read_pictures(paths: list[tuple[str, Path]], shape: tuple[int, int, int]) -> Chunk:
+    from data_prep.pictures import read_pictures
 
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what matters comes as an error
-        read = dict(zip(paths, pool.map(lambda path: read_picture(path, shape[0]), paths.values()), strict=True))
-    pictures = [picture for picture in read.values() if not isinstance(picture, str)]
-    reasons = {name: reason for name, reason in read.items() if isinstance(reason, str)}
-    return Chunk(tuple(paths), np.stack(pictures) if pictures else np.empty((0, *shape), np.uint8), reasons)
-
-
-def _array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    from data_prep.npz_source import read_images
-
-    images = read_images(path)
-    _check_shape(images.shape, path, shape)
-    return images
+    names = tuple(name for name, _ in paths)
+    read = list(read_pictures((path for _, path in paths), shape[0]))
+    pictures = [picture for picture in read if not isinstance(picture, str)]
+    reasons = {name: reason for name, reason in zip(names, read, strict=True) if isinstance(reason, str)}
+    return Chunk(names, np.stack(pictures) if pictures else np.empty((0, *shape), np.uint8), reasons)
 
 
-def _check_shape(found: tuple[int, ...], data: Path | str, shape: tuple[int, int, int]) -> None:
-    if found[1:] != shape:
-        raise SearchError(f"the model takes images of {shape}, {data} has {found[1:]}")
+def _fitted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images uint8 (k, h, w, 3) at another size, cropped as pictures are; as they are where they have it."""
+    if images.shape[1:] == shape:
+        return images
+    from PIL import Image
+
+    from data_prep.pictures import fit
+    from data_prep.spill import spilled
+
+    target = (len(images), *shape)
+    room = spilled(target)
+    fitted = np.empty(target, np.uint8) if room is None else room
+    for place, image in enumerate(images):
+        fitted[place] = fit(Image.fromarray(image), (shape[1], shape[0]))
+    return fitted
+
+
+def _require_square(shape: tuple[int, int, int]) -> None:
+    if shape[0] != shape[1]:
+        raise SearchError(f"the model takes images of {shape}, pictures are cropped to squares: give an .npz file")
 
 
 def _members(path: Path) -> list[str]:

@@ -158,7 +158,7 @@ def test_a_given_picture_finds_its_copies_whatever_its_size(tmp_path: Path) -> N
 
 def test_a_picture_that_is_none_cannot_be_given(tmp_path: Path) -> None:
     (tmp_path / "ogre.png").write_text("no picture")
-    for name, reason in (("ogre.png", "not a JPEG or PNG picture"), ("nowhere.png", "no such file")):
+    for name, reason in (("ogre.png", "not a JPEG, PNG, BMP, TIFF or WebP picture"), ("nowhere.png", "no such file")):
         with pytest.raises(DataError, match=reason):
             read_anomalies([str(tmp_path / name)], (24, 24))
 

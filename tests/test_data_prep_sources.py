@@ -134,8 +134,8 @@ def folder(tmp_path: Path) -> Path:
     Image.fromarray(wide).save(tmp_path / "a" / "wide.png")
     Image.fromarray(wide).convert("L").save(tmp_path / "a" / "grey.jpg")
     Image.fromarray(wide).convert("P").save(tmp_path / "b <script>" / "palette.png", transparency=0)
-    Image.fromarray(wide).save(tmp_path / "a" / "bitmap.bmp")
-    Image.fromarray(np.zeros((20, 20), np.uint16)).save(tmp_path / "a" / "deep.png")
+    Image.fromarray(wide).save(tmp_path / "a" / "palette.gif")
+    Image.fromarray(np.zeros((20, 20), np.float32)).save(tmp_path / "a" / "float.tif")
     frames = [Image.fromarray(wide), Image.fromarray(255 - wide)]
     frames[0].save(tmp_path / "a" / "moving.png", save_all=True, append_images=frames[1:])
     content = (tmp_path / "a" / "wide.png").read_bytes()
@@ -153,10 +153,10 @@ def test_pictures_are_cropped_to_the_middle_and_bad_ones_are_listed(folder: Path
     assert data.images.shape == (3, 16, 16, 3)
     assert (np.abs(data.images[1].astype(int) - (255, 0, 0)) < 20).all()
     reasons = {bad.name.removeprefix("a/"): bad.reason for bad in data.unreadable}
-    assert reasons.keys() == {"bitmap.bmp", "cut.png", "deep.png", "empty.jpg", "moving.png"}
-    assert reasons["bitmap.bmp"] == "not a JPEG or PNG picture"
+    assert reasons.keys() == {"palette.gif", "cut.png", "float.tif", "empty.jpg", "moving.png"}
+    assert reasons["palette.gif"] == "not a JPEG, PNG, BMP, TIFF or WebP picture"
     assert reasons["cut.png"].startswith("damaged")
-    assert reasons["deep.png"].startswith("more than 8 bits")
+    assert reasons["float.tif"].startswith("neither 8 nor 16 bits a channel")
     assert reasons["empty.jpg"] == "empty file"
     assert reasons["moving.png"] == "animated"
 
@@ -228,11 +228,19 @@ def _tfds_example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"tfds:{TFDS_NAME}"
 
 
+def _table_example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    pictures = Path(_folder_example(folder, monkeypatch))
+    rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    return str(folder / "labels.csv")
+
+
 EXAMPLES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
     "demo": _demo_example,
     "medmnist": _medmnist_example,
     "tfds": _tfds_example,
     "folder": _folder_example,
+    "table": _table_example,
     "npz": _npz_example,
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.splitting import group_by_pairs, split_groups, stratified_part
+from data_prep.splitting import completed, group_by_pairs, split_groups, stratified_part
 
 NAMES = ("a", "b", "c")
 
@@ -26,6 +26,39 @@ def test_groups_are_whole_and_shares_hold_within_each_class() -> None:
         members = np.unique(groups[labels == label])
         share = [np.mean([sides[groups == group][0] == side for group in members]) for side in range(3)]
         assert share == pytest.approx([0.7, 0.15, 0.15], abs=0.01)
+
+
+def shares(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    counts = np.array([[np.sum((sides == side) & (labels == label)) for label in range(3)] for side in range(3)])
+    return np.asarray(counts / counts.sum(axis=0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_with_images_of_all_classes_are_dealt_out_evenly(seed: int) -> None:
+    """Class a is the most frequent in every patient, and patients differ in size."""
+    rng = np.random.default_rng(seed)
+    groups = rng.choice(40, 2000, p=rng.dirichlet(np.full(40, 3)))
+    labels = rng.choice(3, 2000, p=(0.8, 0.15, 0.05))
+    sides = split_groups(groups, labels, (70, 15, 15), NAMES, seed)
+    assert all(len(set(sides[groups == group])) == 1 for group in set(groups.tolist()))
+    assert np.abs(shares(sides, labels) - np.array([[0.7], [0.15], [0.15]])).max() < 0.06
+    assert (sides == split_groups(groups, labels, (70, 15, 15), NAMES, seed)).all()
+
+
+def test_large_groups_of_one_class_each_go_by_their_size() -> None:
+    groups = np.repeat(np.arange(60), np.tile([100, 10, 10, 10, 10, 10], 10))
+    labels = groups % 3
+    sides = split_groups(groups, labels, (60, 20, 20), NAMES, 0)
+    assert np.abs(shares(sides, labels) - np.array([[0.6], [0.2], [0.2]])).max() < 0.08
+
+
+def test_a_class_that_three_patients_have_is_on_every_side() -> None:
+    groups = np.repeat(np.arange(12), 50)
+    labels = np.zeros(600, int)
+    labels[[0, 60, 110]] = 1
+    labels[30::50] = 2
+    sides = split_groups(groups, labels, (70, 15, 15), NAMES, 0)
+    assert sorted(sides[labels == 1]) == [0, 1, 2]
 
 
 def test_the_split_follows_its_seed() -> None:
@@ -57,3 +90,18 @@ def test_a_part_is_stratified_and_says_when_it_is_too_small() -> None:
     assert stratified_part(labels, 5000, seed=0).tolist() == list(range(1000))
     with pytest.raises(DataError, match=r"limit must leave 3 images or more a class .* but is 8"):
         stratified_part(labels, 8, seed=0)
+
+
+def test_a_split_without_validation_gets_one_from_its_training_images_by_group() -> None:
+    labels = np.repeat([0, 1], 40)
+    groups = np.arange(80) // 2
+    own = np.where(groups % 4 == 0, 2, 0).astype(np.int8)
+    sides = completed(own, groups, labels, (70, 15, 15), ("a", "b"), seed=0)
+    assert ((sides == 2) == (own == 2)).all()
+    for label in (0, 1):
+        assert 2 <= (sides[labels == label] == 1).sum() <= 8
+    assert all(len(set(sides[groups == group])) == 1 for group in groups)
+    whole = np.arange(80, dtype=np.int8) % 3
+    assert (completed(whole, np.arange(80), labels, (70, 15, 15), ("a", "b"), seed=0) == whole).all()
+    with pytest.raises(DataError, match="class b must have images on each of train, validation, test"):
+        completed(np.where(labels == 1, 0, whole).astype(np.int8), np.arange(80), labels, (70, 15, 15), ("a", "b"), 0)

@@ -35,11 +35,17 @@ def test_pictures_are_fitted_and_the_sets_split_is_kept(built: Path, monkeypatch
     assert identify(PrepareSettings(SOURCE))["settings"]["split"] == "own"
 
 
-def test_without_all_three_splits_they_are_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_is_kept_also_where_one_side_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_tfds(tmp_path, ("train", "test"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     data = read_source(SOURCE, 16)
-    assert data.sides is None and len(data.labels) == 24 and len(set(data.names)) == 24
+    assert (
+        data.sides is not None
+        and data.sides.tolist() == sorted(data.sides.tolist())
+        and set(data.sides.tolist()) == {0, 2}
+        and len(data.labels) == 24
+        and len(set(data.names)) == 24
+    )
     assert identify(PrepareSettings(SOURCE))["settings"]["split"] == [70, 15, 15]
 
 

@@ -72,7 +72,7 @@ def test_predict_labels_a_folder_and_gives_a_broken_picture_its_reason(call: Cal
     assert result.exit_code == 0, result.output
     rows = {row["image"]: row for row in rows_of(tmp_path / "out.csv")}
     assert list(rows) == ["0.png", "2.png", "broken.jpg", "more/1.png", "more/3.png"]
-    assert rows["broken.jpg"]["reason"] == "not a JPEG or PNG picture"
+    assert rows["broken.jpg"]["reason"] == "not a JPEG, PNG, BMP, TIFF or WebP picture"
     assert rows["broken.jpg"]["label"] == ""
     assert [rows[name]["label"] for name in ("0.png", "more/1.png", "2.png")] == list(NAMES)
     assert 1 / 3 < float(rows["0.png"]["probability"]) <= 1
@@ -170,3 +170,65 @@ def test_the_suite_compares_balanced_errors_with_the_published_ones() -> None:
     assert row["relative_error"] == pytest.approx(row["balanced_error"] / row["alexnet"])
     assert result["relative_error"] == pytest.approx(np.mean([row["relative_error"] for row in result["rows"]]))
     assert balanced_error(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 0])) == pytest.approx(1 - (2 / 3 + 0) / 2)
+
+
+def test_images_of_any_size_are_cropped_and_resized_as_pictures_are(call: Call, model: Path, tmp_path: Path) -> None:
+    large = np.zeros((6, 40, 80, 3), np.uint8)
+    large[..., 0] = 200
+    large[:, :, 20:60, 0] = 0
+    large[np.arange(6), :, 20:60, np.arange(6) % 3] = 200
+    np.savez(tmp_path / "new.npz", images=large)
+    np.savez(tmp_path / "labelled.npz", images=large, labels=np.arange(6) % 3)
+    (tmp_path / "new").mkdir()
+    for number, image in enumerate(large):
+        Image.fromarray(image).save(tmp_path / "new" / f"{number}.png")
+    for source in ("new.npz", "new"):
+        assert call("predict", model, source, "--out", f"{source}.csv").exit_code == 0
+    arrays, pictures = rows_of(tmp_path / "new.npz.csv"), rows_of(tmp_path / "new.csv")
+    assert [row["label"] for row in arrays] == [*NAMES, *NAMES]
+    assert [row["probability"] for row in arrays] == [row["probability"] for row in pictures]
+    assert json.loads(call("evaluate", model, "labelled.npz", "--json").stdout)["accuracy"] == 1
+
+
+def test_a_column_per_class_is_there_when_asked_for(call: Call, model: Path, tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "new")
+    result = call("predict", model, folder, "--out", "out.csv", "--probabilities", "--abstain")
+    assert result.exit_code == 0, result.output
+    columns = [f"probability_{name}" for name in NAMES]
+    rows = {row["image"]: row for row in rows_of(tmp_path / "out.csv")}
+    assert list(rows["0.png"]) == ["image", "label", "probability", "abstained", *columns, "reason"]
+    assert all(rows["broken.jpg"][column] == "" for column in columns) and rows["broken.jpg"]["reason"]
+    values = [float(rows["0.png"][column]) for column in columns]
+    assert sum(values) == pytest.approx(1, abs=1e-5) and max(values) == float(rows["0.png"]["probability"])
+    call("predict", model, folder, "--out", "out.jsonl", "--probabilities")
+    line = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    assert [line[column] for column in columns] == values
+
+
+def test_a_table_of_paths_is_labelled_and_one_with_labels_is_scored(call: Call, model: Path, tmp_path: Path) -> None:
+    pictures(tmp_path / "new")
+    names = ("0.png", "more/1.png", "gone.png", "2.png")
+    (tmp_path / "new" / "paths.csv").write_text("\n".join(("path", *names)))
+    result = call("predict", model, "new/paths.csv", "--out", "out.csv")
+    assert result.exit_code == 0, result.output
+    assert "labelling" in result.stderr
+    rows = rows_of(tmp_path / "out.csv")
+    assert [row["image"] for row in rows] == list(names)
+    assert [row["label"] for row in rows] == ["red", "green", "", "blue"]
+    assert rows[2]["reason"] == "no such file"
+    assert "3 images without labels" in call("evaluate", model, "new/paths.csv").stdout
+    lines = ("path,label", "0.png,red", "more/1.png,green", "gone.png,red", "2.png,red")
+    (tmp_path / "new" / "labels.csv").write_text("\n".join(lines))
+    result = call("evaluate", model, "new/labels.csv", "--json")
+    assert json.loads(result.stdout)["accuracy"] == pytest.approx(2 / 3)
+    assert "left out gone.png: no such file" in result.stderr
+
+
+def test_links_that_lead_nowhere_have_their_reason(call: Call, model: Path, tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "new")
+    (folder / "lost.png").symlink_to("nowhere.png")
+    (folder / "linked.png").symlink_to("0.png")
+    assert call("predict", model, folder, "--out", "out.csv").exit_code == 0
+    rows = {row["image"]: row for row in rows_of(tmp_path / "out.csv")}
+    assert rows["lost.png"]["reason"] == "a link to what is not there (nowhere.png)"
+    assert rows["linked.png"]["probability"] == rows["0.png"]["probability"]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -21,9 +22,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep.errors import DataError
-from data_prep.folder_source import open_picture
 from data_prep.npz_source import read_images, read_npz
+from data_prep.pictures import FORMATS, not_a_file, open_picture
 from data_prep.prepared import MANIFEST, PreparedSet
+from data_prep.table_source import list_table
 from models.backbones import BACKBONES
 from models.hyperparameters import names
 from search.cli import COMMANDS
@@ -76,11 +78,23 @@ def npz_bytes(compressed: bool) -> bytes:
     return buffer.getvalue()
 
 
-def picture_bytes(kind: str) -> bytes:
+def picture_bytes(kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(buffer, kind)
+    Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def deep_bytes(suffix: str) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 65536, (24, 20, 3), dtype=np.uint16)
+    return bytes(cv2.imencode(suffix, pixels)[1])
+
+
+PICTURES = (
+    *(picture_bytes(row.pillow) for row in FORMATS),
+    *(picture_bytes("TIFF", compression=name) for name in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")),
+    *(deep_bytes(suffix) for suffix in (".png", ".tif")),
+)
 
 
 @quick
@@ -110,15 +124,36 @@ def test_arrays_of_any_shape_and_kind_are_read_or_refused(content: dict[str, np.
 
 
 @quick
-@given(
-    content=st.sampled_from([picture_bytes("PNG"), picture_bytes("JPEG")]).flatmap(damaged) | st.binary(max_size=300)
-)
+@given(content=st.sampled_from(PICTURES).flatmap(damaged) | st.binary(max_size=300))
 def test_a_picture_is_read_or_its_reason_given(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.png"
         path.write_bytes(content)
         found = open_picture(path)
         assert isinstance(found, Image.Image) or (found and "\n" not in found)
+
+
+TABLES = (
+    b'path,label,split,group\na.png,x,train,1\nb.png,"y, z",test,2\n',
+    "\ufeffFile_Name;Class\r\na.png;\u00e4\r\n../b.png;b\r\n".encode(),
+    b'{"file_name": "a.png", "label": 3}\n{"file_name": "b.png", "label": "\\ud800"}\n',
+)
+
+
+@quick
+@given(
+    content=st.sampled_from(TABLES).flatmap(damaged) | st.binary(max_size=100),
+    suffix=st.sampled_from([".csv", ".tsv", ".jsonl"]),
+)
+def test_a_table_of_labels_is_read_or_refused(content: bytes, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        path.write_bytes(content)
+        listing = result_or_one_line(lambda: list_table(path))
+        for entry in listing.entries if listing else ():
+            assert entry.label in listing.class_names and not_a_file(entry.path)
+            json.dumps([entry.name, entry.label, entry.group]).encode()
+            "".join((entry.name, entry.label, entry.group)).encode()
 
 
 SPACES = (

@@ -14,9 +14,10 @@ from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
 from search.exporting import MODEL_FILE
 from search.figures_output import print_classes, print_estimates, print_parts, print_trust
-from search.inputs import chunks, has_labels, labelled_images
+from search.inputs import KINDS, chunks, has_labels, labelled_images
 from search.output import print_json
 from search.scored_parts import figures_of, parts_in, score_split
+from search.stages import Stages
 from search.suites import SUITES, print_suite, run_suite
 from search.workspace import Workspace
 
@@ -33,13 +34,14 @@ FEW_IMAGES = 100  # below, one image moves an estimate by more than a point
 def evaluate(
     workspace: Workspace, model: Path, data: str | None, on_test: bool, suite: str | None, as_json: bool
 ) -> None:
-    """Score an exported MODEL (its folder) on images: DATA is an .npz file or a folder per class.
+    """Score an exported MODEL (its folder) on images: DATA is an .npz file, a folder per class, or a CSV.
 
     \b
     hpsearch evaluate my-model new-cells.npz
     hpsearch evaluate my-model --test --suite medmnist-c
 
-    Without labels (an .npz file without `labels`, or a folder of pictures), the accuracy is estimated.
+    Without labels (an .npz file without `labels`, a folder of pictures, or a CSV of paths alone), the accuracy is
+    estimated. Images of another size are cropped to the middle and resized, as in training.
     """
     if on_test == (data is not None):
         raise click.UsageError("give either DATA or --test")
@@ -54,7 +56,8 @@ def evaluate(
     if on_test:
         scores, images, labels = _score_test(workspace, exported)
     else:
-        images, labels = labelled_images(str(data), exported.class_names, exported.image_shape)
+        with Stages() as stages:
+            images, labels = labelled_images(str(data), exported.class_names, exported.image_shape, stages)
         scores = _score(exported, images, labels)
     if suite:
         scores["suites"] = {suite: run_suite(suite, exported.predict, images, labels)}
@@ -117,14 +120,16 @@ def _show(scores: dict[str, Any], title: str, suite: str | None) -> None:
 def _estimate(exported: ExportedModel, data: Path, as_json: bool) -> None:
     """Accuracy without labels, with what such estimates were off by on test images."""
     trust = exported.known_trust()
-    found = []
-    for chunk in chunks(data, exported.image_shape):
-        for name, reason in chunk.reasons.items():
-            click.echo(f"left out {name}: {reason}", err=True)
-        if len(chunk.images):
-            found.append(exported.predict(chunk.images))
+    found, reasons = [], dict[str, str]()
+    with Stages() as stages:
+        for chunk in chunks(data, exported.image_shape, stages):
+            reasons |= chunk.reasons
+            if len(chunk.images):
+                found.append(exported.predict(chunk.images))
+    for name, reason in reasons.items():
+        click.echo(f"left out {name}: {reason}", err=True)
     if not found:
-        raise SearchError(f"{data} has no readable images: give a folder with JPEG or PNG pictures, or an .npz file")
+        raise SearchError(f"{data} has no readable images: give {KINDS}")
     probabilities = np.concatenate(found)
     estimates = trust.estimates(probabilities)
     if as_json:

@@ -20,6 +20,7 @@ from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
 from search.inputs import Chunk, chunks
 from search.output import percent
+from search.stages import Stages
 
 DEFAULT_TARGET = 0.01
 COLUMNS = ("image", "label", "probability")
@@ -31,14 +32,18 @@ TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), default="labels.csv", show_default=True,
               help="The file to write; JSON lines when it ends in .jsonl.")  # fmt: skip
+@click.option("--probabilities", is_flag=True, help="A column per class too, with its probability.")
 @click.option("--abstain", is_flag=True, help="Mark the rows whose confidence is too low to answer.")
 @click.option("--target-error", type=click.Choice(list(TARGETS)), default=f"{100 * DEFAULT_TARGET:g}",
               show_default=True, help="Per cent of wrong answers that --abstain aims at.")  # fmt: skip
-def predict(model: Path, data: Path, out: Path, abstain: bool, target_error: str) -> None:
-    """Label the images in DATA (an .npz file, a folder, or one picture) with an exported MODEL (its folder).
+def predict(model: Path, data: Path, out: Path, probabilities: bool, abstain: bool, target_error: str) -> None:
+    """Label the images in DATA with an exported MODEL (its folder).
 
     \b
     hpsearch predict my-model new-cells --out labels.csv --abstain
+
+    DATA is an .npz file with `images`, a folder with pictures, a CSV of their paths, or one picture. Images of another
+    size are cropped to the middle and resized, as in training.
 
     A row per image: its label and how probable it is, calibrated on validation images; of a picture that cannot be
     read, the reason.
@@ -47,9 +52,11 @@ def predict(model: Path, data: Path, out: Path, abstain: bool, target_error: str
         raise click.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
     exported = open_export(model)
     threshold = exported.known_trust().abstention(TARGETS[target_error]).threshold if abstain else None
-    labelling = _Labelling(exported, threshold)
-    found = (row for chunk in chunks(data, exported.image_shape) for row in labelling.rows(chunk))
-    _write(out, found, (*COLUMNS, *(["abstained"] if abstain else []), "reason"))
+    labelling = _Labelling(exported, threshold, probabilities)
+    columns = (*COLUMNS, *(["abstained"] if abstain else []), *labelling.class_columns, "reason")
+    with Stages() as stages:
+        found = (row for chunk in chunks(data, exported.image_shape, stages) for row in labelling.rows(chunk))
+        _write(out, found, columns)
     if not labelling.labelled:
         raise SearchError(f"no image in {data} could be read: {out} tells the reasons")
     click.echo(f"labelled {labelling.labelled} images: {_counted(labelling.labels)}")
@@ -70,6 +77,7 @@ class _Labelling:
 
     exported: ExportedModel
     threshold: float | None
+    of_all_classes: bool
     labels: Counter[str] = field(default_factory=Counter)
     unreadable: int = 0
     answered: list[float] = field(default_factory=list)
@@ -78,6 +86,11 @@ class _Labelling:
     @property
     def labelled(self) -> int:
         return self.labels.total()
+
+    @property
+    def class_columns(self) -> tuple[str, ...]:
+        """One a class, with a prefix, since a class may be called `label`; none unless they were asked for."""
+        return tuple(f"probability_{name}" for name in self.exported.class_names) if self.of_all_classes else ()
 
     def rows(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """One per image of the chunk, in order."""
@@ -94,6 +107,7 @@ class _Labelling:
             if self.threshold is not None:
                 row["abstained"] = not confidence > self.threshold
                 self.answered += [] if row["abstained"] else [confidence]
+            row |= {column: round(float(value), 6) for column, value in zip(self.class_columns, ours, strict=False)}
             yield row
 
     def _probabilities(self, images: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ class _NamingSources(click.Command):
 
 @click.command(cls=_NamingSources, context_settings={"show_default": True})
 @click.argument("source", required=False)
-@click.option("--image-size", type=int, default=_DEFAULTS.image_size, help="Side in pixels, for pictures of any size.")
+@click.option("--image-size", type=int, default=_DEFAULTS.image_size, help="Side in pixels; for pictures, not arrays.")
 @click.option("--anomaly", "anomalies", multiple=True, help="Picture whose copies are to go; may be repeated.")
 @click.option(
     "--recurrence-limit", type=int, default=_DEFAULTS.recurrence_limit, help="A picture with more copies is an anomaly."
@@ -106,6 +106,7 @@ class _NamingSources(click.Command):
 )
 @click.option("--seed", type=int, default=_DEFAULTS.seed, help="Of the split, the augmentation and the corruptions.")
 @click.option("--limit", type=int, help="Take a stratified part of the images that cleaning keeps, for trying things.")
+@click.option("--groups", metavar="FILE", help="CSV with columns image and group (patient, slide) to keep together.")
 @click.option("--force", is_flag=True, help="Replace a prepared set that is there.")
 @click.pass_obj
 def prepare(workspace: Workspace, /, source: str | None, force: bool, **options: Any) -> None:
@@ -114,13 +115,15 @@ def prepare(workspace: Workspace, /, source: str | None, force: bool, **options:
     \b
     hpsearch prepare training_set.npz
     hpsearch prepare pictures/ --image-size 128 --anomaly shrek.png
+    hpsearch prepare labels.csv --groups patients.csv
     hpsearch prepare bloodmnist --size 128
     hpsearch prepare demo --seed 1
 
-    SOURCE is one of the kinds listed below; `demo` is taken when it is left out. Groups of near copies stay together in
-    the split, and only training images are augmented. Where SOURCE brings its own split, that is kept, and images of an
-    earlier side whose group reaches into a later one (train, validation, test) are left out. What was left out, and
-    why, is shown in prepared/report.html. Downloads go to $HPSEARCH_DATA, or ~/.cache/hpsearch.
+    SOURCE is one of the kinds listed below; `demo` is taken when it is left out. Groups of near copies, and those in
+    the table named by --groups, stay together in the split, and only training images are augmented. Where SOURCE brings
+    its own split, that is kept, and images of an earlier side whose group reaches into a later one (train, validation,
+    test) are left out. What was left out, and why, is shown in prepared/report.html. Downloads go to $HPSEARCH_DATA, or
+    ~/.cache/hpsearch.
     """
     if source is None:
         source = "demo"
