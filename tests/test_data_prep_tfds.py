@@ -46,7 +46,7 @@ def test_a_split_is_kept_also_where_one_side_is_missing(tmp_path: Path, monkeypa
         and len(data.labels) == 24
         and len(set(data.names)) == 24
     )
-    assert identify(PrepareSettings(SOURCE))["settings"]["split"] == [70, 15, 15]
+    assert identify(PrepareSettings(SOURCE))["settings"]["split"] == "own"
 
 
 def test_the_digest_follows_the_records(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
