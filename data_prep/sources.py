@@ -148,9 +148,7 @@ def resolved_options(row: Source, **given: Any) -> dict[str, Any]:
     for name, value in given.items():
         if value is not None and name not in row.options:
             kinds = " or ".join(other.kind for other in SOURCES if name in other.options)
-            raise DataError(
-                f"--{name.replace('_', '-')} is for sources of the kind {kinds}, not {row.kind}: leave it out"
-            )
+            raise DataError(f"--{name.replace('_', '-')} is for sources of kind {kinds}, not {row.kind}: leave it out")
     return {name: default if given.get(name) is None else given[name] for name, default in row.options.items()}
 
 

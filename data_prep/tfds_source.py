@@ -24,15 +24,19 @@ def fetch_set(source: str, progress: Progress) -> None:
     """Downloads and builds the set in its own folder ($TFDS_DATA_DIR or ~/tensorflow_datasets) unless it is there.
 
     Raises:
-        DataError: no such set, no network, or a set that must be downloaded by hand; one line.
+        DataError: no such set, no network, a package that the set's code needs, or a set that must be downloaded by
+            hand; one line.
     """
     builder = _builder(source)
     if builder.is_prepared():
         return
-    progress.start(f"downloading and building {source} in {builder.data_dir} (once)", 1, "sets")
+    progress.start(f"downloading and building {source}", 1, "sets")
     _tfds().disable_progress_bar()
     try:
         builder.download_and_prepare()
+    except ImportError as error:
+        name = error.name or str(error)
+        raise DataError(f"{source} needs the package {name}, which is not installed: pip install {name}") from error
     except Exception as error:  # builders raise what their authors thought of
         raise DataError(
             f"{source} cannot be downloaded and built ({_first_line(error)}): build it where there is a network, "

@@ -11,10 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
-from tiny_sources import COUNTS, publish_medmnist
+from tiny_sources import COUNTS, negatives, publish_medmnist
 
 from data_prep import medmnist
 from data_prep.download import download
@@ -98,10 +97,6 @@ def cache(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_set_is_prepared_by_its_name(
     host: Host, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def negatives(images: np.ndarray, views: dict[str, np.ndarray], *_: Any) -> None:
-        for array in views.values():
-            array[:] = 255 - images[:, None]
-
     monkeypatch.setattr("data_prep.augmentation.augment", negatives)
     arguments = ["-w", str(tmp_path / "w"), "prepare", "BloodMNIST", "--levels", "low"]
     done = CliRunner().invoke(main, arguments)

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import tiny_images
-from tiny_sources import COUNTS, medmnist_arrays
+from tiny_sources import COUNTS, medmnist_arrays, negatives
 
 from data_prep import npz_source, spill
 from data_prep.errors import DataError
 from data_prep.npz_source import read_images, read_npz
+from data_prep.prepared import PreparedSet
+from search.cli import main
 
 BYTES, LABELS = tiny_images(6, size=16)
 BYTES[0, 0, 0] = 255
@@ -177,3 +180,25 @@ def test_keys_that_contradict_one_another_are_named(tmp_path: Path, changes: dic
     path = save(tmp_path, **{key: array for key, array in arrays.items() if array is not None})
     with pytest.raises(DataError, match=message):
         read_npz(path)
+
+
+@pytest.mark.parametrize("names", ["red, green,blue", "names.txt"])
+def test_prepare_names_classes_and_takes_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    monkeypatch.setattr("data_prep.augmentation.augment", negatives)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("red\ngreen\nblue\n")
+    images, labels = tiny_images(30)
+    save(tmp_path, images=images + 0.25, labels=np.eye(3)[labels])
+    command = ["prepare", "a.npz", "--levels", "low", "--class-names", names]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1 and "say which with `hpsearch prepare --value-range`" in refused.output
+    done = CliRunner().invoke(main, [*command, "--value-range", "0..255"])
+    assert done.exit_code == 0, done.output
+    made = PreparedSet.open(tmp_path / "hpsearch-workspace" / "prepared")
+    assert made.class_names == ("red", "green", "blue") and made.manifest["settings"]["value_range"] == "0..255"
+    assert made.manifest["settings"]["class_names"] == ["red", "green", "blue"]
+    again = CliRunner().invoke(main, [*command[:-1], "red,green,yellow"])
+    assert "class-names was red/green/blue, now red/green/yellow; value-range was 0..255, now none" in again.output
+    for wrong in ("red", "absent.txt"):
+        refused = CliRunner().invoke(main, [*command[:-1], wrong])
+        assert refused.exit_code == 2 and "names with commas between them, or a file" in refused.output

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import tiny_images
-from tiny_sources import COUNTS, medmnist_arrays
+from tiny_sources import COUNTS, medmnist_arrays, negatives
 
 from data_prep.check import check
 from data_prep.errors import DataError
@@ -25,12 +24,7 @@ REACHING = "in a group with a later side"
 
 @pytest.fixture
 def no_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Views that are negatives: TensorFlow is slow to start, and not what is tested here."""
-
-    def negatives(images: np.ndarray, views: dict[str, np.ndarray], *_: Any) -> None:
-        for array in views.values():
-            array[:] = 255 - images[:, None]
-
+    """TensorFlow is slow to start, and not what is tested here."""
     monkeypatch.setattr("data_prep.augmentation.augment", negatives)
 
 

@@ -266,9 +266,9 @@ def test_every_kind_of_source_is_known_and_read_and_told_apart(
 
 def test_an_option_of_another_kind_of_source_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
-    with pytest.raises(DataError, match="--size is for sources of the kind medmnist, not npz: leave it out"):
+    with pytest.raises(DataError, match="--size is for sources of kind medmnist, not npz: leave it out"):
         read_source(str(tmp_path / "a.npz"), size=64)
-    with pytest.raises(DataError, match="--value-range is for sources of the kind npz, not demo: leave it out"):
+    with pytest.raises(DataError, match="--value-range is for sources of kind npz, not demo: leave it out"):
         read_source("demo", value_range="0..1")
 
 

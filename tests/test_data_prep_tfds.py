@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tiny_sources import TFDS_NAME, build_tfds
+from tiny_sources import TFDS_NAME, build_tfds, tfds_builder
 
 from data_prep.errors import DataError
 from data_prep.identity import identify
 from data_prep.settings import PrepareSettings
-from data_prep.sources import find_source, read_source
+from data_prep.sources import fetch_source, find_source, read_source
 
 SOURCE = f"tfds:{TFDS_NAME}"
 
@@ -65,6 +66,54 @@ def test_damaged_records_are_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     record.write_bytes(record.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"test cannot be read .*: remove .* to build it again") as error:
         read_source(SOURCE, 16)
+    assert "\n" not in str(error.value)
+
+
+class Told:
+    """Remembers the titles of stages."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+
+    def start(self, title: str, total: int, unit: str = "images") -> None:
+        self.titles.append(title)
+
+    def advance(self, count: int) -> None:
+        """Not looked at."""
+
+
+def test_a_set_that_is_not_there_is_built_once_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tfds_builder("hpsearch_tiny_known", ("train", "test"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    told = Told()
+    for _ in range(2):
+        fetch_source("tfds:hpsearch_tiny_known", told)
+    assert told.titles == ["downloading and building tfds:hpsearch_tiny_known"]
+    assert len(read_source("tfds:hpsearch_tiny_known", 16, progress=told).labels) == 24
+    assert told.titles[1:] == ["reading pictures"]
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble", "message"),
+    [
+        (
+            "hpsearch_tiny_away",
+            ConnectionError("no route\nto host"),
+            r"built \(no route\): build .*_away/1\.0\.0",
+        ),
+        ("hpsearch_tiny_needy", ImportError("no", name="pydub"), "needs the package pydub, which is not installed"),
+    ],
+)
+def test_a_set_that_cannot_be_built_is_one_line(
+    name: str, trouble: Exception, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Any, manager: Any) -> None:
+        raise trouble
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tfds_builder(name, ()), "_split_generators", fail)
+    with pytest.raises(DataError, match=message) as error:
+        fetch_source(f"tfds:{name}", Told())
     assert "\n" not in str(error.value)
 
 

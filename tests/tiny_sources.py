@@ -38,30 +38,42 @@ def publish_medmnist(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def negatives(images: np.ndarray, views: dict[str, np.ndarray], *_: Any) -> None:
+    """In place of augmentation: TensorFlow is slow to start."""
+    for array in views.values():
+        array[:] = 255 - images[:, None]
+
+
 def build_tfds(folder: Path, splits: tuple[str, ...] = ("train", "validation", "test")) -> None:
-    """A set of two classes with 12 pictures of 20 x 24 to 20 x 35 a split."""
+    """The set of `tfds_builder`, in a folder; its code is known to nobody, so that it is opened from its files."""
+    import tensorflow_datasets as tfds
+
+    with tfds.core.registered.skip_registration():
+        builder = tfds_builder(TFDS_NAME, splits)
+    tfds.disable_progress_bar()
+    builder(data_dir=folder).download_and_prepare()
+
+
+def tfds_builder(name: str, splits: tuple[str, ...]) -> Any:
+    """Code of a set of two classes with 12 pictures of 20 x 24 to 20 x 35 a split; `tfds.builder` knows it."""
     import tensorflow_datasets as tfds
 
     pictures = np.random.default_rng(0).integers(0, 256, (len(splits), 12, 20, 36, 3), dtype=np.uint8)
-    with tfds.core.registered.skip_registration():
 
-        class Builder(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
-            name = TFDS_NAME
-            VERSION = tfds.core.Version("1.0.0")
+    def info(self: Any) -> Any:
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=["round", "long"]),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
-            def _info(self) -> Any:
-                features = {
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-                    "label": tfds.features.ClassLabel(names=["round", "long"]),
-                }
-                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+    def split_generators(self: Any, manager: Any) -> Any:
+        return {split: self._generate_examples(place) for place, split in enumerate(splits)}
 
-            def _split_generators(self, manager: Any) -> Any:
-                return {split: self._generate_examples(place) for place, split in enumerate(splits)}
+    def generate_examples(self: Any, place: int) -> Any:
+        for row in range(12):
+            yield row, {"image": pictures[place, row, :, : 24 + row], "label": row % 2}
 
-            def _generate_examples(self, place: int) -> Any:
-                for row in range(12):
-                    yield row, {"image": pictures[place, row, :, : 24 + row], "label": row % 2}
-
-    tfds.disable_progress_bar()
-    Builder(data_dir=folder).download_and_prepare()
+    methods = {"_info": info, "_split_generators": split_generators, "_generate_examples": generate_examples}
+    members = {"name": name, "VERSION": tfds.core.Version("1.0.0"), "__module__": __name__, **methods}
+    return type("Builder", (tfds.core.GeneratorBasedBuilder,), members)
