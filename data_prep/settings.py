@@ -1,5 +1,6 @@
 """What `prepare` is told."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,6 +11,9 @@ STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.1, "medium": 0.5, "h
 """Level of augmentation -> strength, as the function that MAKERS in data_prep/augmentation.py has for it takes it."""
 
 SPLITS = ("train", "validation", "test")
+
+EXTERNAL_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
+"""What an external set may be called: its files and its objective carry the name."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class PrepareSettings:
         seed: of the split, the augmentation, the corruptions, the part taken by `limit`, and of the demo set.
         limit: number of images, a stratified part of those that cleaning keeps (after cleaning, so that what is found
             to recur or to contradict itself does not depend on it); None takes all.
+        external: "NAME=PATH" each: further sets, of another scanner or hospital, that trials are scored on as well.
 
     Raises:
         DataError: a value breaks its rule.
@@ -43,6 +48,7 @@ class PrepareSettings:
     split: tuple[int, int, int] = (70, 15, 15)
     seed: int = 0
     limit: int | None = None
+    external: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         parts = [level.partition("*") for level in self.levels]
@@ -71,12 +77,36 @@ class PrepareSettings:
         for holds, rule in rules:
             if not holds:
                 raise DataError(rule)
+        _check_external(self.external)
 
     @property
     def level_copies(self) -> dict[str, int]:
         """Name of each level -> augmented views of it per training image."""
         parts = (level.partition("*") for level in self.levels)
         return {name: int(copies) if star else self.copies for name, star, copies in parts}
+
+    @property
+    def external_sources(self) -> dict[str, str]:
+        """Name of each external set -> its source."""
+        return {name: source for name, _, source in (one.partition("=") for one in self.external)}
+
+
+def _check_external(given: Iterable[str]) -> None:
+    """Names are told apart without case, as the files of some disks are."""
+    seen = set(SPLITS)
+    for one in given:
+        name, _, source = one.partition("=")
+        if not source or not EXTERNAL_NAME.fullmatch(name):
+            raise DataError(
+                f"an external set must be NAME=PATH, its name 1 to 40 letters, digits, - or _, but is {one!r}: "
+                "write for example other=scanner-b.npz"
+            )
+        if name.casefold() in seen:
+            raise DataError(
+                f"external sets must have different names, and none of {', '.join(SPLITS)}, but {name!r} is taken: "
+                "give another name"
+            )
+        seen.add(name.casefold())
 
 
 def level_names(levels: Iterable[str]) -> tuple[str, ...]:
