@@ -50,6 +50,7 @@ def trial_row(study: StoredStudy, record: TrialRecord) -> dict[str, Any]:
         "objective": settings.objective,
         "value": record.value,
         **{name: scores.get(name) for name in (*COMPARED, *SCORES, "worst_family")},
+        "external": scores.get("external", {}),
         "parameters": record.outcome["parameters"],
         "ms_per_image": record.outcome["ms_per_image"],
         "hyperparameters": record.hyperparameters,
