@@ -18,7 +18,14 @@ from data_prep import hashing, store
 from data_prep.errors import DataError
 from data_prep.identity import fingerprint
 from data_prep.image_table import KEPT, Row, read_table
-from data_prep.prepared import CORRUPTED_SETS, MANIFEST, PreparedSet, bank_folder, corrupted_file
+from data_prep.prepared import (
+    CORRUPTED_SETS,
+    MANIFEST,
+    PreparedSet,
+    bank_folder,
+    corrupted_file,
+    external_file,
+)
 from data_prep.progress import Progress, Silent
 from data_prep.settings import SPLITS
 
@@ -43,6 +50,16 @@ class _Subject:
             images = self.prepared.images(split)
             self.progress.start(f"checking {split} images", len(images))
             hashes[split] = hashing.phashes(images, self.progress)
+        return hashes
+
+    @cached_property
+    def external_hashes(self) -> dict[str, np.ndarray]:
+        """Of the external sets, by name."""
+        hashes = {}
+        for name in self.prepared.external_names:
+            images, _ = self.prepared.external(name)
+            self.progress.start(f"checking images of {name}", len(images))
+            hashes[name] = hashing.phashes(images, self.progress)
         return hashes
 
     @cached_property
@@ -190,6 +207,11 @@ def _bank(subject: _Subject) -> Iterator[str]:
                 for i, j in hashing.matches(*sets, hashing.COPY_DISTANCE, hashing.COPY_DIFFERENCE):
                     parent = subject.image("train", j // views.shape[1])
                     yield f"{subject.image(split, i)} is an augmented view (level {level}) of {parent}"
+            for name, own in subject.external_hashes.items():
+                sets = (prepared.external(name)[0], flat), (own, hashes)
+                for i, j in hashing.matches(*sets, hashing.COPY_DISTANCE, hashing.COPY_DIFFERENCE):
+                    parent = subject.image("train", j // views.shape[1])
+                    yield f"image {i} of external set {name} is an augmented view (level {level}) of {parent}"
 
 
 def _corrupted(subject: _Subject) -> Iterator[str]:
@@ -208,6 +230,26 @@ def _corrupted(subject: _Subject) -> Iterator[str]:
             yield f"{corrupted_file(split, used_by, '.csv')} must name a corruption for each view, but does not"
 
 
+def _external(subject: _Subject) -> Iterator[str]:
+    """External sets against their tables, and no image in them that the main set has too."""
+    prepared = subject.prepared
+    for name, hashes in subject.external_hashes.items():
+        images, labels = prepared.external(name)
+        rows = [row for row in read_table(prepared.folder / external_file(name, ".csv")) if row.decision == KEPT]
+        pairs = enumerate(zip(labels, hashes, strict=True))
+        known = [(str(place), str(label), f"{int(own):016x}") for place, (label, own) in pairs]
+        if [(row.row, row.label, row.phash) for row in rows] != known:
+            yield f"{external_file(name, '.csv')} must tell row, label and pHash of each image of {name}, but does not"
+        counts = np.bincount(np.maximum(labels, 0), minlength=len(prepared.class_names)).tolist()
+        stated = prepared.manifest["external"][name]["counts"].get("per_class")
+        if counts != stated:
+            yield f"external set {name} has {counts} images by class, but the manifest says {stated}"
+        for split in SPLITS:
+            both = (images, prepared.images(split)), (hashes, subject.hashes[split])
+            for i, j in hashing.matches(*both, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE):
+                yield f"image {i} of external set {name} and {subject.image(split, j)} show the same picture"
+
+
 def _generations(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "bank").glob("[0-9][0-9][0-9][0-9]") if path.is_dir())
 
@@ -221,4 +263,5 @@ CHECKS: tuple[Callable[[_Subject], Iterator[str]], ...] = (
     _leaks,
     _bank,
     _corrupted,
+    _external,
 )

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data_prep.external import external_digests
 from data_prep.settings import DEFAULT_SPLIT, PrepareSettings
 from data_prep.sources import file_digest, find_source, resolved_options, source_options
 
@@ -29,7 +30,9 @@ def identify(settings: PrepareSettings) -> dict[str, Any]:
     """
     row = find_source(settings.source)
     options = asdict(settings) | resolved_options(row, **source_options(settings))
-    del options["source"]
+    del options["source"], options["external"]
+    if settings.external:  # sets without any keep the fingerprint that they had before there were such sets
+        options["external"] = external_digests(settings)
     if not row.resized:
         del options["image_size"]
     for name, unset in (("size", None), ("value_range", None), ("class_names", ()), ("groups", None)):
@@ -64,10 +67,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         found.append(f"source was {old['source_kind']}, now {new['source_kind']}")
     elif old["source_sha256"] != new["source_sha256"] and old["source_kind"] != "demo":
         found.append("the source has other content")
+    sets = [made["settings"].get("external", {}) for made in (old, new)]
+    if sets[0] != sets[1]:
+        names = [", ".join(f"{name} ({digest[:8]})" for name, digest in one.items()) or "none" for one in sets]
+        found.append(f"external was {names[0]}, now {names[1]}")
     for part, prefix in (("settings", ""), ("versions", "version of ")):
         for key in sorted(old[part].keys() | new[part].keys()):
             before, after = old[part].get(key), new[part].get(key)
-            if before != after:
+            if before != after and key != "external":
                 name = _FLAGS.get(key, key.replace("_", "-"))
                 found.append(f"{prefix}{name} was {_shown(before)}, now {_shown(after)}")
     return found or ["its fingerprint"]

@@ -14,6 +14,7 @@ from data_prep.anomalies import read_anomalies
 from data_prep.bank import write_generation
 from data_prep.corrupted import write_corrupted
 from data_prep.errors import DataError
+from data_prep.external import ExternalSet, MainSet, read_external, write_external
 from data_prep.identity import differences, fingerprint, identify
 from data_prep.image_table import KEPT, LEFT_OUT, REJECTED, Row, write_table
 from data_prep.images import LabelledImages
@@ -102,11 +103,16 @@ def prepare(
     )
     require_classes(data, settings.source)
     decisions = decide(data, settings, progress)
+    external = read_external(settings, _main(data, decisions), progress)
     if identify(settings) != identity:
         raise DataError(f"{settings.source} changed while it was read: prepare it again when it is complete")
     with store.building(folder) as new:
-        manifest = _write(new, data, decisions, (settings, identity), progress)
-    return Outcome(True, manifest, decisions.warnings)
+        manifest = _write(new, data, decisions, external, (settings, identity), progress)
+    return Outcome(True, manifest, tuple(manifest["warnings"]))
+
+
+def _main(data: LabelledImages, decisions: Decisions) -> MainSet:
+    return MainSet(data, decisions.hashes, decisions.sides, decisions.rejections)
 
 
 def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) -> Decisions:
@@ -166,6 +172,7 @@ def _write(
     folder: Path,
     data: LabelledImages,
     decisions: Decisions,
+    external: list[ExternalSet],
     made_from: tuple[PrepareSettings, Mapping[str, Any]],
     progress: Progress,
 ) -> dict[str, Any]:
@@ -178,6 +185,7 @@ def _write(
     mark = fingerprint(identity)
     write_generation(folder, settings, 0, mark, progress)
     corrupted = write_corrupted(folder, settings, progress)
+    external, entries = write_external(folder, settings, external, _main(data, decisions), progress)
     rows_read = table(data, decisions)
     write_table(folder / "images.csv", rows_read)
     train = data.labels[decisions.rows("train")]
@@ -192,9 +200,11 @@ def _write(
         "class_weights": [float(weight) for weight in weights],
         "corrupted": corrupted,
         "counts": counts(data, decisions),
-        "warnings": list(decisions.warnings),
+        "warnings": [*decisions.warnings, *(line for one in external for line in one.warnings)],
     }
-    write_report(folder, data, decisions.rejections, rows_read, manifest)
+    if external:
+        manifest["external"] = entries
+    write_report(folder, data, decisions.rejections, rows_read, manifest, external)
     names = [path.name for path in folder.iterdir() if path.is_file()]
     manifest["files"] = store.checksums(folder, names + corrupted["files"])
     store.write_json(folder / MANIFEST, manifest)

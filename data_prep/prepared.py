@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.settings import SPLITS, level_names
+from data_prep.settings import EXTERNAL_NAME, SPLITS, level_names
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
@@ -41,6 +41,11 @@ def bank_folder(generation: int) -> str:
 def corrupted_file(split: str, used_by: str, suffix: str = ".npy") -> str:
     """File of corrupted views, or (".csv") of what was done to them, relative to the set's folder."""
     return f"corrupted/{split}_{used_by}{suffix}"
+
+
+def external_file(name: str, suffix: str) -> str:
+    """File of an external set: its "_images.npy", its "_labels.npy", or (".csv") its table."""
+    return f"external_{name}{suffix}"
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,21 @@ class PreparedSet:
             raise DataError(f"{path} cannot be read ({error}): run `hpsearch prepare --force`") from error
         return CorruptedViews(images, families)
 
+    @property
+    def external_names(self) -> tuple[str, ...]:
+        """Of the external sets, in the order they were given; none in sets of before there were any."""
+        return tuple(self.manifest.get("external", {}))
+
+    def external(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 (n, h, w, 3), memory-mapped, and labels int64 (n,) of an external set, in no split.
+
+        Raises:
+            DataError: there is no such set, or a file is missing or damaged.
+        """
+        _known(name, self.external_names)
+        images = self._array(external_file(name, "_images.npy"), np.uint8, (None, *self.image_shape))
+        return images, np.array(self._array(external_file(name, "_labels.npy"), np.int64, (len(images),)))
+
     def _array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
         path = self.folder / name
         try:
@@ -235,6 +255,11 @@ def _problem_of_files(manifest: Mapping[str, Any]) -> str | None:
     rows = corrupted.get("operations", {}) if corrupted["views"] else {}
     if not isinstance(rows, dict) or not all(_tells_of_use(row) for row in rows.values()):
         return "corrupted.operations must tell family and used_by of each"
+    external = manifest.get("external", {})
+    if not isinstance(external, dict) or not all(EXTERNAL_NAME.fullmatch(name) for name in external):
+        return "external must be a table by names of letters, digits, - and _"
+    if not all(isinstance(row, dict) and isinstance(row.get("counts"), dict) for row in external.values()):
+        return "external must tell counts of each set"
     outside = [name for name in manifest["files"] if Path(name).is_absolute() or ".." in Path(name).parts]
     return f"the file {outside[0]} would lie outside of it" if outside else None
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from data_prep.cleaning import Rejection
 from data_prep.corruptions import TEST, VALIDATION, Corruption, used
+from data_prep.external import ExternalSet
 from data_prep.image_table import KEPT, Row
 from data_prep.images import LabelledImages
 from data_prep.prepared import bank_folder
@@ -44,6 +45,7 @@ def write_report(
     rejections: Sequence[Rejection],
     table: Sequence[Row],
     manifest: Mapping[str, Any],
+    external: Sequence[ExternalSet] = (),
 ) -> None:
     """Writes report.html beside the files of a set whose arrays are there already."""
     template = resources.files("data_prep").joinpath("report.html").read_text(encoding="utf-8")
@@ -55,6 +57,7 @@ def write_report(
         names=data.class_names,
         chart=_chart(data, manifest),
         sheets=_sheets(data, rejections),
+        external=[(one, manifest["external"][one.name], _external_sheets(one, data)) for one in external],
         unreadable=data.unreadable[:_LISTED],
         unreadable_more=max(0, len(data.unreadable) - _LISTED),
         groups=_groups(data, table),
@@ -82,6 +85,21 @@ def _sheets(data: LabelledImages, rejections: Sequence[Rejection]) -> dict[str, 
     cards = [_recurring(data, group) for group in recurring.values()]
     found = {"recurring picture": (cards[:_SHOWN], max(0, len(cards) - _SHOWN))} if cards else {}
     return found | {reason: (cards, totals[reason] - len(cards)) for reason, cards in sheets.items()}
+
+
+def _external_sheets(external: ExternalSet, main: LabelledImages) -> dict[str, tuple[list[Exhibit], int]]:
+    """As `_sheets`; images that the main set has too are shown with those."""
+    sheets: dict[str, list[Exhibit]] = defaultdict(list)
+    data = external.data
+    for index, twin in external.twins.items():
+        lines = (
+            f"{data.names[index]} · class {data.class_names[data.labels[index]]}",
+            f"the main set's: {main.names[twin.of]} · class {main.class_names[main.labels[twin.of]]}",
+            f"pHash distance {twin.distance}",
+        )
+        sheets[twin.reason].append(Exhibit((_embedded(data.images[index]), _embedded(main.images[twin.of])), lines))
+    found = {reason: (cards[:_SHOWN], max(0, len(cards) - _SHOWN)) for reason, cards in sheets.items()}
+    return _sheets(data, external.rejections) | found
 
 
 def _rejected(data: LabelledImages, rejection: Rejection) -> Exhibit:

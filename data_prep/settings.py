@@ -1,5 +1,6 @@
 """What `prepare` is told."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,6 +13,9 @@ STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.1, "medium": 0.5, "h
 SPLITS = ("train", "validation", "test")
 DEFAULT_SPLIT = (70, 15, 15)
 VALUE_RANGES = ("0..1", "0..255")
+
+EXTERNAL_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
+"""What an external set may be called: its files and its objective carry the name."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class PrepareSettings:
         value_range: one of VALUE_RANGES, for arrays whose values do not tell; None goes by the values.
         class_names: by label, for sources that number their classes; none keeps the numbers.
         groups: path of a table with an image and its group (patient, slide) a row; None without one.
+        external: "NAME=PATH" each: further sets, of another scanner or hospital, that trials are scored on as well.
 
     Raises:
         DataError: a value breaks its rule.
@@ -54,6 +59,7 @@ class PrepareSettings:
     value_range: str | None = None
     class_names: tuple[str, ...] = ()
     groups: str | None = None
+    external: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         parts = [level.partition("*") for level in self.levels]
@@ -90,12 +96,36 @@ class PrepareSettings:
         for holds, rule in rules:
             if not holds:
                 raise DataError(rule)
+        _check_external(self.external)
 
     @property
     def level_copies(self) -> dict[str, int]:
         """Name of each level -> augmented views of it per training image."""
         parts = (level.partition("*") for level in self.levels)
         return {name: int(copies) if star else self.copies for name, star, copies in parts}
+
+    @property
+    def external_sources(self) -> dict[str, str]:
+        """Name of each external set -> its source."""
+        return {name: source for name, _, source in (one.partition("=") for one in self.external)}
+
+
+def _check_external(given: Iterable[str]) -> None:
+    """Names are told apart without case, as the files of some disks are."""
+    seen = set(SPLITS)
+    for one in given:
+        name, _, source = one.partition("=")
+        if not source or not EXTERNAL_NAME.fullmatch(name):
+            raise DataError(
+                f"an external set must be NAME=PATH, its name 1 to 40 letters, digits, - or _, but is {one!r}: "
+                "write for example other=scanner-b.npz"
+            )
+        if name.casefold() in seen:
+            raise DataError(
+                f"external sets must have different names, and none of {', '.join(SPLITS)}, but {name!r} is taken: "
+                "give another name"
+            )
+        seen.add(name.casefold())
 
 
 def level_names(levels: Iterable[str]) -> tuple[str, ...]:

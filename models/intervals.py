@@ -63,12 +63,13 @@ class Resampling:
             counts[:, members] = rng.multinomial(len(members), shares, self.resamples)
         return counts
 
-    def figures(self, guesses: np.ndarray, views: np.ndarray | None = None) -> Resampled:
+    def figures(self, guesses: np.ndarray, views: np.ndarray | None = None, *, present: bool = False) -> Resampled:
         """The figures of each resample, by the conventions of models.metrics: a class without hits has an F1 of 0.
 
         Args:
             guesses: int (n,) or (n, views), the predicted classes.
             views: bool of the same shape: those to count.  [default: all]
+            present: means are over the classes that `labels` has, not over all.
         """
         guesses = guesses.reshape(len(self.labels), -1)
         taken = np.ones(guesses.shape, bool) if views is None else views.reshape(guesses.shape)
@@ -82,7 +83,8 @@ class Resampling:
         recall = _ratio(hits, true)
         class_f1 = _ratio(2 * hits, predicted + true)
         accuracy = _ratio(hits.sum(axis=1), true.sum(axis=1))
-        return Resampled(accuracy, recall.mean(axis=1), class_f1.mean(axis=1), class_f1)
+        averaged = np.unique(self.labels) if present else slice(None)
+        return Resampled(accuracy, recall[:, averaged].mean(axis=1), class_f1[:, averaged].mean(axis=1), class_f1)
 
     def _per_class(self, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """(resamples, classes): how many of the views at these rows there are per class."""

@@ -8,21 +8,23 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 
-def figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def figures(labels: np.ndarray, probabilities: np.ndarray, *, present: bool = False) -> dict[str, float]:
     """Accuracy, log loss, and macro and weighted precision, recall and F1.
 
     Args:
         labels: int (n,), 0 <= label < classes.
         probabilities: float32 (n, classes), rows summing to 1. A class never predicted has precision and F1 of 0.
+        present: means are over the classes that `labels` has, not over all; the guesses are of all in either case.
     """
     guesses, classes = probabilities.argmax(axis=1), np.arange(probabilities.shape[1])
+    averaged = np.unique(labels) if present else classes
     result = {
         "accuracy": float((guesses == labels).mean()),
         "loss": float(log_loss(labels, probabilities, labels=classes)),
     }
     for average in ("macro", "weighted"):
         precision, recall, f1, _ = precision_recall_fscore_support(
-            labels, guesses, labels=classes, average=average, zero_division=0
+            labels, guesses, labels=averaged, average=average, zero_division=0
         )
         result |= {f"{average}_precision": precision, f"{average}_recall": recall, f"{average}_f1": f1}
     return {name: float(value) for name, value in result.items()}

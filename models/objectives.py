@@ -16,10 +16,29 @@ OBJECTIVES = {
     "worst_family_macro_f1": "macro-F1 on the family of corruptions where it is lowest",
 }
 """Each a key of what models.scoring.score gives."""
+EXTERNAL = "external:"
+EXTERNAL_OBJECTIVE = f"{EXTERNAL}NAME"
+"""Macro-F1 on the external set of that name, over the classes that it has; a key of what
+models.external.external_scores gives."""
+
+
+def external_objective(name: str) -> str:
+    """The objective on the external set of that name."""
+    return EXTERNAL + name
+
+
+def external_name(objective: str) -> str | None:
+    """The name of the external set that an objective is on; None of any other objective."""
+    return objective.removeprefix(EXTERNAL) if objective.startswith(EXTERNAL) else None
 
 
 def objective_value(scores: Mapping[str, Any], objective: str) -> float:
     """The figure that a study maximizes. ModelError when the images to measure it on are not there."""
+    if objective not in scores and (name := external_name(objective)) is not None:
+        raise ModelError(
+            f"the objective `{objective}` needs the external set {name}, and the prepared set has none of that name: "
+            f"prepare again with `--external {name}=PATH`"
+        )
     if objective not in scores:
         raise ModelError(
             f"the objective `{objective}` needs corrupted validation images, and the prepared set has none: choose the "

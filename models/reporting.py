@@ -44,20 +44,20 @@ class Scored:
 def full_figures(scored: Scored, class_names: tuple[str, ...], trust: Trust | None) -> dict[str, Any]:
     """Everything there is to say of labelled images, ready for JSON.
 
-    `figures`, per class (F1 with its interval), the confusion matrix (rows: true class), 95 % `intervals` by
-    resampling images, the calibration error of the raw probabilities; with `trust` how it does here too; for
-    corrupted views, the same in short per family.
+    `figures` (means over the classes that have images), per class (F1 with its interval), the confusion matrix (rows:
+    true class), 95 % `intervals` by resampling images, the calibration error of the raw probabilities; with `trust` how
+    it does here too; for corrupted views, the same in short per family.
     """
     labels, probabilities = scored.flat()
     resampling = Resampling(scored.labels, scored.classes)
     guesses = scored.probabilities.argmax(axis=-1)
-    resampled = resampling.figures(guesses)
+    resampled = resampling.figures(guesses, present=True)
     rows = per_class(labels, probabilities, class_names)
     for number, row in enumerate(rows.values()):
         row["f1_interval"] = interval(resampled.class_f1[:, number])
     result = {
         "images": len(labels),
-        **figures(labels, probabilities),
+        **figures(labels, probabilities, present=True),
         "intervals": resampled.intervals(),
         "calibration_error": expected_calibration_error(labels, probabilities),
         **(trust_figures(labels, probabilities, trust) if trust else {}),

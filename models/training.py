@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import keras
 import numpy as np
 
 from models.cost import cost_of
 from models.errors import DivergedError
+from models.external import external_scores
 from models.feeding import Feed
 from models.hyperparameters import BANK
 from models.networks import Networks
-from models.objectives import objective_value
+from models.objectives import external_name, objective_value
 from models.predicting import PREDICT_BATCH, predict
 from models.prefix_cache import CachedPart, CacheSettings, cached_part
 from models.recipe import HEAD, Phase, keeps_views, phases_of, plain
@@ -161,7 +164,9 @@ class _Run:
             weights = self.joined.get_weights()
             if not (np.isfinite(loss) and all(np.isfinite(part).all() for part in (probabilities, *weights))):
                 raise DivergedError(f"loss or weights of epoch {step} are not finite ({loss=:.3g}): the trial diverged")
-        scores = score(self.data.validation_labels, probabilities, corrupted, self.data.families)
+            decisive = external_name(self.plan.objective)
+            external = self._external(name for name in self.data.external if name == decisive)
+        scores = score(self.data.validation_labels, probabilities, corrupted, self.data.families) | external
         value = objective_value(scores, self.plan.objective)
         better = self.best is None or value > self.best.value
         guesses = probabilities.argmax(axis=1)
@@ -197,6 +202,11 @@ class _Run:
             return None
         return predict(self.joined, views.reshape(-1, *views.shape[2:])).reshape(*views.shape[:2], -1)
 
+    def _external(self, names: Iterable[str]) -> dict[str, Any]:
+        """The figures of these external sets, by the whole network: they are too seldom scored to keep features of."""
+        size = min(PREDICT_BATCH, len(self.data.validation_images))  # as of those: no new trace
+        return external_scores(self.data.external, names, lambda images: predict(self.joined, images, size))
+
     def _train_once(self, epoch: int) -> tuple[float, int]:
         """All batches of the next epoch, the phase's `epoch`-th: mean loss, number of images."""
         phase, steps = self.now.phase, self.feed.steps_per_epoch(self.now.seen)
@@ -222,6 +232,7 @@ class _Run:
         best, answers = self.best, None if self.stopped else self._answers()
         if answers:
             scores = score(self.data.validation_labels, answers.clean, answers.corrupted, self.data.families)
+            scores |= self._external(self.data.external)
             best = replace(self.best, validation=scores, value=objective_value(scores, self.plan.objective))
         cut = self.now.part.cut
         return TrialOutcome(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.classifier import Classifier, ClassifierSettings
+from models.external import ExternalSet
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.recipe import Recipe
@@ -29,6 +30,8 @@ class TrainingData:
     """uint8 (m, views, h, w, 3): corrupted views of the validation images, where there are any"""
     families: Mapping[str, np.ndarray] = field(default_factory=dict)
     """name of a family of corruptions -> bool (m, views): it takes part"""
+    external: Mapping[str, ExternalSet] = field(default_factory=dict)
+    """by name: scored by the kept weights, and after each epoch where the objective is on one; never trained on"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class EpochFigures:
     images_per_second: float
     """Training images only, without the time of scoring."""
     validation: dict[str, Any]
-    """As `models.scoring.score` gives them."""
+    """As `models.scoring.score` gives them, and `models.external.external_scores` those of the external sets scored."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.prepared import PreparedSet
+from models.objectives import external_name
 from search.quiet import import_keras
 from search.readings import add_reading, earlier_reading
 from search.scored_parts import (
+    EXTERNAL,
     estimate_errors,
     families_in,
     figures_of,
@@ -83,12 +85,16 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 
 def _metrics(chooser: Chooser, winner: Winner, chosen: Candidate) -> tuple[dict[str, Any], int | None]:
-    """Validation and test figures; the test set is read once per model, and its stored figures shown after that."""
+    """Validation, external and test figures; the test set is read once per model, then its stored figures are shown."""
+    from models.reporting import full_figures
+
     workspace, prepared = chooser.workspace, chooser.prepared
     names = prepared.class_names
     trust = fit_on(chosen.validation)
+    external = score_split(prepared, EXTERNAL, lambda files: chooser.predict(chosen.file, files))
     metrics = {
         "validation": figures_of(chosen.validation, names, trust),
+        "external": {name: full_figures(scored, names, trust) for name, scored in external.items()},
         "calibration": trust.as_dict(),
         "corruptions": operations(prepared),
     }
@@ -137,6 +143,7 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], c
     height, width, _ = prepared.image_shape
     return environment.get_template("model_card.md").render(
         settings=winner.settings,
+        decisive=external_name(winner.settings.objective),
         record=winner.record,
         metrics=metrics,
         parts=parts_in(metrics),

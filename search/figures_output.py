@@ -54,10 +54,11 @@ def print_gaps(metrics: Mapping[str, Any]) -> None:
             )
 
 
-def print_operations(operations: Mapping[str, Sequence[str]]) -> None:
-    """Which corruptions took part in choosing the model, and which never did."""
+def print_operations(operations: Mapping[str, Sequence[str]], decisive: bool = True) -> None:
+    """Which corruptions took part in choosing the model, unless they are not `decisive`, and which never did."""
     if operations:
-        click.echo(f"known corruptions, by which the trial was chosen: {', '.join(operations['validation'])}")
+        by = ", by which the trial was chosen" if decisive else ""
+        click.echo(f"known corruptions{by}: {', '.join(operations['validation'])}")
         click.echo(f"unseen ones, never used in training, choosing or calibrating: {', '.join(operations['test'])}")
 
 

@@ -5,14 +5,14 @@ To show figures of further images, add a row to PARTS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.prepared import PreparedSet, corrupted_file
+from data_prep.prepared import PreparedSet, corrupted_file, external_file
 
 if TYPE_CHECKING:  # scikit-learn and scipy take a second
     from models.reporting import Scored
@@ -27,8 +27,8 @@ class Part:
     """Images of one split, as they are or corrupted.
 
     Attributes:
-        split: "validation" or "test".
-        key: its place among the figures of the split; "" for the images as they are.
+        split: "validation" or "test", or EXTERNAL.
+        key: its place among the figures of the split; "" for the images as they are. Of an external set, its name.
         used_by: whose corruptions, as data_prep.corruptions has them; "" for none.
         title: what tables call it.
     """
@@ -41,6 +41,8 @@ class Part:
     def scored(self, prepared: PreparedSet, probabilities: np.ndarray) -> Scored:
         from models.reporting import Scored
 
+        if self.split == EXTERNAL:
+            return Scored(prepared.external(self.key)[1], probabilities)
         labels = prepared.labels(self.split)
         views = prepared.corrupted(self.split, self.used_by) if self.used_by else None
         if views is None:
@@ -49,10 +51,13 @@ class Part:
         return Scored(labels, probabilities.reshape(*views.images.shape[:2], -1), families)
 
     def file(self, prepared: PreparedSet) -> Path:
+        if self.split == EXTERNAL:
+            return prepared.folder / external_file(self.key, "_images.npy")
         name = corrupted_file(self.split, self.used_by) if self.used_by else f"{self.split}_images.npy"
         return prepared.folder / name
 
 
+EXTERNAL = "external"
 CORRUPTED, TEST_ONLY = "corrupted", "test_only_corrupted"
 PARTS = (
     Part("validation", "", "", "validation"),
@@ -63,10 +68,17 @@ PARTS = (
 )
 
 
+def external_parts(names: Iterable[str]) -> list[Part]:
+    """A part for each of these external sets."""
+    return [Part(EXTERNAL, name, "", f"external: {name}") for name in names]
+
+
 def score_split(prepared: PreparedSet, split: str, predict: Predict) -> dict[str, Scored]:
-    """The parts of a split by key; those without corrupted views in the prepared set are left out."""
-    parts = [part for part in PARTS if part.split == split and (not part.used_by or _there(prepared, part))]
-    found = predict([part.file(prepared) for part in parts])
+    """The parts of a split by key; those without corrupted views in the prepared set are left out. Of EXTERNAL, the
+    external sets by name."""
+    every = (*PARTS, *external_parts(prepared.external_names))
+    parts = [part for part in every if part.split == split and (not part.used_by or _there(prepared, part))]
+    found = predict([part.file(prepared) for part in parts]) if parts else []
     return {part.key: part.scored(prepared, rows) for part, rows in zip(parts, found, strict=True)}
 
 
@@ -98,9 +110,9 @@ def operations(prepared: PreparedSet) -> dict[str, list[str]]:
 
 
 def parts_in(metrics: Mapping[str, Any]) -> list[tuple[Part, dict[str, Any]]]:
-    """The parts that stored figures tell of, in the order of PARTS. `metrics`: figures by split."""
+    """The parts that stored figures tell of, in the order of PARTS, then external sets. `metrics`: figures by split."""
     rows = []
-    for part in PARTS:
+    for part in (*PARTS, *external_parts(metrics.get(EXTERNAL, {}))):
         figures = metrics.get(part.split)
         figures = figures.get(part.key) if figures and part.key else figures
         if figures:
@@ -124,9 +136,10 @@ def gaps(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     from models.intervals import difference_interval
 
+    inside = {split: metrics.get(split) for split in ("validation", "test")}
     rows = []
     for key, title in (("", "clean"), (CORRUPTED, "corrupted")):
-        both = [figures for part, figures in parts_in(metrics) if part.key == key and "intervals" in figures]
+        both = [figures for part, figures in parts_in(inside) if part.key == key and "intervals" in figures]
         if len(both) == 2:
             (first, first_interval), (second, second_interval) = (
                 (figures["macro_f1"], figures["intervals"]["macro_f1"]) for figures in both

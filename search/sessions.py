@@ -25,7 +25,7 @@ from models.backbones import (
     default_weights,
 )
 from models.hyperparameters import Hyperparameters, names
-from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, OBJECTIVES
+from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.recipe import Recipe
 from search.errors import SearchError
 from search.job import CACHE_OFF, TrainingJob, trial_folder
@@ -199,8 +199,17 @@ def chosen_cache(asked: str, weights: str) -> str:
 def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
     """The objective asked for; left open on a set without corrupted images, the clean one. SearchError when such a set
     cannot give what was asked for."""
+    if (name := external_name(options.objective)) is not None:
+        if name not in prepared.external_names:
+            there = ", ".join(prepared.external_names) or "none"
+            raise SearchError(
+                f"the objective {options.objective} needs an external set {name!r}, and {prepared.folder} has "
+                f"{there}: name one of them, or prepare again with --external {name}=PATH --force"
+            )
+        return options.objective
     if options.objective not in OBJECTIVES:
-        raise SearchError(f"unknown objective {options.objective!r}: there are {', '.join(OBJECTIVES)}")
+        known = ", ".join((*OBJECTIVES, EXTERNAL_OBJECTIVE))
+        raise SearchError(f"unknown objective {options.objective!r}: there are {known}")
     if prepared.corrupted("validation") is not None or options.objective in NEED_NO_CORRUPTIONS:
         return options.objective
     if "objective" not in options.given:

@@ -20,6 +20,7 @@ from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.classifier import ClassifierSettings
 from models.cut_points import CutPoint
+from models.external import ExternalSet
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.networks import Networks
@@ -137,6 +138,7 @@ def training_data(prepared: PreparedSet, hyperparameters: Hyperparameters) -> Tr
         validation_labels=prepared.labels("validation"),
         corrupted_images=corrupted.images if corrupted else None,
         families=corrupted.families if corrupted else {},
+        external={name: ExternalSet(*prepared.external(name)) for name in prepared.external_names},
     )
 
 

@@ -44,11 +44,22 @@ def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_workspace(tmp_path_factory: pytest.TempPathFactory, tiny_npz: Path) -> Path:
-    """A workspace with a prepared set of 90 images. Tests that write into it copy it first."""
+def tiny_external(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 images of two classes, without the third, for an external set."""
+    path = tmp_path_factory.mktemp("external") / "other.npz"
+    images, labels = tiny_images(30, seed=7)
+    np.savez(path, images=images[labels < 2], labels=labels[labels < 2])
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_workspace(tmp_path_factory: pytest.TempPathFactory, tiny_npz: Path, tiny_external: Path) -> Path:
+    """A workspace with a prepared set of 90 images and the external set `other`. Tests that write into it copy it
+    first."""
     from data_prep.prepare import prepare
     from data_prep.settings import PrepareSettings
 
     folder = tmp_path_factory.mktemp("workspace")
-    prepare(PrepareSettings(str(tiny_npz), levels=("low",)), folder / "prepared")
+    settings = PrepareSettings(str(tiny_npz), levels=("low",), external=(f"other={tiny_external}",))
+    prepare(settings, folder / "prepared")
     return folder

@@ -49,6 +49,7 @@ def finish(study: optuna.Study, clean: float, corrupted: float | None = None, wo
     trial = study.ask()
     scores: dict[str, Any] = dict.fromkeys(("accuracy", "macro_precision", "macro_recall"), clean) | {"macro_f1": clean}
     if corrupted is not None:
+        scores["external"] = {"other": {"accuracy": clean, "macro_f1": clean / 2, "images": 4}}
         scores |= {"corrupted_macro_f1": corrupted, "worst_family_macro_f1": worst, "worst_family": "noise"}
     outcome = {"best": {"validation": scores}, "parameters": 7, "ms_per_image": 0.5} | COST
     store_record(trial, Ended({"learning_rate": 0.1}, [{"value": clean}], outcome))
@@ -151,9 +152,13 @@ def test_studies_of_before_show_dashes(workspace: Workspace) -> None:
     finish(study, 0.95)
     finish(study, 0.949)
     (row,) = compared(workspace)["trials"]
-    assert row["corrupted_macro_f1"] is None and row["standing"] == {"macro_f1": "best"}
+    assert row["corrupted_macro_f1"] is None and row["external"] == {}
+    assert row["standing"] == {"macro_f1": "best"}
     output = CliRunner().invoke(main, ["-w", str(workspace.folder), "compare", "--trials"]).output
-    assert "0.9490 =" in output and " - " in output
+    assert "0.9490 =" in output and " - " in output and "external" not in output.lower()
+    finish(study, 0.8, 0.7, 0.6)
+    output = CliRunner().invoke(main, ["-w", str(workspace.folder), "compare", "--trials"]).output
+    assert "0.4000" in output and "macro-F1 over the classes that the external set has" in output
     assert BY_RULE in output
 
 

@@ -16,6 +16,7 @@ from search.sessions import RunOptions, open_study, plan_session, weights_identi
 from studies.definition import definition_of
 from studies.errors import StudyError
 from studies.records import Ended, store_record
+from studies.settings import StudySettings
 from studies.storage import create_study, is_complete, open_storage
 
 SMALL = backbone_named("small_cnn")
@@ -293,3 +294,18 @@ def test_a_weights_file_is_known_by_its_content(tmp_path: Path) -> None:
     one, same, other = (weights_identity(str(tmp_path / name)) for name in ("a.h5", "b.h5", "c.h5"))
     assert one == same != other
     assert weights_identity("imagenet") == "imagenet"
+
+
+def test_an_objective_on_an_external_set_needs_that_set(prepared: PreparedSet, tmp_path: Path) -> None:
+    def planned(objective: str, prepared: PreparedSet = prepared) -> StudySettings:
+        options = RunOptions(objective=objective, given=frozenset({"objective"}))
+        return plan_session(None, prepared, SMALL, options).settings
+
+    assert planned("external:other").objective == "external:other"
+    with pytest.raises(SearchError, match=r"needs an external set 'ward-b', and .* has other: name one of them"):
+        planned("external:ward-b")
+    without = {key: value for key, value in prepared.manifest.items() if key != "external"}
+    with pytest.raises(SearchError, match=r"has none: .* prepare again with --external other=PATH --force"):
+        planned("external:other", PreparedSet(prepared.folder, without))
+    with pytest.raises(SearchError, match=r"unknown objective 'luck': .*, external:NAME"):
+        planned("luck")

@@ -120,7 +120,9 @@ def test_status_and_compare(searched: Path) -> None:
     assert row["backbone"] == "small_cnn"
     assert row["value"] == status["best_value"]
     assert row["macro_f1"] != row["corrupted_macro_f1"] != row["worst_family_macro_f1"]
-    assert "small_cnn" in hpsearch(searched, "compare").stdout
+    assert row["external"]["other"]["images"] == 20 and 0 <= row["external"]["other"]["macro_f1"] <= 1
+    shown = hpsearch(searched, "compare").stdout
+    assert "small_cnn" in shown and "external other F1" in shown
 
 
 def test_kept_features_serve_a_pretrained_network_and_its_export_is_exact(tiny_workspace: Path, tmp_path: Path) -> None:
@@ -152,6 +154,10 @@ def test_the_export_holds_the_winner_and_its_figures(exported: Path, searched: P
     assert np.mean(both) == pytest.approx(status["best_value"])
     assert metrics["fingerprint"] in (exported / "README.md").read_text()
     assert np.sum(metrics["test"]["confusion_matrix"]) == metrics["test"]["images"]
+    (row,) = json.loads(hpsearch(searched, "compare", "--json").stdout)["trials"]
+    external = metrics["external"]["other"]
+    assert {name: external[name] for name in row["external"]["other"]} == pytest.approx(row["external"]["other"])
+    assert "| external: other | 20 |" in (exported / "README.md").read_text()
 
 
 def test_the_exported_model_opens_in_plain_keras_on_raw_images(exported: Path, searched: Path) -> None:

@@ -83,7 +83,13 @@ def _correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _show(rows: Sequence[dict[str, Any]], noise: Noise, correlations: Sequence[dict[str, Any]]) -> None:
-    print_table([_shown(row) for row in rows], COLUMNS)
+    external = tuple(dict.fromkeys(_external_title(name) for row in rows for name in row["external"]))
+    print_table([_shown(row) for row in rows], (*COLUMNS, *external))
+    if external:
+        click.echo(
+            "external F1: macro-F1 over the classes that the external set has; it had no part in the search, but in a "
+            "study with that objective"
+        )
     if any(TIE in row["standing"].values() for row in rows):
         click.echo(
             "= differs from the best of its column by less than 1.96 standard errors, so that chance may explain it; "
@@ -92,6 +98,10 @@ def _show(rows: Sequence[dict[str, Any]], noise: Noise, correlations: Sequence[d
     if correlations:
         click.echo("How alike the columns rank the complete trials (1: the same, 0: not at all, -1: in reverse):")
         print_table(correlations, ("columns", "trials", "kendall_tau", "spearman_rho"))
+
+
+def _external_title(name: str) -> str:
+    return f"external {name} F1"
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -103,4 +113,5 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         scores[TITLES["worst_family_macro_f1"]] += f" ({row['worst_family']})"
     gflops = None if row["flops_per_image"] is None else row["flops_per_image"] / 1e9
     names = {"precision": "macro_precision", "recall": "macro_recall", "ms/image": "ms_per_image", "MB": "weights_mb"}
-    return row | scores | {"GFLOPs": gflops} | {heading: row[name] for heading, name in names.items()}
+    external = {_external_title(name): figures["macro_f1"] for name, figures in row["external"].items()}
+    return row | scores | external | {"GFLOPs": gflops} | {heading: row[name] for heading, name in names.items()}

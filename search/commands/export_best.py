@@ -9,6 +9,7 @@ import click
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.errors import ModelError
+from models.objectives import external_name
 from search.budget import Budget, budget_options
 from search.exporting import METRICS_FILE, Exported, export
 from search.figures_output import print_estimates, print_gaps, print_operations, print_parts, print_trust
@@ -82,6 +83,8 @@ def show(done: Exported, what: str) -> None:
     record = done.winner.record
     again = f", on other seeds {done.winner.confirmed:.4f} on average" if done.winner.confirmed is not None else ""
     click.echo(f"trial {record.number} of {done.winner.settings.name}, {what}: {record.value:.4f}{again}")
+    if decisive := external_name(done.winner.settings.objective):
+        click.echo(f"chosen by macro-F1 on the external set {decisive}: its figures there flatter it")
     tried = done.metrics["tried"]
     if len(tried) > 1:
         print_table(tried, ("model", "clean", "corrupted", "kept"))
@@ -90,7 +93,7 @@ def show(done: Exported, what: str) -> None:
     print_parts(parts)
     which = f"reading {done.reading} of this workspace" if done.reading else "the stored figures of its first export"
     click.echo(f"test: {which}")
-    print_operations(done.metrics["corruptions"])
+    print_operations(done.metrics["corruptions"], decisive is None)
     print_gaps(done.metrics)
     print_trust(parts)
     print_estimates({}, estimate_errors(done.metrics["test"]))

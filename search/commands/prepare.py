@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,12 @@ class _NamingSources(click.Command):
 @click.option("--seed", type=int, default=_DEFAULTS.seed, help="Of the split, the augmentation and the corruptions.")
 @click.option("--limit", type=int, help="Take a stratified part of the images that cleaning keeps, for trying things.")
 @click.option("--groups", metavar="FILE", help="CSV with columns image and group (patient, slide) to keep together.")
+@click.option(
+    "--external",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Further set, of another scanner or hospital, to score trials on; never trained on. May be repeated.",
+)
 @click.option("--force", is_flag=True, help="Replace a prepared set that is there.")
 @click.pass_obj
 def prepare(workspace: Workspace, /, source: str | None, force: bool, **options: Any) -> None:
@@ -118,6 +125,7 @@ def prepare(workspace: Workspace, /, source: str | None, force: bool, **options:
     hpsearch prepare labels.csv --groups patients.csv
     hpsearch prepare bloodmnist --size 128
     hpsearch prepare demo --seed 1
+    hpsearch prepare training_set.npz --external ward-b=ward_b.npz
 
     SOURCE is one of the kinds listed below; `demo` is taken when it is left out. Groups of near copies, and those in
     the table named by --groups, stay together in the split, and only training images are augmented. Where SOURCE brings
@@ -167,9 +175,27 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
     for row in classes:
         row["total"] = sum(row[split] for split in SPLITS)
     print_table(classes, ("class", *SPLITS, "total"))
+    _show_external(manifest)
     for warning in outcome.warnings:
         out.print(Text.assemble(("Warning: ", "yellow"), warning), soft_wrap=True)
     if outcome.created:
         levels = ", ".join(manifest["settings"]["levels"])
         click.echo(f"Prepared {manifest['source']} in {workspace.prepared} (fingerprint {mark}; views: {levels}).")
     click.echo(f"What was left out, and why: {workspace.prepared / 'report.html'}")
+
+
+def _show_external(manifest: Mapping[str, Any]) -> None:
+    """A row per external set: images read, left out and kept."""
+    rows = []
+    for name, entry in manifest.get("external", {}).items():
+        counts = entry["counts"]
+        absent = [
+            label for label, number in zip(manifest["class_names"], counts["per_class"], strict=True) if not number
+        ]
+        gone = [f"{reason}: {number:,}" for reason, number in counts["rejected"].items()]
+        rows.append(
+            {"external": name, "read": counts["images_read"], "kept": counts["kept"]}
+            | {"left out": "; ".join(gone) or "none", "classes without images": ", ".join(absent) or "none"}
+        )
+    if rows:
+        print_table(rows, tuple(rows[0]))

@@ -18,7 +18,7 @@ from rich.console import Console
 from data_prep.prepared import PreparedSet
 from models.backbones import IMAGENET, Backbone, backbone_named
 from models.errors import ModelError
-from models.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from models.objectives import DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.recipe import Recipe
 from search.claims import Claims
 from search.dry_run import RULE, DryRun, scratch_folder, show
@@ -93,6 +93,14 @@ def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return int(top), int(seeds)
 
 
+def _objective(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """One of OBJECTIVES, or one on an external set, whose name the prepared set judges."""
+    if value not in OBJECTIVES and not external_name(value):
+        known = ", ".join(map(repr, (*OBJECTIVES, EXTERNAL_OBJECTIVE)))
+        raise click.BadParameter(f"{value!r} is not one of {known}.")
+    return value
+
+
 def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """Numbers or names as CUDA_VISIBLE_DEVICES has them."""
     names = tuple(name.strip() for name in value.split(",")) if value else ()
@@ -106,7 +114,13 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("-n", "--trials", type=click.IntRange(1), default=20, help="Complete and pruned trials in all, a study.")
 @click.option("--weights", help="imagenet, none or a file.  [default: imagenet where there are any]")
 @click.option("--space", default="default", help="Search space: default, robust, or a TOML file.")
-@click.option("--objective", type=click.Choice(list(OBJECTIVES)), default=DEFAULT_OBJECTIVE, help="What is maximized.")
+@click.option(
+    "--objective",
+    callback=_objective,
+    metavar=f"[{'|'.join((*OBJECTIVES, EXTERNAL_OBJECTIVE))}]",
+    default=DEFAULT_OBJECTIVE,
+    help="What is maximized.",
+)
 @click.option("--head-epochs", type=click.IntRange(0), default=Recipe.head_epochs, help="Epochs of the new head alone.")
 @click.option("--epochs", type=click.IntRange(1), default=Recipe.epochs, help="Epochs of fine-tuning, at most.")
 @click.option("--batch-size", type=click.IntRange(1), default=Recipe.batch_size, help="Images a training step.")

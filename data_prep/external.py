@@ -1,0 +1,280 @@
+"""External sets: labelled images of another scanner or hospital, cleaned like the main set and kept apart from it.
+
+They are neither split nor augmented. An image that also stands in the main set tells nothing about other images, so
+that copies and near copies of training, validation and test images are left out.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep import cleaning, hashing, store
+from data_prep.anomalies import read_anomalies
+from data_prep.errors import DataError
+from data_prep.image_table import KEPT, REJECTED, Row, write_table
+from data_prep.images import LabelledImages
+from data_prep.prepared import bank_folder, external_file
+from data_prep.progress import Progress
+from data_prep.settings import SPLITS, PrepareSettings, level_names
+from data_prep.sources import find_source, read_source
+
+RECURRING = "recurring picture"
+_SIDES = ("training", "validation", "test")
+
+
+@dataclass(frozen=True)
+class MainSet:
+    """What external images are compared with.
+
+    Attributes:
+        data: the images of the main source.
+        hashes: uint64 (n,), theirs.
+        sides: int8 (n,), place in SPLITS of the images kept, else -1.
+        rejections: what cleaning left out.
+    """
+
+    data: LabelledImages
+    hashes: np.ndarray
+    sides: np.ndarray
+    rejections: Sequence[cleaning.Rejection]
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Why an external image is left out: it shows what an image of the main set shows.
+
+    Attributes:
+        reason: a short name, one for each kind.
+        of: index of the image of the main source.
+        distance: pHash distance in bits.
+    """
+
+    reason: str
+    of: int
+    distance: int
+
+
+@dataclass(frozen=True)
+class ExternalSet:
+    """One external set, with what became of each of its images.
+
+    Attributes:
+        name: that the user gave it.
+        source: that it was read from.
+        data: its images; labels and class names are the main set's.
+        hashes: uint64 (n,).
+        rejections: by cleaning.
+        twins: by index, of what cleaning left.
+        warnings: one line each.
+    """
+
+    name: str
+    source: str
+    data: LabelledImages
+    hashes: np.ndarray
+    rejections: tuple[cleaning.Rejection, ...]
+    twins: Mapping[int, Twin]
+    warnings: tuple[str, ...]
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Indices of the images kept, rising."""
+        gone = [rejection.index for rejection in self.rejections] + list(self.twins)
+        return np.setdiff1d(np.arange(len(self.hashes)), gone)
+
+    def counts(self) -> dict[str, Any]:
+        """As `data_prep.prepare.counts`: images_read, rejected (by reason), kept, and per_class."""
+        reasons = Counter(rejection.reason for rejection in self.rejections)
+        reasons.update(twin.reason for twin in self.twins.values())
+        if self.data.unreadable:
+            reasons["unreadable"] = len(self.data.unreadable)
+        labels = self.data.labels[self.kept]
+        return {
+            "images_read": len(self.hashes) + len(self.data.unreadable),
+            "rejected": dict(reasons.most_common()),
+            "kept": len(labels),
+            "per_class": np.bincount(labels, minlength=len(self.data.class_names)).tolist(),
+        }
+
+
+def external_digests(settings: PrepareSettings) -> dict[str, str]:
+    """Sha256 of each external set's content, hexadecimal, by name. DataError where there is nothing to read."""
+    digests = {}
+    for name, source in settings.external_sources.items():
+        try:
+            digests[name] = find_source(source).digest(source, settings.seed)
+        except DataError as error:
+            raise DataError(f"external set {name}: {error}") from error
+    return digests
+
+
+def read_external(settings: PrepareSettings, main: MainSet, progress: Progress) -> list[ExternalSet]:
+    """Reads, cleans and compares all external sets, in the order they were given.
+
+    Raises:
+        DataError: one cannot be read, has other classes or another size than the main set, or keeps no image.
+    """
+    sets = []
+    for name, source in settings.external_sources.items():
+        try:
+            sets.append(_read_one(name, source, settings, main, progress))
+        except DataError as error:
+            raise DataError(f"external set {name}: {error}") from error
+    return sets
+
+
+def _read_one(name: str, source: str, settings: PrepareSettings, main: MainSet, progress: Progress) -> ExternalSet:
+    found = read_source(source, main.data.images.shape[1], seed=settings.seed, progress=progress)
+    if found.images.shape[1:] != main.data.images.shape[1:]:
+        shapes = [f"{shape[1]}x{shape[0]}" for shape in (found.images.shape[1:], main.data.images.shape[1:])]
+        raise DataError(
+            f"{source} has images of {shapes[0]} pixels, and the main set has {shapes[1]}: give images of that size, "
+            "or a folder of pictures, which are resized"
+        )
+    labels = class_order(found, source, main.data.class_names)[found.labels]
+    data = replace(found, labels=labels, class_names=main.data.class_names)
+    progress.start(f"comparing images of {name}", len(data.images))
+    hashes = hashing.phashes(data.images, progress)
+    candidates = cleaning.Candidates(
+        data.images,
+        data.labels,
+        hashes,
+        data.class_names,
+        tuple(tuple(group) for group in hashing.copy_groups(data.images, hashes)),
+        settings.recurrence_limit,
+        read_anomalies(settings.anomalies, data.images.shape[1:3]),
+    )
+    rejections = tuple(cleaning.clean(candidates))
+    warnings = tuple(f"external set {name}: {line}" for line in cleaning.suspicious(candidates, rejections))
+    cleaned = ExternalSet(name, source, data, hashes, rejections, {}, warnings)
+    return _not_empty(replace(cleaned, twins=_twins(cleaned, main)))
+
+
+def class_order(found: LabelledImages, source: str, class_names: Sequence[str]) -> np.ndarray:
+    """The main set's label of each class of an external one, int64 (classes,); -1 for one without images.
+
+    By name where the main set knows all names; else number k of a source that has numbers only is its class k.
+
+    Raises:
+        DataError: a class that the main set lacks.
+    """
+    numbers = tuple(str(number) for number in range(len(found.class_names)))
+    # What an empty folder is called does not matter; numbers are one sequence.
+    used = range(len(numbers)) if found.class_names == numbers else np.unique(found.labels)
+    strangers = [found.class_names[label] for label in used if found.class_names[label] not in class_names]
+    if not strangers:
+        places = {name: label for label, name in enumerate(class_names)}
+        return np.array([places.get(name, -1) for name in found.class_names], np.int64)
+    if found.class_names == numbers and len(numbers) <= len(class_names):
+        return np.arange(len(numbers))
+    raise DataError(
+        f"{source} has the class {strangers[-1]!r}, which the main set lacks, whose classes are "
+        f"{', '.join(class_names)}: rename it, or leave its images out"
+    )
+
+
+def _not_empty(found: ExternalSet) -> ExternalSet:
+    if len(found.kept) == 0:
+        reasons = ", ".join(f"{reason}: {number:,}" for reason, number in found.counts()["rejected"].items())
+        raise DataError(f"no image of {found.source} is left ({reasons}): give images that the main set does not have")
+    return found
+
+
+def _twins(found: ExternalSet, main: MainSet) -> dict[int, Twin]:
+    """Of images that look like one of the main set's splits, or like a picture that recurs there; the nearest one in
+    the training images goes before those in the others."""
+    recurring = {rejection.index for rejection in main.rejections if rejection.reason == RECURRING}
+    kept = set(found.kept.tolist())
+    ranks: dict[int, tuple[int, int, int]] = {}
+    images, hashes = (found.data.images, main.data.images), (found.hashes, main.hashes)
+    for index, of in hashing.matches(images, hashes, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE):
+        if index in kept and (main.sides[of] >= 0 or of in recurring):
+            side = int(main.sides[of]) if main.sides[of] >= 0 else len(SPLITS)
+            rank = (side, int(np.bitwise_count(hashes[0][index] ^ hashes[1][of])), of)
+            ranks[index] = min(ranks.get(index, rank), rank)
+    return {index: _twin(found, main, index, *rank) for index, rank in ranks.items()}
+
+
+def _twin(found: ExternalSet, main: MainSet, index: int, side: int, distance: int, of: int) -> Twin:
+    if side == len(SPLITS):
+        return Twin(f"{RECURRING} of the main set", of, distance)
+    difference = hashing.mean_difference(found.data.images[index], main.data.images[of])
+    same = distance <= hashing.COPY_DISTANCE and difference < hashing.COPY_DIFFERENCE
+    return Twin(f"{'copy' if same else 'near copy'} of a {_SIDES[side]} image", of, distance)
+
+
+def write_external(
+    folder: Path, settings: PrepareSettings, sets: Sequence[ExternalSet], main: MainSet, progress: Progress
+) -> tuple[list[ExternalSet], dict[str, Any]]:
+    """Writes images, labels and table of each external set, less what an augmented training image shows.
+
+    Args:
+        folder: of the set; its bank is read.
+        settings: levels are used.
+        sets: as `read_external` gave them.
+        main: whose training images the bank descends from.
+        progress: told of stages and images.
+
+    Returns:
+        The sets as they were written, and what the manifest says of them, by name.
+
+    Raises:
+        DataError: a set keeps no image.
+    """
+    written = _without_views(folder, settings, sets, main, progress)
+    entries = {}
+    for one in written:
+        store.write_rows(folder / external_file(one.name, "_images.npy"), one.data.images, one.kept)
+        np.save(folder / external_file(one.name, "_labels.npy"), one.data.labels[one.kept])
+        write_table(folder / external_file(one.name, ".csv"), _rows(one, main))
+        kind = find_source(one.source).kind
+        entries[one.name] = {"source": one.source, "source_kind": kind, "counts": one.counts()}
+    return written, entries
+
+
+def _without_views(
+    folder: Path, settings: PrepareSettings, sets: Sequence[ExternalSet], main: MainSet, progress: Progress
+) -> list[ExternalSet]:
+    parents = np.flatnonzero(main.sides == 0)
+    left = list(sets)
+    for level in level_names(settings.levels) if left else ():
+        views = np.load(folder / bank_folder(0) / f"{level}.npy", mmap_mode="r", allow_pickle=False)
+        flat = views.reshape(-1, *views.shape[2:])
+        progress.start(f"comparing views, level {level}", len(flat))
+        hashes = hashing.phashes(flat, progress)
+        for place, one in enumerate(left):
+            kept, found = set(one.kept.tolist()), dict(one.twins)
+            both = (one.data.images, flat), (one.hashes, hashes)
+            for index, view in hashing.matches(*both, hashing.COPY_DISTANCE, hashing.COPY_DIFFERENCE):
+                if index in kept and index not in found:
+                    found[index] = Twin("copy of an augmented training image", int(parents[view // views.shape[1]]), 0)
+            left[place] = replace(one, twins=found)
+    return [_not_empty(one) for one in left]
+
+
+def _rows(found: ExternalSet, main: MainSet) -> Iterator[Row]:
+    """In the order of the source, unreadable pictures last. A twin in the main set is named as images.csv names it."""
+    data, gone = found.data, {rejection.index: rejection for rejection in found.rejections}
+    places = {int(index): place for place, index in enumerate(found.kept)}
+    for index, name in enumerate(data.names):
+        label = int(data.labels[index])
+        known = {"name": name, "label": str(label), "class_name": data.class_names[label]}
+        known["phash"] = f"{int(found.hashes[index]):016x}"
+        if index in places:
+            yield Row(**known, decision=KEPT, row=str(places[index]))
+        elif index in gone:
+            why = gone[index]
+            distance = "" if why.distance is None else str(why.distance)
+            twin = "" if why.twin is None else data.names[why.twin]
+            yield Row(**known, decision=REJECTED, reason=why.reason, detail=why.detail, distance=distance, twin=twin)
+        else:
+            other = found.twins[index]
+            twin, distance = main.data.names[other.of], str(other.distance)
+            detail = f"the main set's {twin}"
+            yield Row(**known, decision=REJECTED, reason=other.reason, detail=detail, distance=distance, twin=twin)
+    for bad in data.unreadable:
+        yield Row(name=bad.name, decision=REJECTED, reason="unreadable", detail=bad.reason)
