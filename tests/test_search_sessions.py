@@ -34,7 +34,10 @@ def space(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ('[space.optimizer]\nchoices = ["lion"]', "`optimizer in ('adamw', 'adam', 'sgd', 'rmsprop')` must hold"),
+        (
+            '[space.optimizer]\nchoices = ["tiger"]',
+            "`optimizer in ('adamw', 'adam', 'sgd', 'rmsprop', 'lion')` must hold",
+        ),
         ("[space.dropout]\nlow = 0.0\nhigh = 2.0", "`0 <= dropout < 1` must hold, but the value is 2.0"),
         ('[space.dropout]\nvalue = "much"', "`0 <= dropout < 1` must hold, but the value is 'much'"),
         ('[space.augmentation]\nchoices = ["none", "meduim"]', "unknown augmentation level 'meduim'"),
