@@ -280,7 +280,8 @@ def test_an_unforeseen_error_is_one_line_too(call: Call, monkeypatch: pytest.Mon
 
 def test_the_backbones_are_listed_from_the_table(call: Call) -> None:
     rows = json.loads(call("backbones", "--json").output)
-    assert [row["name"] for row in rows][:3] == ["vgg19", "resnet101v2", "efficientnetv2s"]
+    assert [row["name"] for row in rows][:3] == ["vgg16", "vgg19", "resnet50v2"]
+    assert rows[0]["cuts"][0] == 0 and rows[0]["cuts"][-1] == 1 and rows[0]["min_size"] == 32
     table = call("backbones").output
     assert all(row["name"] in table for row in rows)
 
