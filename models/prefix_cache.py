@@ -183,11 +183,10 @@ def _flat(views: np.ndarray) -> np.ndarray:
 
 
 def _key(settings: CacheSettings, network: Network, part: Part) -> str:
-    backbone = network.classifier.settings.backbone.name
-    text = " ".join(
-        [settings.origin, backbone, part.cut.layer, weights_sha256(part.prefix), keras.__version__, settings.precision]
-    )
-    return f"{backbone}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    backbone = network.classifier.settings.backbone
+    network_parts = [backbone.name, backbone.preprocessing, part.cut.layer, weights_sha256(part.prefix)]
+    text = " ".join([settings.origin, *network_parts, keras.__version__, settings.precision])
+    return f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _make_room(settings: CacheSettings, needed: int, spared: Collection[Path]) -> None:

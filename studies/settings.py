@@ -40,6 +40,8 @@ class StudySettings:
     """Gigabytes that all of it may take; a cut whose output takes more is not kept."""
     keras_backend: str = "tensorflow"
     """What Keras runs on: the same trial has other figures on another one."""
+    own_backbone: dict[str, str] = field(default_factory=dict)
+    """What tells a backbone of the user's own from others of its name, as models.backbones.Backbone.own has it."""
     version: int = 1
     """Counts the studies of one backbone on one prepared set, which differ in other settings."""
 

@@ -15,9 +15,10 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from data_prep.prepared import PreparedSet
-from models.backbones import IMAGENET, Backbone, backbone_named
+from models.backbones import IMAGENET, Backbone
 from models.errors import ModelError
 from models.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from models.own_backbones import PREPROCESSING_NAMES, asked_backbone, stored_backbone
 from models.recipe import Recipe
 from search.claims import Claims
 from search.durations import DURATION
@@ -98,9 +99,16 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("-b", "--backbone", "backbones", multiple=True, help="May be repeated; see `backbones`.")
+@click.option(
+    "-b",
+    "--backbone",
+    "backbones",
+    multiple=True,
+    help="A name of `hpsearch backbones`, PATH.keras or module:function; may be repeated.",
+)
 @click.option("-n", "--trials", type=click.IntRange(1), default=20, help="Complete and pruned trials in all, a study.")
-@click.option("--weights", help="imagenet, none or a file.  [default: imagenet where there are any]")
+@click.option("--weights", help="imagenet, none, own or a file.  [default: imagenet or own where there are any]")
+@click.option("--preprocessing", type=click.Choice(PREPROCESSING_NAMES), help="Of a backbone of your own.")
 @click.option("--space", default="default", help="Search space: default, robust, or a TOML file.")
 @click.option("--objective", type=click.Choice(list(OBJECTIVES)), default=DEFAULT_OBJECTIVE, help="What is maximized.")
 @click.option("--head-epochs", type=click.IntRange(0), default=Recipe.head_epochs, help="Epochs of the new head alone.")
@@ -159,6 +167,11 @@ def run(
     Settings that a study fixed when it was made are kept; another value for one of them is refused with the difference.
     --new-version starts a study with them instead, which takes over the trials that still fit.
 
+    A backbone of your own: PATH.keras is an earlier export or another Keras model, whose head is left out and whose
+    weights are the start; module:function is called as the functions of keras.applications are, and looked for in the
+    current folder. --preprocessing says what range of pixels it was trained with: an export knows it, any other is
+    taken to rescale inside.
+
     The best of many trials is also the luckiest. --confirm 3x3 trains the best 3 again on 3 other seeds and shows mean
     and spread; --folds 5 cross-validates the best one: the training images are divided by group into 5 parts, each held
     out in turn and scored, originals and corrupted views. export-best then takes the trial with the best mean.
@@ -167,15 +180,15 @@ def run(
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
     chosen = RunOptions(**options, confirmation=Confirmation(*confirm, folds or 0), given=given)
     workspace: Workspace = ctx.obj
-    names = backbones or _backbone_of(workspace, chosen.study)
-    if chosen.study and len(names) > 1:
+    try:
+        rows = [asked_backbone(name, chosen.preprocessing) for name in dict.fromkeys(backbones)]
+    except ModelError as error:
+        raise click.BadParameter(str(error), param_hint="--backbone") from error
+    rows = rows or [_backbone_of(workspace, chosen.study)]
+    if chosen.study and len(rows) > 1:
         raise click.BadParameter("--study goes with one backbone", param_hint="--backbone")
-    rows = []
-    for name in dict.fromkeys(names):
-        try:
-            rows.append(backbone_named(name))
-        except ModelError as error:
-            raise click.BadParameter(str(error), param_hint="--backbone") from error
+    if len({row.name for row in rows}) < len(rows):
+        raise click.BadParameter("two backbones of one name: rename one of the files", param_hint="--backbone")
     out = console()
     if gpus and ON_GPU not in os.environ:
         command = [sys.executable, "-P", "-m", "search", *sys.argv[1:]]
@@ -193,10 +206,11 @@ def run(
         out.print("The time is over: everything that was finished is stored, and the same command goes on.")
 
 
-def _backbone_of(workspace: Workspace, study: str | None) -> tuple[str, ...]:
+def _backbone_of(workspace: Workspace, study: str | None) -> Backbone:
     if study is None:
         raise click.UsageError("Missing option '-b' / '--backbone': name one of `hpsearch backbones`")
-    return (stored_settings(load_study(existing_storage(workspace.database), study)).backbone,)
+    settings = stored_settings(load_study(existing_storage(workspace.database), study))
+    return stored_backbone(settings.backbone, settings.own_backbone, workspace.backbone_file(settings.own_backbone))
 
 
 def run_backbones(run: Run, rows: list[Backbone]) -> None:
@@ -209,7 +223,7 @@ def run_backbones(run: Run, rows: list[Backbone]) -> None:
             with run.worker(session.settings.name) as worker:
                 download = " (its weights are downloaded the first time)" if session.weights == IMAGENET else ""
                 run.say(f"building {backbone.name}{download}")
-                _describe(worker, run.workspace, session)
+                _describe(worker, run.workspace, session, backbone)
                 if len(rows) == 1:
                     _search(run, backbone, worker)
         for backbone in rows if len(rows) > 1 else ():
@@ -272,14 +286,16 @@ def _confirm_best(run: Run, session: Session, worker: Worker) -> None:
             print_table(rows, tuple(rows[0]))
 
 
-def _describe(worker: Worker, workspace: Workspace, session: Session) -> None:
+def _describe(worker: Worker, workspace: Workspace, session: Session, backbone: Backbone) -> None:
     """Builds the network, which finds missing weights before a study is made. Leaves no trace when it cannot be built.
 
     SearchError with the reason.
     """
+    new_copy = workspace.keep_backbone(backbone.options.get("path", ""), backbone.own)
     job = job_maker(workspace, session)(0, {}, 0)
     try:
-        worker.describe({key: getattr(job, key) for key in ("prepared", "backbone", "weights")})
+        keys = ("prepared", "backbone", "weights", "own_backbone", "backbone_file")
+        worker.describe({key: getattr(job, key) for key in keys})
     except WorkerDiedError:
         raise  # its log is named in the message
     except SearchError:
@@ -287,4 +303,6 @@ def _describe(worker: Worker, workspace: Workspace, session: Session) -> None:
             worker.log.unlink(missing_ok=True)
             with suppress(OSError):  # there may be more in it
                 worker.log.parent.rmdir()
+        if new_copy:
+            new_copy.unlink()
         raise
