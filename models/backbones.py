@@ -1,6 +1,7 @@
-"""The backbones. To add one: a row in BACKBONES; tests/test_models_backbones.py runs over all rows.
+"""The backbones. To add one: a row in BACKBONES; benchmarks/contract.py tests all rows, `make test` the smaller ones.
 
-Importing this module does not import Keras: the command line lists the rows without it.
+Networks of a user's own are rows too: models/own_backbones.py makes them. Importing this module does not import Keras:
+the command line lists the rows without it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,9 @@ from typing import Any
 
 from models.errors import ModelError
 
-IMAGENET, UNTRAINED = "imagenet", "none"
+IMAGENET, UNTRAINED, OWN = "imagenet", "none", "own"
+NAMED_WEIGHTS = (IMAGENET, UNTRAINED, OWN)
+"""Weights that are no file: the published ones, random ones, and those in a backbone's own `.keras` file."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Backbone:
     """Number of weights without the head."""
     weights_file: str | None = None
     """The file that keras.applications keeps its ImageNet weights in; `{size}` stands for the size they are for."""
+    cuts: tuple[float, ...] = ()
+    """Where it can be cut in two: shares of its layers, 0..1, rounded to hundredths (models/cut_points.py)."""
     min_size: int = 32
     """Side of the smallest images it takes, in pixels."""
     resolution: int | None = None
@@ -40,29 +46,120 @@ class Backbone:
     options: Mapping[str, Any] = field(default_factory=dict)
     """More keyword arguments of the builder."""
 
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Of a network of the user's own, what tells it from others (models/own_backbones.py); empty for the table's."""
+
     @property
     def has_imagenet(self) -> bool:
-        return self.weights_file is not None
+        return self.weights_file is not None or "function" in self.own
+
+    @property
+    def has_own_weights(self) -> bool:
+        return "sha256" in self.own
 
 
 BACKBONES = (
     Backbone(
+        "vgg16", "keras.applications:VGG16", "bgr-mean", 224, 14_714_688,
+        "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", (0.0, 0.22, 0.5, 0.72, 0.89, 1.0),
+    ),
+    Backbone(
         "vgg19", "keras.applications:VGG19", "bgr-mean", 224, 20_024_384,
-        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5", (0.0, 0.24, 0.48, 0.76, 0.9, 1.0),
+    ),
+    Backbone(
+        "resnet50v2", "keras.applications:ResNet50V2", "-1..1", 224, 23_564_800,
+        "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5", (0.0, 0.27, 0.51, 0.75, 0.87, 1.0),
     ),
     Backbone(
         "resnet101v2", "keras.applications:ResNet101V2", "-1..1", 224, 42_626_560,
-        "resnet101v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "resnet101v2_weights_tf_dim_ordering_tf_kernels_notop.h5", (0.0, 0.26, 0.49, 0.76, 0.9, 1.0),
     ),
     Backbone(
-        "efficientnetv2s", "keras.applications:EfficientNetV2S", "inside", 384, 20_331_360,
-        "efficientnetv2-s_notop.h5",
+        "densenet121", "keras.applications:DenseNet121", "rgb-mean-std", 224, 7_037_504,
+        "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", (0.0, 0.25, 0.49, 0.75, 0.9, 1.0),
+    ),
+    Backbone(
+        "inceptionv3", "keras.applications:InceptionV3", "-1..1", 299, 21_802_784,
+        "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", (0.0, 0.28, 0.53, 0.74, 0.9, 1.0), min_size=75,
+    ),
+    Backbone(
+        "xception", "keras.applications:Xception", "-1..1", 299, 20_861_480,
+        "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", (0.0, 0.27, 0.5, 0.73, 0.88, 1.0), min_size=71,
+    ),
+    Backbone(
+        "nasnetmobile", "keras.applications:NASNetMobile", "-1..1", 224, 4_269_716,
+        "nasnet_mobile_no_top.h5", (0.0, 1.0),
     ),
     Backbone(
         "mobilenetv2_035", "keras.applications:MobileNetV2", "-1..1", 224, 410_208,
-        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{size}_no_top.h5", options={"alpha": 0.35},
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{size}_no_top.h5",
+        (0.0, 0.23, 0.52, 0.75, 0.93, 1.0), options={"alpha": 0.35},
     ),
-    Backbone("small_cnn", "models.small_cnn:SmallCNN", "-1..1", 96, 98_928, min_size=8),
+    Backbone(
+        "mobilenetv2", "keras.applications:MobileNetV2", "-1..1", 224, 2_257_984,
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{size}_no_top.h5", (0.0, 0.23, 0.52, 0.75, 0.93, 1.0),
+    ),
+    Backbone(
+        "mobilenetv3small", "keras.applications:MobileNetV3Small", "inside", 224, 939_120,
+        "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5", (0.0, 0.25, 0.5, 0.73, 0.89, 1.0),
+    ),
+    Backbone(
+        "mobilenetv3large", "keras.applications:MobileNetV3Large", "inside", 224, 2_996_352,
+        "weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5", (0.0, 0.22, 0.48, 0.75, 0.9, 1.0),
+    ),
+    Backbone(
+        "efficientnetv2b0", "keras.applications:EfficientNetV2B0", "inside", 224, 5_919_312,
+        "efficientnetv2-b0_notop.h5", (0.0, 0.22, 0.49, 0.77, 0.88, 1.0),
+    ),
+    Backbone(
+        "efficientnetv2b1", "keras.applications:EfficientNetV2B1", "inside", 240, 6_931_124,
+        "efficientnetv2-b1_notop.h5", (0.0, 0.24, 0.5, 0.77, 0.9, 1.0),
+    ),
+    Backbone(
+        "efficientnetv2b2", "keras.applications:EfficientNetV2B2", "inside", 260, 8_769_374,
+        "efficientnetv2-b2_notop.h5", (0.0, 0.27, 0.48, 0.73, 0.91, 1.0),
+    ),
+    Backbone(
+        "efficientnetv2b3", "keras.applications:EfficientNetV2B3", "inside", 300, 12_930_622,
+        "efficientnetv2-b3_notop.h5", (0.0, 0.27, 0.48, 0.74, 0.88, 1.0),
+    ),
+    Backbone(
+        "efficientnetv2s", "keras.applications:EfficientNetV2S", "inside", 384, 20_331_360,
+        "efficientnetv2-s_notop.h5", (0.0, 0.24, 0.5, 0.76, 0.91, 1.0),
+    ),
+    Backbone(
+        "efficientnetv2m", "keras.applications:EfficientNetV2M", "inside", 480, 53_150_388,
+        "efficientnetv2-m_notop.h5", (0.0, 0.25, 0.49, 0.76, 0.9, 1.0),
+    ),
+    Backbone(
+        "efficientnetv2l", "keras.applications:EfficientNetV2L", "inside", 480, 117_746_848,
+        "efficientnetv2-l_notop.h5", (0.0, 0.24, 0.5, 0.75, 0.9, 1.0),
+    ),
+    Backbone(
+        "convnexttiny", "keras.applications:ConvNeXtTiny", "inside", 224, 27_820_128,
+        "convnext_tiny_notop.h5", (0.0, 0.23, 0.51, 0.77, 0.89, 1.0),
+    ),
+    Backbone(
+        "convnextsmall", "keras.applications:ConvNeXtSmall", "inside", 224, 49_454_688,
+        "convnext_small_notop.h5", (0.0, 0.26, 0.5, 0.75, 0.91, 1.0),
+    ),
+    Backbone(
+        "convnextbase", "keras.applications:ConvNeXtBase", "inside", 224, 87_566_464,
+        "convnext_base_notop.h5", (0.0, 0.26, 0.5, 0.75, 0.91, 1.0),
+    ),
+    Backbone(
+        "convnextlarge", "keras.applications:ConvNeXtLarge", "inside", 224, 196_230_336,
+        "convnext_large_notop.h5", (0.0, 0.26, 0.5, 0.75, 0.91, 1.0),
+    ),
+    Backbone(
+        "convnextxlarge", "keras.applications:ConvNeXtXLarge", "inside", 224, 348_147_968,
+        "convnext_xlarge_notop.h5", (0.0, 0.26, 0.5, 0.75, 0.91, 1.0),
+    ),
+    Backbone(
+        "small_cnn", "models.small_cnn:SmallCNN", "-1..1", 96, 98_928,
+        cuts=(0.0, 0.27, 0.47, 0.73, 0.87, 1.0), min_size=16,
+    ),
 )  # fmt: skip
 
 MOBILENET_SIZES = (96, 128, 160, 192, 224)  # keras.applications takes the 224 px weights for any other size
@@ -80,7 +177,9 @@ def backbone_named(name: str) -> Backbone:
 
 
 def default_weights(backbone: Backbone) -> str:
-    return IMAGENET if backbone.has_imagenet else UNTRAINED
+    if backbone.has_own_weights:
+        return OWN
+    return IMAGENET if backbone.weights_file else UNTRAINED
 
 
 def weights_path(backbone: Backbone, image_shape: tuple[int, int, int]) -> Path:
@@ -94,8 +193,10 @@ def check_weights(backbone: Backbone, weights: str) -> None:
     """ModelError when `weights` (`imagenet`, `none` or a file) cannot be meant for this backbone. Reads no file."""
     if weights == IMAGENET and not backbone.has_imagenet:
         raise ModelError(f"{backbone.name} has no ImageNet weights; use --weights none or a file of your own")
-    if weights not in (IMAGENET, UNTRAINED) and not Path(weights).is_file():
-        raise ModelError(f"--weights takes imagenet, none or a file, and {weights!r} is no file")
+    if weights == OWN and not backbone.has_own_weights:
+        raise ModelError(f"--weights own is for a backbone from a .keras file, and {backbone.name} is none")
+    if weights not in NAMED_WEIGHTS and not Path(weights).is_file():
+        raise ModelError(f"--weights takes imagenet, none, own or a file, and {weights!r} is no file")
 
 
 def default_resolution(backbone: Backbone, image_shape: tuple[int, int, int]) -> int:
@@ -134,14 +235,19 @@ def build(backbone: Backbone, weights: str, image_shape: tuple[int, int, int]) -
     builder = getattr(importlib.import_module(module), function)
     wanted = None if weights == UNTRAINED else weights
     try:
-        return builder(weights=wanted, include_top=False, input_shape=image_shape, **backbone.options)
+        with warnings.catch_warnings():
+            # MobileNetV3 says so for every size but 224, and takes the same weights.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
+            return builder(weights=wanted, include_top=False, input_shape=image_shape, **backbone.options)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(_why_not_built(backbone, weights, image_shape, error)) from error
 
 
 def _why_not_built(backbone: Backbone, weights: str, image_shape: tuple[int, int, int], error: Exception) -> str:
     reason = " ".join(str(error).split())[:200]
-    if weights == IMAGENET:
+    if weights == IMAGENET and backbone.weights_file:
         path = weights_path(backbone, image_shape)
         if path.is_file():
             return f"the ImageNet weights of {backbone.name} in {path} do not load ({reason}); delete the file"

@@ -12,7 +12,7 @@ NO_AUGMENTATION = "none"
 BANK = "bank"
 INPUT_MODES = (BANK, "bank+in-model")
 # The rows of models/optimizers.py, feeding.py, schedules.py and batch_changes.py, known here without Keras.
-OPTIMIZER_NAMES = ("adamw", "adam", "sgd", "rmsprop")
+OPTIMIZER_NAMES = ("adamw", "adam", "sgd", "rmsprop", "lion")
 STRENGTH_MIXES = ("equal", "mostly-original", "mostly-strong")
 SCHEDULE_NAMES = ("plateau", "cosine", "cyclic")
 MIXINGS = ("none", "mixup", "cutmix", "cutmix+mixup")
@@ -59,7 +59,7 @@ class Hyperparameters:
     optimizer: str = "adamw"
     """A row of models/optimizers.py."""
     weight_decay: float = 0.004
-    """Decoupled weight decay >= 0; used by adamw alone."""
+    """Decoupled weight decay >= 0; used by adamw and lion."""
     momentum: float = 0.9
     """0 <= momentum < 1; used by sgd alone."""
     augmentation: str = "low+medium+hard"

@@ -17,6 +17,7 @@ OPTIMIZERS: dict[str, Callable[[float, Hyperparameters], keras.optimizers.Optimi
     "adam": lambda rate, h: keras.optimizers.Adam(rate),
     "sgd": lambda rate, h: keras.optimizers.SGD(rate, momentum=h.momentum, nesterov=True),
     "rmsprop": lambda rate, h: keras.optimizers.RMSprop(rate),
+    "lion": lambda rate, h: keras.optimizers.Lion(rate, weight_decay=h.weight_decay),
 }
 
 

@@ -183,11 +183,16 @@ def _flat(views: np.ndarray) -> np.ndarray:
 
 
 def _key(settings: CacheSettings, network: Network, part: Part) -> str:
-    backbone, shape = network.classifier.settings.backbone.name, network.classifier.settings.network_shape
-    size = f"{shape[0]}x{shape[1]}"
-    weights = weights_sha256(part.prefix)
-    text = " ".join([settings.origin, backbone, size, part.cut.layer, weights, keras.__version__, settings.precision])
-    return f"{backbone}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    backbone, shape = network.classifier.settings.backbone, network.classifier.settings.network_shape
+    parts = [
+        backbone.name,
+        backbone.preprocessing,
+        f"{shape[0]}x{shape[1]}",
+        part.cut.layer,
+        weights_sha256(part.prefix),
+    ]
+    text = " ".join([settings.origin, *parts, keras.__version__, settings.precision])
+    return f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _make_room(settings: CacheSettings, needed: int, spared: Collection[Path]) -> None:

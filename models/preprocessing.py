@@ -12,12 +12,20 @@ import keras
 
 # ImageNet means per channel in BGR order, as keras.applications.imagenet_utils subtracts them in mode "caffe".
 BGR_MEANS = (103.939, 116.779, 123.68)
+# ImageNet means and standard deviations per channel in RGB order, of pixels as 0..1: its mode "torch".
+RGB_MEANS, RGB_DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _bgr_minus_mean(x: Any) -> Any:
     x = keras.layers.Rescaling(1.0)(x)
     x = keras.ops.flip(x, axis=-1)
     return keras.layers.Rescaling(1.0, offset=[-mean for mean in BGR_MEANS])(x)
+
+
+def _rgb_standardized(x: Any) -> Any:
+    scale = [1 / (255 * deviation) for deviation in RGB_DEVIATIONS]
+    offset = [-mean / deviation for mean, deviation in zip(RGB_MEANS, RGB_DEVIATIONS, strict=True)]
+    return keras.layers.Rescaling(scale, offset=offset)(x)
 
 
 def _to_minus_one_one(x: Any) -> Any:
@@ -50,6 +58,7 @@ def resized(x: Any, size: tuple[int, int]) -> Any:
 PREPROCESSING: dict[str, Callable[[Any], Any]] = {
     "-1..1": _to_minus_one_one,
     "bgr-mean": _bgr_minus_mean,
+    "rgb-mean-std": _rgb_standardized,
     "inside": _to_float,  # the network rescales by itself
 }
 

@@ -16,6 +16,7 @@ from models.rates import TrialRates
 from models.recipe import HEAD
 from search.durations import duration
 from search.estimate import Images, Kind, Room, Search, extremes, frozen_fractions, parts
+from search.job import DESCRIBED
 from search.output import print_table
 from search.sessions import Session, job_maker
 from search.workers import Worker, WorkerDiedError
@@ -58,7 +59,9 @@ class DryRun:
         jobs = {name: replace(make(0, values, 0), folder=str(scratch)) for name, values in chosen.items()}
         one = next(iter(jobs.values()))
         started = time.monotonic()
-        worker.describe({key: getattr(one, key) for key in ("prepared", "backbone", "weights")})
+        request = {key: getattr(one, key) for key in DESCRIBED}
+        for resolution in session.resolutions:
+            worker.describe(request | {"resolution": resolution})
         start_s = time.monotonic() - started
         request = {"jobs": {name: asdict(job) for name, job in jobs.items()}, "stored_images": images.stored}
         reply = worker.time(request | {"frozen_fractions": frozen_fractions(session)})

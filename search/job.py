@@ -8,7 +8,7 @@ earlier ones of a trial that is taken up again, each answered with `continue` or
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,14 @@ class TrainingJob:
     cache_gb: float = 0.0
     """Gigabytes that all of it may take."""
     cache_folder: str = ""
+    own_backbone: dict[str, str] = field(default_factory=dict)
+    """Of a backbone of the user's own, as `Backbone.own` has it."""
+    backbone_file: str = ""
+    """Where its file is, if it has one."""
 
+
+DESCRIBED = ("prepared", "backbone", "weights", "own_backbone", "backbone_file")
+"""Of a job, what `describe` must know besides the `resolution`."""
 
 WEIGHTS_FILE = "best.weights.h5"
 PROBABILITIES_FILE = "validation_probabilities.npy"

@@ -16,7 +16,7 @@ from data_prep.prepared import PreparedSet
 from data_prep.settings import STRENGTHS
 from models.backbones import (
     BACKBONES,
-    IMAGENET,
+    NAMED_WEIGHTS,
     UNTRAINED,
     Backbone,
     check_size,
@@ -53,6 +53,8 @@ class RunOptions:
 
     trials: int = 20
     weights: str | None = None
+    preprocessing: str | None = None
+    """Of a backbone of the user's own."""
     head_epochs: int = Recipe.head_epochs
     epochs: int = Recipe.epochs
     batch_size: int = Recipe.batch_size
@@ -80,7 +82,7 @@ class Session:
     settings: StudySettings
     definition: Definition
     weights: str
-    """`imagenet`, `none` or the path of the file."""
+    """`imagenet`, `none`, `own` or the path of the file."""
     is_new: bool
     predecessor: StudySettings | None = None
     """Of a new version: the study whose trials it takes over where they fit."""
@@ -108,7 +110,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
     weights = options.weights or default_weights(backbone)
     check_weights(backbone, weights)
     Hyperparameters(resolution=options.resolution or 0)  # says so where it is none
-    asked = read_definition(options.space, backbone.name, names(), [row.name for row in BACKBONES])
+    asked = read_definition(options.space, backbone.name, names(), [*(row.name for row in BACKBONES), backbone.name])
     check_definition(asked)
     possible = asked.without_levels(prepared.levels)
     definition = complete(possible, prepared, backbone)
@@ -126,6 +128,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         resolution=options.resolution,
         keras_backend=os.environ.get("KERAS_BACKEND", "tensorflow"),
         space=definition.as_dict(),
+        own_backbone=dict(backbone.own),
         preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
     )
     study = existing_study(storage, wanted, options.study)
@@ -160,7 +163,7 @@ def _go_on(
         )
     if options.new_version:
         raise SearchError(f"nothing differs from the study {stored.name}: give the new settings with --new-version")
-    if stored.weights not in (IMAGENET, UNTRAINED) and "weights" not in options.given:
+    if stored.weights not in NAMED_WEIGHTS and "weights" not in options.given:
         raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
     weights = weights if "weights" in options.given else stored.weights
     return Session(stored, definition_of(stored.space, definition.first), weights, False)
@@ -273,6 +276,9 @@ def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[st
     """The settings wanted, with the stored ones wherever the user said nothing."""
     own = {key: getattr(stored, key) for key in FOLLOWED}
     recipe = stored.recipe | {key: value for key, value in wanted.recipe.items() if key in given}
+    if "preprocessing" in stored.own_backbone and wanted.own_backbone and "preprocessing" not in given:
+        own_backbone = wanted.own_backbone | {"preprocessing": stored.own_backbone["preprocessing"]}
+        wanted = replace(wanted, own_backbone=own_backbone)
     return replace(
         wanted, version=stored.version, recipe=recipe, **{key: value for key, value in own.items() if key not in given}
     )
@@ -294,8 +300,8 @@ def _earlier(storage: RDBStorage | None, wanted: StudySettings) -> tuple[str, ..
 
 
 def weights_identity(weights: str) -> str:
-    """`imagenet` and `none` as they are; a file by its content, so that moving it changes nothing."""
-    if weights in (IMAGENET, UNTRAINED):
+    """`imagenet`, `none` and `own` as they are; a file by its content, so that moving it changes nothing."""
+    if weights in NAMED_WEIGHTS:
         return weights
     return f"sha256:{hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
 
@@ -331,9 +337,7 @@ def job_maker(workspace: Workspace, session: Session) -> Any:
             prepared=str(workspace.prepared.resolve()),
             folder=str(trial_folder(workspace.trials, settings.name, number).resolve()),
             backbone=settings.backbone,
-            weights=session.weights
-            if session.weights in (IMAGENET, UNTRAINED)
-            else str(Path(session.weights).resolve()),
+            weights=session.weights if session.weights in NAMED_WEIGHTS else str(Path(session.weights).resolve()),
             recipe=settings.recipe,
             objective=settings.objective,
             hyperparameters=dict(hyperparameters),
@@ -341,6 +345,8 @@ def job_maker(workspace: Workspace, session: Session) -> Any:
             prefix_cache=settings.prefix_cache,
             cache_gb=settings.prefix_cache_gb,
             cache_folder=str(workspace.features.resolve()),
+            own_backbone=settings.own_backbone,
+            backbone_file=workspace.backbone_file(settings.own_backbone),
         )
 
     return make

@@ -17,13 +17,13 @@ import psutil
 from data_prep.corrupted import corrupted_views
 from data_prep.folds import training_folds
 from data_prep.prepared import PreparedSet
-from models.backbones import backbone_named
 from models.classifier import ClassifierSettings
 from models.cut_points import CutPoint
 from models.external import ExternalSet
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.networks import Networks
+from models.own_networks import ready_backbone
 from models.prefix_cache import CacheSettings
 from models.recipe import Recipe
 from models.timing import Bench, timed_trial
@@ -32,7 +32,7 @@ from models.trial import EpochFigures, Plan, TrainingData, TrialOutcome
 from models.trial_state import StateFile
 from search.job import CACHE_OFF, CORRUPTED_FILE, PROBABILITIES_FILE, STATE_FILE, WEIGHTS_FILE, TrainingJob
 
-PLACES = ("prepared", "folder", "cache_folder")
+PLACES = ("prepared", "folder", "cache_folder", "backbone_file")
 """Of a job: where things lie decides nothing."""
 
 
@@ -83,7 +83,7 @@ class KerasTrainer:
             cache = cache_settings(job, prepared)
             bench = Bench(self.networks, Path(job.folder), cache, request["stored_images"])
             rates[name] = asdict(timed_trial(plan, training_data(prepared, plan.hyperparameters), bench))
-        network = self.networks.built(plan.classifier)
+        network = self.networks.built(plan.network)
         cuts = dict.fromkeys(network.cut(fraction) for fraction in request["frozen_fractions"])
         return {
             "rates": rates,
@@ -122,9 +122,8 @@ def identity_of(job: TrainingJob, prepared: PreparedSet) -> str:
 
 
 def classifier_settings(prepared: PreparedSet, job: dict[str, Any]) -> ClassifierSettings:
-    return ClassifierSettings(
-        backbone_named(job["backbone"]), job["weights"], prepared.image_shape, len(prepared.class_names)
-    )
+    backbone = ready_backbone(job["backbone"], job.get("own_backbone", {}), job.get("backbone_file", ""))
+    return ClassifierSettings(backbone, job["weights"], prepared.image_shape, len(prepared.class_names))
 
 
 def training_data(prepared: PreparedSet, hyperparameters: Hyperparameters) -> TrainingData:

@@ -123,11 +123,12 @@ class Chooser:
         return predict_in_fresh_process(model, files, self.scratch)
 
     def _member(self, one: Winner) -> Any:
-        from models.backbones import backbone_named
         from models.classifier import ClassifierSettings
         from models.export import Member
+        from models.own_networks import ready_backbone
 
-        backbone, classes = backbone_named(one.settings.backbone), len(self.prepared.class_names)
+        own, classes = one.settings.own_backbone, len(self.prepared.class_names)
+        backbone = ready_backbone(one.settings.backbone, own, self.workspace.backbone_file(own))
         chosen = one.record.hyperparameters
         resolution = int(chosen.get("resolution", 0))  # trials of before have none
         network = ClassifierSettings(backbone, one.settings.weights, self.prepared.image_shape, classes, resolution)

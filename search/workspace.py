@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,27 @@ class Workspace:
     def features(self) -> Path:
         """What frozen layers made of stored views: may be removed at any time, at the cost of making it again."""
         return self.folder / "cache" / "features"
+
+    @property
+    def backbones(self) -> Path:
+        """The `.keras` files that studies began from, each by the hash of its content."""
+        return self.folder / "backbones"
+
+    def backbone_file(self, own: Mapping[str, str]) -> str:
+        """Where the file of a user's own backbone is kept; empty for any other. `own`: as a study has it."""
+        return str((self.backbones / f"{own['sha256']}.keras").resolve()) if "sha256" in own else ""
+
+    def keep_backbone(self, source: str, own: Mapping[str, str]) -> Path | None:
+        """Copies the file of a user's own backbone to where its studies find it, whatever becomes of the original. The
+        copy; None when there is nothing to copy or it was there."""
+        target = Path(self.backbone_file(own))
+        if "sha256" not in own or target.exists():
+            return None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        shutil.copyfile(source, partial)
+        os.replace(partial, target)
+        return target
 
     @property
     def artifacts(self) -> Path:

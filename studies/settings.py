@@ -42,6 +42,8 @@ class StudySettings:
     """What Keras runs on: the same trial has other figures on another one."""
     resolution: int | None = None
     """Of all trials, in place of what the space says; None: as the space says."""
+    own_backbone: dict[str, str] = field(default_factory=dict)
+    """What tells a backbone of the user's own from others of its name, as models.backbones.Backbone.own has it."""
     version: int = 1
     """Counts the studies of one backbone on one prepared set, which differ in other settings."""
 

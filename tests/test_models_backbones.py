@@ -1,14 +1,24 @@
-"""One contract over all rows of the table of backbones, untrained, at 32 pixels."""
+"""One contract over the rows of the table of backbones; what is asked of one stands in benchmarks/contract.py."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from conftest import CLASSES, tiny_images
+from conftest import tiny_images
 
+from benchmarks.contract import (
+    Subject,
+    check_cuts,
+    check_images_are_told_apart,
+    check_opens_in_plain_keras,
+    check_preprocessing,
+    check_row,
+    subject_of,
+)
 from models.backbones import (
     BACKBONES,
     IMAGENET,
@@ -20,80 +30,58 @@ from models.backbones import (
     default_weights,
     weights_path,
 )
-from models.classifier import Classifier, ClassifierSettings
 from models.errors import ModelError
-from models.networks import Network
 from models.preprocessing import PREPROCESSING
 
 SHAPE = (32, 32, 3)
-RANGES = {"-1..1": (-1.0, 1.0), "bgr-mean": (-123.68, 255 - 103.939), "inside": (0.0, 255.0)}
+QUICK = 30_000_000
+"""Parameters up to which a row is tested here: one of each family at least. `benchmarks/contract.py` tests all."""
 
 
-@pytest.fixture(scope="module", params=BACKBONES, ids=lambda row: row.name)
-def network(request: pytest.FixtureRequest) -> Network:
-    keras.utils.set_random_seed(0)
-    return Network(ClassifierSettings(request.param, UNTRAINED, SHAPE, CLASSES))
+@pytest.fixture(scope="module", params=[row for row in BACKBONES if row.parameters < QUICK], ids=lambda row: row.name)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return subject_of(request.param)
 
 
-@pytest.fixture
-def classifier(network: Network) -> Classifier:
-    return network.classifier
+def test_the_row_states_parameters_cut_points_and_weights_file(subject: Subject) -> None:
+    check_row(subject)
 
 
-def test_the_row_states_the_number_of_parameters(classifier: Classifier) -> None:
-    assert classifier.network.count_params() == classifier.settings.backbone.parameters
+def test_preprocessing_fills_the_range_of_its_name(subject: Subject) -> None:
+    check_preprocessing(subject)
 
 
-def test_preprocessing_fills_the_range_of_its_name(classifier: Classifier) -> None:
-    kind = classifier.settings.backbone.preprocessing
-    extremes = np.stack([np.zeros(SHAPE, np.uint8), np.full(SHAPE, 255, np.uint8)])
-    out = keras.ops.convert_to_numpy(PREPROCESSING[kind](extremes))
-    assert out.dtype == np.float32
-    assert (out.min(), out.max()) == pytest.approx(RANGES[kind], abs=1e-3)
+def test_prefix_and_suffix_equal_the_whole_at_every_cut(subject: Subject) -> None:
+    check_images_are_told_apart(subject)
+    check_cuts(subject)
 
 
-def test_cut_points_run_from_the_input_to_the_output(classifier: Classifier) -> None:
-    fractions = [cut.fraction for cut in classifier.cuts]
-    assert fractions[0] == 0
-    assert fractions[-1] == 1
-    assert fractions == sorted(fractions)
-    assert 5 <= len(set(fractions)) <= 6
-    assert classifier.cuts[-1].parameter_fraction == pytest.approx(1)
-
-
-def test_prefix_and_suffix_equal_the_whole_at_every_cut(network: Network) -> None:
-    """In one piece, and with the prefix's output taken out and put in again, as it is when it is kept."""
-    images, _ = tiny_images(4)
-    whole = np.asarray(network.classifier.joined(images, training=False))
-    for cut in network.classifier.cuts:
-        part = network.part(cut.fraction)
-        assert part.cut is cut
-        np.testing.assert_allclose(part.model(images, training=False), whole, atol=1e-5)
-        behind = network.part(cut.fraction, on_features=True)
-        assert behind.prefix is not None
-        features = behind.prefix(images, training=False)
-        np.testing.assert_allclose(behind.model(features, training=False), whole, atol=1e-5)
-
-
-def test_the_joined_network_opens_in_plain_keras(classifier: Classifier, tmp_path: Path) -> None:
-    images, _ = tiny_images(4)
-    classifier.joined.save(tmp_path / "model.keras")
-    reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    np.testing.assert_allclose(reloaded(images), classifier.joined(images), atol=1e-6)
+def test_the_joined_network_opens_in_plain_keras(subject: Subject, tmp_path: Path) -> None:
+    check_opens_in_plain_keras(subject, tmp_path)
 
 
 def test_the_backbone_is_as_keras_preprocesses_it() -> None:
     """The range of a row is that of keras.applications.imagenet_utils, channel order included."""
     images = tiny_images(2)[0].astype("float32")
-    for kind, mode in (("-1..1", "tf"), ("bgr-mean", "caffe")):
+    for kind, mode in (("-1..1", "tf"), ("bgr-mean", "caffe"), ("rgb-mean-std", "torch")):
         expected = keras.applications.imagenet_utils.preprocess_input(images.copy(), mode=mode)
         np.testing.assert_allclose(keras.ops.convert_to_numpy(PREPROCESSING[kind](images)), expected, atol=1e-4)
+
+
+def test_every_row_is_preprocessed_as_its_module_in_keras_says() -> None:
+    """Where the module leaves the input as it is, the network rescales by itself."""
+    probe = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype("float32")
+    for row in BACKBONES:
+        builder = getattr(keras.applications, row.builder.split(":")[1], None)
+        if builder is not None:
+            expected = importlib.import_module(builder.__module__).preprocess_input(probe.copy())
+            np.testing.assert_allclose(PREPROCESSING[row.preprocessing](probe), expected, atol=1e-4, err_msg=row.name)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(ModelError, match="did you mean efficientnetv2s"):
         backbone_named("efficientnet_v2s")
-    with pytest.raises(ModelError, match="there are vgg19, "):
+    with pytest.raises(ModelError, match="there are vgg16, "):
         backbone_named("zzz")
 
 

@@ -71,6 +71,7 @@ def test_a_kept_network_gives_the_figures_of_a_fresh_one(
         ("learning_rate", 1e-3, "adam"),
         ("optimizer", "rmsprop", "adam"),
         ("weight_decay", 0.1, "adamw"),
+        ("weight_decay", 0.1, "lion"),
         ("momentum", 0.5, "sgd"),
         ("label_smoothing", 0.1, "adam"),
         ("layer_decay", 0.5, "adam"),

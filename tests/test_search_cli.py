@@ -150,6 +150,9 @@ def test_studies_know_no_keras_and_models_no_optuna() -> None:
 def test_wrong_usage_ends_with_2(call: Call) -> None:
     refused(call("run", "--backbone", "efficientnet_v2s"), 2, "did you mean efficientnetv2s?")
     refused(call("run", "--trials", 3), 2, "--backbone")
+    refused(call("run", "--backbone", "absent.keras"), 2, "there is no file absent.keras")
+    refused(call("run", "--backbone", "vgg19", "--preprocessing", "inside"), 2, "that of vgg19 is bgr-mean")
+    refused(call("run", "--backbone", "one:tiny", "--backbone", "two:tiny"), 2, "two backbones of one name")
     refused(call("run", "--backbone", "vgg19", "--trials", 0), 2, "--trials")
     refused(call("prepare", "demo", "--split", "70/40/15"), 2, "100")
     refused(call("evaluate", ".", "x.npz", "--test"), 2, "either DATA or --test")
@@ -280,7 +283,8 @@ def test_an_unforeseen_error_is_one_line_too(call: Call, monkeypatch: pytest.Mon
 
 def test_the_backbones_are_listed_from_the_table(call: Call) -> None:
     rows = json.loads(call("backbones", "--json").output)
-    assert [row["name"] for row in rows][:3] == ["vgg19", "resnet101v2", "efficientnetv2s"]
+    assert [row["name"] for row in rows][:3] == ["vgg16", "vgg19", "resnet50v2"]
+    assert rows[0]["cuts"][0] == 0 and rows[0]["cuts"][-1] == 1 and rows[0]["min_size"] == 32
     table = call("backbones").output
     assert all(row["name"] in table for row in rows)
 

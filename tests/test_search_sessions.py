@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from data_prep.prepared import PreparedSet
-from models.backbones import backbone_named
+from models.backbones import Backbone, backbone_named
 from models.errors import ModelError
+from models.own_backbones import asked_backbone
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
-from search.sessions import RunOptions, open_study, plan_session, weights_identity
+from search.sessions import RunOptions, job_maker, open_study, plan_session, weights_identity
+from search.workspace import Workspace
 from studies.definition import definition_of
 from studies.errors import StudyError
 from studies.records import Ended, store_record
@@ -41,7 +44,10 @@ def space(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ('[space.optimizer]\nchoices = ["lion"]', "`optimizer in ('adamw', 'adam', 'sgd', 'rmsprop')` must hold"),
+        (
+            '[space.optimizer]\nchoices = ["tiger"]',
+            "`optimizer in ('adamw', 'adam', 'sgd', 'rmsprop', 'lion')` must hold",
+        ),
         ("[space.dropout]\nlow = 0.0\nhigh = 2.0", "`0 <= dropout < 1` must hold, but the value is 2.0"),
         ('[space.dropout]\nvalue = "much"', "`0 <= dropout < 1` must hold, but the value is 'much'"),
         ('[space.augmentation]\nchoices = ["none", "meduim"]', "unknown augmentation level 'meduim'"),
@@ -285,6 +291,41 @@ def test_a_study_whose_making_was_cut_off_is_made_anew(prepared: PreparedSet, tm
     study = open_study(storage, again, tmp_path, lambda line: None)
     assert len(study.trials) <= 1
     assert is_complete(study)
+
+
+def own_backbone(folder: Path, content: str) -> Backbone:
+    """A file that looks like a network to the asking process, which opens none."""
+    folder.mkdir()
+    with ZipFile(folder / "cells.keras", "w") as archive:
+        archive.writestr("config.json", f'{{"class_name": "{content}"}}')
+    return asked_backbone(str(folder / "cells.keras"))
+
+
+def test_another_file_of_the_same_name_is_refused_with_the_difference(prepared: PreparedSet, tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    one, other = own_backbone(tmp_path / "one", "A"), own_backbone(tmp_path / "other", "B")
+    session = plan_session(storage, prepared, one, RunOptions())
+    assert (session.weights, session.settings.weights, session.settings.name[:6]) == ("own", "own", "cells-")
+    open_study(storage, session, tmp_path, lambda line: None).ask()
+    assert not plan_session(storage, prepared, one, RunOptions()).is_new
+    with pytest.raises(SearchError, match=r"own_backbone\.sha256: .* there, .* here.*--new-version"):
+        plan_session(storage, prepared, other, RunOptions())
+    workspace = Workspace(tmp_path / "workspace")
+    copy = workspace.keep_backbone(str(tmp_path / "one" / "cells.keras"), one.own)
+    job = job_maker(workspace, session)(0, {}, 0)
+    assert (job.own_backbone, job.backbone_file, job.weights) == (one.own, str(copy), "own")
+    assert workspace.keep_backbone("not read", one.own) is None
+
+
+def test_the_preprocessing_of_an_own_backbone_follows_the_study(prepared: PreparedSet, tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    asked = RunOptions(preprocessing="-1..1", given=frozenset({"preprocessing"}))
+    session = plan_session(storage, prepared, asked_backbone("nets:tiny", "-1..1"), asked)
+    open_study(storage, session, tmp_path, lambda line: None).ask()
+    assert plan_session(storage, prepared, asked_backbone("nets:tiny"), RunOptions()).settings == session.settings
+    changed = replace(asked, preprocessing="inside")
+    with pytest.raises(SearchError, match=r"own_backbone\.preprocessing: -1\.\.1 there, inside here"):
+        plan_session(storage, prepared, asked_backbone("nets:tiny", "inside"), changed)
 
 
 def test_a_weights_file_is_known_by_its_content(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from search.output import print_table
 from search.scored_parts import estimate_errors, parts_in
 from search.variants import Extras
 from search.workspace import Workspace
+from studies.reading import read_studies
 
 
 @click.command(name="export-best")
@@ -51,10 +52,7 @@ def export_best(
     Figures come with 95 % intervals. calibration.json keeps what `evaluate` and `predict` say of how sure they are.
     """
     if backbone:
-        try:
-            backbone_named(backbone)
-        except ModelError as error:
-            raise click.BadParameter(str(error), param_hint="--backbone") from error
+        check_backbone(workspace, backbone)
     if out and out.exists() and not (out / METRICS_FILE).is_file():
         raise click.BadParameter(f"{out} exists and is no export; name another folder", param_hint="--out")
     budget = Budget.of(limits)
@@ -76,6 +74,19 @@ def export_best(
             f"left out for the budget: trial {better.record.number} of {better.settings.name}, {better.value:.4f}, "
             f"with {budget.costs(better.record)}"
         )
+
+
+def check_backbone(workspace: Workspace, name: str) -> None:
+    """BadParameter for a name that is neither in the table nor that of a study's own backbone."""
+    try:
+        backbone_named(name)
+    except ModelError as error:
+        studies = read_studies(workspace.database) if workspace.database.is_file() else []
+        own = {study.settings.backbone for study in studies if study.settings.own_backbone}
+        if name in own:
+            return
+        hint = f"; your own: {', '.join(sorted(own))}" if own else ""
+        raise click.BadParameter(f"{error}{hint}", param_hint="--backbone") from error
 
 
 def show(done: Exported, what: str) -> None:

@@ -16,14 +16,16 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from data_prep.prepared import PreparedSet
-from models.backbones import IMAGENET, Backbone, backbone_named
+from models.backbones import IMAGENET, Backbone
 from models.errors import ModelError
 from models.objectives import DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
+from models.own_backbones import PREPROCESSING_NAMES, asked_backbone, stored_backbone
 from models.recipe import Recipe
 from search.claims import Claims
 from search.dry_run import RULE, DryRun, scratch_folder, show
 from search.durations import DURATION, duration
 from search.errors import SearchError
+from search.job import DESCRIBED
 from search.leaving import Leaving, listening
 from search.loop import LeaveError, Search
 from search.output import console, print_table
@@ -110,9 +112,16 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("-b", "--backbone", "backbones", multiple=True, help="May be repeated; see `backbones`.")
+@click.option(
+    "-b",
+    "--backbone",
+    "backbones",
+    multiple=True,
+    help="A name of `hpsearch backbones`, PATH.keras or module:function; may be repeated.",
+)
 @click.option("-n", "--trials", type=click.IntRange(1), default=20, help="Complete and pruned trials in all, a study.")
-@click.option("--weights", help="imagenet, none or a file.  [default: imagenet where there are any]")
+@click.option("--weights", help="imagenet, none, own or a file.  [default: imagenet or own where there are any]")
+@click.option("--preprocessing", type=click.Choice(PREPROCESSING_NAMES), help="Of a backbone of your own.")
 @click.option("--space", default="default", help="Search space: default, robust, or a TOML file.")
 @click.option(
     "--objective",
@@ -184,6 +193,11 @@ def run(
     Settings that a study fixed when it was made are kept; another value for one of them is refused with the difference.
     --new-version starts a study with them instead, which takes over the trials that still fit.
 
+    A backbone of your own: PATH.keras is an earlier export or another Keras model, whose head is left out and whose
+    weights are the start; module:function is called as the functions of keras.applications are, and looked for in the
+    current folder. --preprocessing says what range of pixels it was trained with: an export knows it, any other is
+    taken to rescale inside.
+
     The best of many trials is also the luckiest. --confirm 3x3 trains the best 3 again on 3 other seeds and shows mean
     and spread; --folds 5 cross-validates the best one: the training images are divided by group into 5 parts, each held
     out in turn and scored, originals and corrupted views. export-best then takes the trial with the best mean.
@@ -195,15 +209,15 @@ def run(
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
     chosen = RunOptions(**options, confirmation=Confirmation(*confirm, folds or 0), given=given)
     workspace: Workspace = ctx.obj
-    names = backbones or _backbone_of(workspace, chosen.study)
-    if chosen.study and len(names) > 1:
+    try:
+        rows = [asked_backbone(name, chosen.preprocessing) for name in dict.fromkeys(backbones)]
+    except ModelError as error:
+        raise click.BadParameter(str(error), param_hint="--backbone") from error
+    rows = rows or [_backbone_of(workspace, chosen.study)]
+    if chosen.study and len(rows) > 1:
         raise click.BadParameter("--study goes with one backbone", param_hint="--backbone")
-    rows = []
-    for name in dict.fromkeys(names):
-        try:
-            rows.append(backbone_named(name))
-        except ModelError as error:
-            raise click.BadParameter(str(error), param_hint="--backbone") from error
+    if len({row.name for row in rows}) < len(rows):
+        raise click.BadParameter("two backbones of one name: rename one of the files", param_hint="--backbone")
     out = console()
     if dry_run:
         estimate_backbones(Run(workspace, chosen, limits, Leaving(), out), rows)
@@ -224,10 +238,11 @@ def run(
         out.print("The time is over: everything that was finished is stored, and the same command goes on.")
 
 
-def _backbone_of(workspace: Workspace, study: str | None) -> tuple[str, ...]:
+def _backbone_of(workspace: Workspace, study: str | None) -> Backbone:
     if study is None:
         raise click.UsageError("Missing option '-b' / '--backbone': name one of `hpsearch backbones`")
-    return (stored_settings(load_study(existing_storage(workspace.database), study)).backbone,)
+    settings = stored_settings(load_study(existing_storage(workspace.database), study))
+    return stored_backbone(settings.backbone, settings.own_backbone, workspace.backbone_file(settings.own_backbone))
 
 
 def run_backbones(run: Run, rows: list[Backbone]) -> None:
@@ -240,7 +255,7 @@ def run_backbones(run: Run, rows: list[Backbone]) -> None:
             with run.worker(session.settings.name) as worker:
                 download = " (its weights are downloaded the first time)" if session.weights == IMAGENET else ""
                 run.say(f"building {backbone.name}{download}")
-                _describe(worker, run.workspace, session)
+                _describe(worker, run.workspace, session, backbone)
                 if len(rows) == 1:
                     _search(run, backbone, worker)
         for backbone in rows if len(rows) > 1 else ():
@@ -256,17 +271,32 @@ def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
     again, database = run.options.confirmation, run.workspace.database
     totals_s = []
     with run.workspace.shared():
-        for session in [_planned(run, backbone) for backbone in rows]:
+        for backbone, session in [(backbone, _planned(run, backbone)) for backbone in rows]:
             name = session.settings.name
             done = 0 if session.is_new else counted(load_study(existing_storage(database), name))
             trials = max(0, run.options.trials - done) + again.top * again.seeds + again.folds
             dry = DryRun(run.workspace, session, trials, run.limits.keep, run.limits.fresh_workers)
             run.say(f"timing {name}{' (new)' if session.is_new else ''}, at most {session.most_epochs} epochs a trial")
-            with scratch_folder(run.workspace) as scratch, run.worker(name, scratch) as worker:
+            with (
+                _kept_backbone(run, backbone),
+                scratch_folder(run.workspace) as scratch,
+                run.worker(name, scratch) as worker,
+            ):
                 totals_s.append(show(dry.forecast(worker, scratch), run.workspace, run.say))
     if len(rows) > 1:
         run.say(f"all studies: about {duration(sum(totals_s))}")
     run.say(RULE)
+
+
+@contextmanager
+def _kept_backbone(run: Run, backbone: Backbone) -> Iterator[None]:
+    """The file of a user's own backbone in the workspace, as long as it is needed."""
+    new_copy = run.workspace.keep_backbone(backbone.options.get("path", ""), backbone.own)
+    try:
+        yield
+    finally:
+        if new_copy:
+            new_copy.unlink()
 
 
 def _planned(run: Run, backbone: Backbone) -> Session:
@@ -322,14 +352,15 @@ def _confirm_best(run: Run, session: Session, worker: Worker) -> None:
             print_table(rows, tuple(rows[0]))
 
 
-def _describe(worker: Worker, workspace: Workspace, session: Session) -> None:
+def _describe(worker: Worker, workspace: Workspace, session: Session, backbone: Backbone) -> None:
     """Builds the study's networks, which finds missing weights before it is made. Leaves no trace when one cannot be
     built.
 
     SearchError with the reason.
     """
+    new_copy = workspace.keep_backbone(backbone.options.get("path", ""), backbone.own)
     job = job_maker(workspace, session)(0, {}, 0)
-    request = {key: getattr(job, key) for key in ("prepared", "backbone", "weights")}
+    request = {key: getattr(job, key) for key in DESCRIBED}
     try:
         for resolution in session.resolutions:
             worker.describe(request | {"resolution": resolution})
@@ -340,4 +371,6 @@ def _describe(worker: Worker, workspace: Workspace, session: Session) -> None:
             worker.log.unlink(missing_ok=True)
             with suppress(OSError):  # there may be more in it
                 worker.log.parent.rmdir()
+        if new_copy:
+            new_copy.unlink()
         raise

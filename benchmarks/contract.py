@@ -1,0 +1,249 @@
+"""Every backbone as the rest of the program takes it to be: the contract over the rows of models/backbones.py.
+
+    python -m benchmarks.contract run OUT.json [NAME ...]     # all rows without a NAME, one process each
+    python -m benchmarks.contract show OUT.json
+
+Each row is built at the smallest size it takes. What keras.applications would download is intercepted: the file's name
+is compared with the row's, and random weights stand in for it, with batch norm set so that features tell images apart.
+tests/test_models_backbones.py runs the same checks over the smaller rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import keras
+import numpy as np
+
+from models.backbones import BACKBONES, Backbone, backbone_named, default_weights, weights_path
+from models.classifier import ClassifierSettings
+from models.export import predict_in_fresh_process
+from models.networks import Network
+from models.preprocessing import BGR_MEANS, PREPROCESSING, RGB_DEVIATIONS, RGB_MEANS
+
+CLASSES, IMAGES = 3, 4
+AGREEMENT = 1e-4
+"""Largest difference between probabilities: the order of float32 sums differs between graphs."""
+RANGES = {
+    "-1..1": (-1.0, 1.0),
+    "bgr-mean": (-max(BGR_MEANS), 255 - min(BGR_MEANS)),
+    "rgb-mean-std": (-RGB_MEANS[0] / RGB_DEVIATIONS[0], (1 - RGB_MEANS[2]) / RGB_DEVIATIONS[2]),
+    "inside": (0.0, 255.0),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A row's network with stand-ins for its pretrained weights."""
+
+    network: Network
+    weights_file: str | None
+    """The name of the file that keras.applications asked for."""
+    images: np.ndarray
+    """uint8 (IMAGES, size, size, 3)."""
+    probabilities: np.ndarray
+    """Of the network in one piece."""
+
+    @property
+    def row(self) -> Backbone:
+        return self.network.classifier.settings.backbone
+
+
+def subject_of(row: Backbone) -> Subject:
+    """Builds the row's network."""
+    shape = (row.min_size, row.min_size, 3)
+    keras.utils.set_random_seed(0)
+    with _no_download() as asked:
+        network = Network(ClassifierSettings(row, default_weights(row), shape, CLASSES))
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape), dtype=np.uint8)
+    _settle(network, images)
+    probabilities = np.asarray(network.classifier.joined(images, training=False))
+    return Subject(network, asked[0] if asked else None, images, probabilities)
+
+
+@contextmanager
+def _no_download() -> Iterator[list[str]]:
+    """The names of the weights files that are asked for; none is fetched or loaded."""
+    asked: list[str] = []
+
+    def get_file(name: str, *_: Any, **__: Any) -> str:
+        asked.append(name)
+        return name
+
+    with (
+        mock.patch("keras.src.utils.file_utils.get_file", get_file),
+        mock.patch.object(keras.Model, "load_weights"),
+    ):
+        yield asked
+
+
+def _settle(network: Network, images: np.ndarray) -> None:
+    """Sets batch norm to the statistics of these images, without which an untrained network's features are constant."""
+    layers = list(network.classifier.network._flatten_layers())
+    norms = [(one, "momentum") for one in layers if isinstance(one, keras.layers.BatchNormalization)]
+    drops = [(one, "rate") for one in layers if isinstance(one, keras.layers.Dropout)]
+    before = [getattr(layer, name) for layer, name in norms + drops]
+    for layer, name in norms + drops:
+        setattr(layer, name, 0.0)
+    network.classifier.network(PREPROCESSING[network.classifier.settings.backbone.preprocessing](images), training=True)
+    for (layer, name), value in zip(norms + drops, before, strict=True):
+        setattr(layer, name, value)
+
+
+def check_row(subject: Subject) -> None:
+    """What the row says of parameters, cut points and the weights file."""
+    classifier, row = subject.network.classifier, subject.row
+    assert classifier.network.count_params() == row.parameters
+    assert tuple(dict.fromkeys(round(cut.fraction, 2) for cut in classifier.cuts)) == row.cuts
+    fractions = [cut.fraction for cut in classifier.cuts]
+    assert (fractions[0], fractions[-1]) == (0, 1) and fractions == sorted(set(fractions))
+    assert abs(classifier.cuts[-1].parameter_fraction - 1) < 1e-6
+    expected = weights_path(row, classifier.settings.image_shape).name if row.weights_file else None
+    assert subject.weights_file == expected
+
+
+def check_preprocessing(subject: Subject) -> None:
+    """It fills the range of its name, in float32."""
+    shape = subject.images.shape[1:]
+    extremes = np.stack([np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)])
+    out = keras.ops.convert_to_numpy(PREPROCESSING[subject.row.preprocessing](extremes))
+    assert out.dtype == np.float32
+    np.testing.assert_allclose((out.min(), out.max()), RANGES[subject.row.preprocessing], atol=1e-3)
+
+
+def check_images_are_told_apart(subject: Subject) -> None:
+    """Without this the others would compare constants."""
+    assert np.isfinite(subject.probabilities).all()
+    assert subject.probabilities.std(axis=0).max() > 1e-4
+
+
+def check_cuts(subject: Subject) -> None:
+    """What lies behind each cut, given what lies before it, equals the whole."""
+    classifier = subject.network.classifier
+    before = keras.Model(classifier.network.inputs[0], [cut.tensor for cut in classifier.cuts])
+    features = before(PREPROCESSING[subject.row.preprocessing](subject.images), training=False)
+    for cut, feature in zip(classifier.cuts, features, strict=True):
+        x = feature if cut.fraction == 1 else keras.Model(cut.tensor, classifier.network.outputs[0])(feature)
+        for layer in classifier.head:
+            x = layer(x, training=False)
+        np.testing.assert_allclose(x, subject.probabilities, atol=AGREEMENT)
+
+
+def check_parts(subject: Subject, fractions: Sequence[float] = (0.0, 0.5, 1.0)) -> None:
+    """The parts that trials train equal the whole, in one piece and with the prefix's output taken out and put in."""
+    for fraction in fractions:
+        part = subject.network.part(fraction)
+        np.testing.assert_allclose(part.model(subject.images, training=False), subject.probabilities, atol=AGREEMENT)
+        behind = subject.network.part(fraction, on_features=True)
+        assert behind.prefix is not None
+        features = behind.prefix(subject.images, training=False)
+        np.testing.assert_allclose(behind.model(features, training=False), subject.probabilities, atol=AGREEMENT)
+
+
+def check_opens_in_plain_keras(subject: Subject, folder: Path, fresh_process: bool = False) -> None:
+    """The network in one piece, saved and opened without anything of ours, gives the same probabilities."""
+    path = folder / "model.keras"
+    subject.network.classifier.joined.save(path)
+    if fresh_process:
+        np.save(folder / "images.npy", subject.images)
+        (reloaded,) = predict_in_fresh_process(path, [folder / "images.npy"], folder)
+    else:
+        reloaded = np.asarray(keras.saving.load_model(path, safe_mode=True)(subject.images, training=False))
+    path.unlink()
+    np.testing.assert_allclose(reloaded, subject.probabilities, atol=AGREEMENT)
+
+
+def measure(row: Backbone) -> dict[str, Any]:
+    """All checks on one row; how long each took, in seconds."""
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[name] = round(time.perf_counter() - start, 1)
+
+    with timed("build"):
+        subject = subject_of(row)
+    with timed("row"):
+        check_row(subject)
+        check_preprocessing(subject)
+        check_images_are_told_apart(subject)
+    with timed("plain_keras"), tempfile.TemporaryDirectory() as folder:
+        check_opens_in_plain_keras(subject, Path(folder), fresh_process=True)
+    with timed("cuts"):
+        check_cuts(subject)
+    with timed("parts"):
+        check_parts(subject)
+    cuts = subject.network.classifier.cuts
+    return {
+        "parameters": subject.network.classifier.network.count_params(),
+        "size": row.min_size,
+        "cuts": [
+            {"layers": round(cut.fraction, 4), "parameters": round(cut.parameter_fraction, 4), "layer": cut.layer}
+            for cut in cuts
+        ],
+        "probabilities_std": float(f"{subject.probabilities.std(axis=0).max():.2g}"),
+        "seconds": seconds,
+        "machine": f"{os.cpu_count()} cores, {os.uname().machine}, Keras {keras.__version__}",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def run(target: Path, names: list[str]) -> bool:
+    """One process for each row, so that one at a time is in memory. False when any broke its contract."""
+    table = json.loads(target.read_text()) if target.exists() else {}
+    kept = True
+    for name in names or [row.name for row in BACKBONES]:
+        backbone_named(name)
+        command = [sys.executable, "-m", "benchmarks.contract", "one", str(target), name]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            table[name] = json.loads(done.stdout.splitlines()[-1])
+        else:
+            kept, table[name] = False, {"broken": done.stderr.strip().splitlines()[-1:]}
+        target.write_text(json.dumps(table, indent=1) + "\n")
+        show({name: table[name]})
+    return kept
+
+
+def show(table: dict[str, Any]) -> None:
+    for name, entry in table.items():
+        if "broken" in entry:
+            print(f"{name}: BROKEN: {' '.join(entry['broken'])}", flush=True)
+            continue
+        cuts = ", ".join(f"{cut['layers']:.2f}" for cut in entry["cuts"])
+        seconds = ", ".join(f"{key} {value} s" for key, value in entry["seconds"].items())
+        print(
+            f"{name}: {entry['parameters']:,} parameters, {entry['size']} px, cut points {cuts}; {seconds}", flush=True
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "one", "show"))
+    parser.add_argument("target", type=Path)
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
+    if options.what == "one":
+        print(json.dumps(measure(backbone_named(options.names[0]))))
+    elif options.what == "run":
+        sys.exit(not run(options.target, options.names))
+    else:
+        show(json.loads(options.target.read_text()))
+
+
+if __name__ == "__main__":
+    main()
