@@ -201,6 +201,12 @@ def test_each_row_names_its_classes_and_the_sums_of_its_files(name: str) -> None
     assert row.licence.startswith("CC BY")
 
 
+def test_a_folder_called_like_a_set_is_written_with_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bloodmnist").mkdir()
+    assert find_source("bloodmnist").kind == "medmnist" and find_source("./bloodmnist").kind == "folder"
+
+
 def test_files_are_named_by_size() -> None:
     assert [file_name("bloodmnist", size) for size in (28, 224)] == ["bloodmnist.npz", "bloodmnist_224.npz"]
     assert PrepareSettings("bloodmnist").size is None and medmnist.DEFAULT_SIZE == 64

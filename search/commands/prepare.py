@@ -127,11 +127,12 @@ def prepare(workspace: Workspace, /, source: str | None, force: bool, **options:
     hpsearch prepare demo --seed 1
     hpsearch prepare training_set.npz --external ward-b=ward_b.npz
 
-    SOURCE is one of the kinds listed below; `demo` is taken when it is left out. Groups of near copies, and those in
-    the table named by --groups, stay together in the split, and only training images are augmented. Where SOURCE brings
-    its own split, that is kept, and images of an earlier side whose group reaches into a later one (train, validation,
-    test) are left out. What was left out, and why, is shown in prepared/report.html. Downloads go to $HPSEARCH_DATA, or
-    ~/.cache/hpsearch.
+    SOURCE is one of the kinds listed below; `demo` is taken when it is left out, and a folder that is called like a set
+    is written as ./bloodmnist. Groups of near copies, and those in the table named by --groups, stay together in the
+    split, and only training images are augmented. Where SOURCE brings its own split, that is kept, and images of an
+    earlier side whose group reaches into a later one (train, validation, test) are left out; a side that it lacks is
+    taken from its training images. What was left out, and why, is shown in prepared/report.html. Downloads go to
+    $HPSEARCH_DATA, or ~/.cache/hpsearch.
     """
     if source is None:
         source = "demo"
