@@ -27,14 +27,17 @@ from models.hyperparameters import Hyperparameters, names
 from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, OBJECTIVES
 from models.recipe import Recipe
 from search.errors import SearchError
+from search.finding import latest_study
 from search.job import CACHE_OFF, TrainingJob, trial_folder
 from search.retraining import Confirmation
 from search.versions import take_over
+from search.warm_start import Hints, take_hints
 from search.workspace import Workspace
 from studies.definition import Definition, Parameter, definition_of, read_definition
+from studies.proposals import tried
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
-from studies.storage import create_study, finish_study, is_complete, load_study, study_names
+from studies.storage import create_study, finish_study, load_study, study_names
 from studies.trials import counted
 
 AUTO = "auto"
@@ -216,11 +219,7 @@ def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str 
                 f"the study {name} is of {stored.backbone}, not of {wanted.backbone}: leave one of them out"
             )
         return study
-    found = [load_study(storage, one) for one in study_names(storage)] if storage else []
-    key = (wanted.backbone, wanted.fingerprint)
-    whole = [(study, stored_settings(study)) for study in found if is_complete(study)]
-    mine = [study for study, stored in whole if (stored.backbone, stored.fingerprint) == key]
-    return max(mine, key=lambda study: stored_settings(study).version, default=None)
+    return latest_study(storage, wanted.backbone, wanted.fingerprint) if storage else None
 
 
 def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[str]) -> StudySettings:
@@ -254,9 +253,12 @@ def weights_identity(weights: str) -> str:
     return f"sha256:{hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
 
 
-def open_study(storage: RDBStorage, session: Session, trials: Path, say: Callable[[str], None]) -> optuna.Study:
+def open_study(
+    storage: RDBStorage, session: Session, trials: Path, say: Callable[[str], None], hints: Hints | None = None
+) -> optuna.Study:
     """The session's study, made when it is new: the hyperparameters to try first are then queued, or
-    the trials of the version before it are taken over. `trials`: the folder where they leave their files."""
+    the trials of the version before it are taken over. `trials`: the folder where they leave their files. `hints`, of
+    another study, are queued before, in a study that is there too."""
     settings, definition = session.settings, session.definition
     if session.is_new:
         study = create_study(storage, settings)
@@ -264,14 +266,18 @@ def open_study(storage: RDBStorage, session: Session, trials: Path, say: Callabl
             old = load_study(storage, session.predecessor.name)
             taken = take_over(old, study, definition, trials)
             say(f"{taken} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
+        if hints is not None:
+            take_hints(study, definition, hints, say)
         for first in definition.first if session.predecessor is None else ():
             if why := definition.why_not(first):
                 say(f"hyperparameters to try first are skipped: {why} of the search space")
-            else:
+            elif tried(study, definition.searched(first)) is None:  # a hint may be the same
                 study.enqueue_trial(definition.searched(first))
         finish_study(study)
     else:
         study = load_study(storage, settings.name)
+        if hints is not None:
+            take_hints(study, definition, hints, say)
     study.pruner = PRUNERS[settings.pruner](session.head_epochs, settings.recipe["epochs"])
     return study
 
