@@ -119,7 +119,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         seed=options.seed,
         prefix_cache=chosen_cache(options.prefix_cache, weights),
         prefix_cache_gb=options.prefix_cache_gb,
-        keras_backend=os.environ.get("KERAS_BACKEND", "tensorflow"),
+        keras_backend=keras_backend(),
         space=definition.as_dict(),
         preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
     )
@@ -244,6 +244,11 @@ def _earlier(storage: RDBStorage | None, wanted: StudySettings) -> tuple[str, ..
                 f"what differs: {'; '.join(changed)}"
             )
     return tuple(lines)
+
+
+def keras_backend() -> str:
+    """What Keras runs on here."""
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 def weights_identity(weights: str) -> str:
