@@ -40,6 +40,10 @@ class TrainingJob:
     cache_gb: float = 0.0
     """Gigabytes that all of it may take."""
     cache_folder: str = ""
+    extra_views: str = ""
+    """The folder of augmented views of the validation images, where those are trained on as well: a refit."""
+    replayed: tuple[float, ...] = ()
+    """As models.trial.Plan."""
 
 
 WEIGHTS_FILE = "best.weights.h5"

@@ -53,6 +53,11 @@ class Workspace:
         return self.cache / "features"
 
     @property
+    def refits(self) -> Path:
+        """Trials trained anew on training and validation images, and the views that takes."""
+        return self.cache / "refits"
+
+    @property
     def artifacts(self) -> Path:
         return self.folder / "artifacts"
 

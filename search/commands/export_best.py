@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,9 +13,10 @@ from models.errors import ModelError
 from search.exporting import METRICS_FILE, Exported, export
 from search.figures_output import print_estimates, print_gaps, print_operations, print_parts, print_trust
 from search.output import print_table
+from search.picking import Pick, picked
+from search.refitting import Refitter
 from search.scored_parts import estimate_errors, parts_in
 from search.variants import Extras
-from search.winners import find_winner
 from search.workspace import Workspace
 
 
@@ -23,18 +25,33 @@ from search.workspace import Workspace
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: in the workspace]")
 @click.option("--average", type=click.IntRange(2), help="Try the mean of so many of the best trials as well.")
 @click.option("--tta", is_flag=True, help="Try the mean over each image turned and mirrored as well.")
+@click.option("--study", help="Of this study.  [default: the one with the best trial]")
+@click.option("--trial", type=click.IntRange(0), help="This trial of it.  [default: the best]")
+@click.option("--refit", is_flag=True, help="Train it anew on training and validation images together.")
+@click.option("--weights", help="For --refit: the file, of a study whose pretrained weights came from one.")
 @click.pass_obj
-def export_best(workspace: Workspace, backbone: str | None, out: Path | None, average: int | None, tta: bool) -> None:
+def export_best(
+    workspace: Workspace,
+    /,
+    backbone: str | None,
+    out: Path | None,
+    study: str | None,
+    trial: int | None,
+    **options: Any,
+) -> None:
     """Hand over the best trial as a model folder: weights, preprocessing and class names inside, figures, model card.
 
     \b
     hpsearch export-best --out my-model
     hpsearch export-best --average 3 --tta
+    hpsearch export-best --trial 7 --refit
 
     The model is reloaded in a fresh process and must give the same probabilities before the command says done.
     The locked test set is read once for a trial, as it is and corrupted; exporting it again shows the stored figures.
     --average and --tta (test-time augmentation) are kept only when they raise macro-F1 on the corrupted validation
     images; they cost as many times the prediction as networks and views take part.
+    --refit trains the chosen trial anew, for as many epochs as its best one had, on the validation images too. It has
+    no validation score then: the validation figures shown are those from before.
     Figures come with 95 % intervals. calibration.json keeps what `evaluate` and `predict` say of how sure they are.
     """
     if backbone:
@@ -47,18 +64,24 @@ def export_best(workspace: Workspace, backbone: str | None, out: Path | None, av
     PreparedSet.open(workspace.prepared)  # says so where there is no workspace, before one is made for its lock
     with workspace.shared():
         prepared = PreparedSet.open(workspace.prepared)
-        winner = find_winner(workspace, prepared, backbone)
-        target = out or workspace.exports / f"{winner.settings.name}-trial-{winner.record.number}"
-        show(export(workspace, prepared, winner, target, Extras(average or 1, tta)))
+        winner = picked(workspace, prepared, Pick(backbone, study, trial))
+        refit = Refitter(workspace, prepared, options["weights"], click.echo).refitted if options["refit"] else None
+        name = f"{winner.settings.name}-trial-{winner.record.number}{'-refit' if refit else ''}"
+        extras = Extras(options["average"] or 1, options["tta"], refit)
+        show(export(workspace, prepared, winner, out or workspace.exports / name, extras))
 
 
 def show(done: Exported) -> None:
     """The figures and how they were come by."""
     record = done.winner.record
     again = f", on other seeds {done.winner.confirmed:.4f} on average" if done.winner.confirmed is not None else ""
-    click.echo(
-        f"trial {record.number} of {done.winner.settings.name}, the best of its study: {record.value:.4f}{again}"
-    )
+    which = "picked by its number" if done.winner.picked else "the best of its study"
+    click.echo(f"trial {record.number} of {done.winner.settings.name}, {which}: {record.value:.4f}{again}")
+    if refit := done.metrics.get("refit"):
+        click.echo(
+            f"refitted on {sum(refit['trained_on'].values()):,} training and validation images, "
+            f"{' and '.join(map(str, refit['epochs']))} epochs: the score and the validation figures are from before"
+        )
     tried = done.metrics["tried"]
     if len(tried) > 1:
         print_table(tried, ("model", "clean", "corrupted", "kept"))
