@@ -38,6 +38,8 @@ class TrainingViews:
     """int (k,): the images that take part, all of them where it is not given"""
     names: Sequence[str] = ()
     """Of the strengths of `banks`; needed where what is computed of them is kept."""
+    more: TrainingViews | None = None
+    """Images that follow, with as many views in as many banks; `labels` holds theirs too."""
 
     def __len__(self) -> int:
         return len(self.labels if self.rows is None else self.rows)
@@ -64,8 +66,14 @@ class TrainingViews:
         """The chosen views of these rows: uint8 (len(rows), h, w, 3)."""
         images = np.empty((len(rows), *self.originals.shape[1:]), np.uint8)
         for place, (row, level, number) in enumerate(zip(rows, strength, copy, strict=True)):
-            images[place] = self.originals[row] if level == 0 else self.banks[level - 1][row, number]
+            images[place] = self._view(row, level, number)
         return images
+
+    def _view(self, row: int, level: int, number: int) -> np.ndarray:
+        if self.more is not None and row >= len(self.originals):
+            return self.more._view(row - len(self.originals), level, number)
+        view: np.ndarray = self.originals[row] if level == 0 else self.banks[level - 1][row, number]
+        return view
 
 
 class Source(Protocol):

@@ -64,7 +64,7 @@ def run_trial(
     for number, phase in enumerate(phases):
         if number >= run.first_phase:
             run.train(number, phase)
-        if run.stopped:
+        if run.is_over:
             break
     return run.outcome()
 
@@ -102,7 +102,7 @@ class _Run:
         self.collapsed_epochs = 0
         done = self._take_up(callbacks) if self.saved else 0
         for epoch in range(done, phase.epochs):
-            if self.stopped or callbacks.model.stop_training:
+            if self.is_over or callbacks.model.stop_training:
                 return
             figures_now = self._epoch(epoch)
             if phase.name != HEAD and epoch >= COLLAPSE_GRACE_EPOCHS and self.collapsed_epochs >= 2:
@@ -112,6 +112,15 @@ class _Run:
             callbacks.on_epoch_end(epoch, {"value": figures_now.value})
             self._keep(number, epoch + 1)
             self.stopped = self.on_epochs([figures_now])
+
+    @property
+    def is_over(self) -> bool:
+        replayed = self.plan.replayed
+        return self.stopped or (bool(replayed) and len(self.epochs) >= len(replayed))
+
+    def _is_better(self, value: float) -> bool:
+        """Than the best epoch of this phase. Values that are replayed choose nothing: the last epoch is kept."""
+        return bool(self.plan.replayed) or self.best is None or value > self.best.value
 
     def _begun(self, phase: Phase) -> TrainedPhase:
         """The phase with its part of the network, trained on kept features where that can be."""
@@ -145,7 +154,7 @@ class _Run:
         self.epochs = [EpochFigures(**row) for row in progress.epochs]
         for epoch, row in enumerate(self.epochs[-progress.done :]):
             callbacks.on_epoch_end(epoch, {"value": row.value})
-            self.best = row if self.best is None or row.value > self.best.value else self.best
+            self.best = row if self._is_better(row.value) else self.best
         for group, variables in self._variables().items():
             for variable, value in zip(variables, arrays[group], strict=True):
                 variable.assign(value)
@@ -167,8 +176,8 @@ class _Run:
             decisive = external_name(self.plan.objective)
             external = self._external(name for name in self.data.external if name == decisive)
         scores = score(self.data.validation_labels, probabilities, corrupted, self.data.families) | external
-        value = objective_value(scores, self.plan.objective)
-        better = self.best is None or value > self.best.value
+        value = self.plan.replayed[step] if self.plan.replayed else objective_value(scores, self.plan.objective)
+        better = self._is_better(value)
         guesses = probabilities.argmax(axis=1)
         self.collapsed_epochs = self.collapsed_epochs + 1 if (guesses == guesses[0]).all() else 0
         result = EpochFigures(

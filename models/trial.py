@@ -45,6 +45,9 @@ class Plan:
     seed: int
     batch_divisor: int = 1
     """Batches are cut into so many parts, whose gradients are added up: the same steps in less memory."""
+    replayed: tuple[float, ...] = ()
+    """Values that an earlier trial reported, one an epoch. They stand in for this one's own, so that its rates fall and
+    its phases end when they did there; it ends after the last one, and keeps the weights of that epoch."""
 
     @property
     def network(self) -> ClassifierSettings:

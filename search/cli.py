@@ -21,6 +21,8 @@ COMMANDS = {
     "prepare": "Clean, split and augment a set of labelled images, once.",
     "check": "Re-verify the prepared set from its files.",
     "run": "Search: one study per backbone, resumed by the same command.",
+    "enqueue": "Propose hyperparameters for a trial.",
+    "rerun": "Repeat a finished trial, and see whether its figures come out again.",
     "status": "What ran, and what it cost.",
     "backup": "Copy the studies to one file, also while trials run.",
     "compare": "The best trial of each backbone, side by side.",

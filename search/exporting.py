@@ -18,6 +18,7 @@ from data_prep.prepared import PreparedSet
 from models.objectives import external_name
 from search.quiet import import_keras
 from search.readings import add_reading, earlier_reading
+from search.refitting import refit_facts
 from search.scored_parts import (
     EXTERNAL,
     estimate_errors,
@@ -59,13 +60,22 @@ def export(
 
     Raises SearchError when the reloaded model does not give the worker's validation probabilities within AGREEMENT.
     """
+    if extras and extras.refit:
+        with workspace.exporting():
+            extras.refit(winner)  # before this process takes a GPU's memory from the one that trains; kept in the cache
     import_keras()
     target.parent.mkdir(parents=True, exist_ok=True)
     with workspace.exporting(), _scratch(target) as scratch:
         chooser = Chooser(workspace, prepared, scratch)
         chosen, tried = chooser.choose(winner, extras or Extras())
+        refit = {}
+        if extras and extras.refit:
+            chosen = chooser.refitted(chosen, extras.refit)
+            tried = [row | {"kept": "refitted" if row["kept"] == "yes" else "no"} for row in tried]
+            tried.append({"model": chosen.variant.title, "clean": None, "corrupted": None, "kept": "yes"})
+            refit = {"refit": refit_facts(prepared, chosen.variant.members)}
         metrics, reading = _metrics(chooser, winner, chosen)
-        metrics["tried"] = tried
+        metrics |= {"tried": tried} | refit
         folder = scratch / "model"
         folder.mkdir()
         chosen.file.rename(folder / MODEL_FILE)
@@ -104,6 +114,7 @@ def _metrics(chooser: Chooser, winner: Winner, chosen: Candidate) -> tuple[dict[
         return metrics | {"test": earlier}, None
     test = figures_of(score_split(prepared, "test", lambda files: chooser.predict(chosen.file, files)), names, trust)
     what = {"study": winner.settings.name, "trial": winner.record.number, "weights_sha256": weights_sha256}
+    what |= {"refit": True} if chosen.variant.is_refitted else {}
     reading = add_reading(workspace, "export-best", what, test)
     return metrics | {"test": test}, reading
 
@@ -121,6 +132,7 @@ def _write_texts(
         "fingerprint": prepared.fingerprint,
         "objective": winner.settings.objective,
         "value": winner.record.value,
+        "picked": winner.picked,
         "hyperparameters": winner.record.hyperparameters,
         "model": chosen.variant.title,
         "largest_difference_after_reloading": chosen.difference,
@@ -151,6 +163,7 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], c
         gaps=gaps(metrics),
         estimate_errors=estimate_errors(metrics["test"]),
         difference=chosen.difference,
+        picked=winner.picked,
         variant=chosen.variant,
         class_names=prepared.class_names,
         source=prepared.source,

@@ -45,6 +45,10 @@ class TrainingJob:
     """Of a backbone of the user's own, as `Backbone.own` has it."""
     backbone_file: str = ""
     """Where its file is, if it has one."""
+    extra_views: str = ""
+    """The folder of augmented views of the validation images, where those are trained on as well: a refit."""
+    replayed: tuple[float, ...] = ()
+    """As models.trial.Plan."""
 
 
 DESCRIBED = ("prepared", "backbone", "weights", "own_backbone", "backbone_file")

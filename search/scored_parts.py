@@ -6,7 +6,7 @@ To show figures of further images, add a row to PARTS.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +116,14 @@ def parts_in(metrics: Mapping[str, Any]) -> list[tuple[Part, dict[str, Any]]]:
         figures = metrics.get(part.split)
         figures = figures.get(part.key) if figures and part.key else figures
         if figures:
-            rows.append((part, figures))
+            rows.append((_titled(part, metrics), figures))
     return rows
+
+
+def _titled(part: Part, metrics: Mapping[str, Any]) -> Part:
+    """A refitted model has no validation figures of its own."""
+    before = part.split == "validation" and metrics.get("refit")
+    return replace(part, title=f"{part.title}, before refit") if before else part
 
 
 def families_in(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -132,13 +138,14 @@ def families_in(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 def gaps(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Validation less test macro-F1, clean and corrupted by the same operations, with its 95 % interval.
 
-    `beyond_chance`: test is lower by more than the interval. Empty for figures stored without intervals.
+    `beyond_chance`: test is lower by more than the interval. Empty for figures stored without intervals, and for a
+    refitted model, whose validation figures are another's.
     """
     from models.intervals import difference_interval
 
     inside = {split: metrics.get(split) for split in ("validation", "test")}
-    rows = []
-    for key, title in (("", "clean"), (CORRUPTED, "corrupted")):
+    rows: list[dict[str, Any]] = []
+    for key, title in () if metrics.get("refit") else (("", "clean"), (CORRUPTED, "corrupted")):
         both = [figures for part, figures in parts_in(inside) if part.key == key and "intervals" in figures]
         if len(both) == 2:
             (first, first_interval), (second, second_interval) = (

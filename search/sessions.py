@@ -28,14 +28,17 @@ from models.hyperparameters import Hyperparameters, names
 from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.recipe import Recipe
 from search.errors import SearchError
+from search.finding import latest_study
 from search.job import CACHE_OFF, TrainingJob, trial_folder
 from search.retraining import Confirmation
 from search.versions import take_over
+from search.warm_start import Hints, take_hints
 from search.workspace import Workspace
 from studies.definition import Definition, Parameter, definition_of, read_definition
+from studies.proposals import tried
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
-from studies.storage import create_study, finish_study, is_complete, load_study, study_names
+from studies.storage import create_study, finish_study, load_study, study_names
 from studies.trials import counted
 
 AUTO = "auto"
@@ -126,7 +129,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         prefix_cache=chosen_cache(options.prefix_cache, weights),
         prefix_cache_gb=options.prefix_cache_gb,
         resolution=options.resolution,
-        keras_backend=os.environ.get("KERAS_BACKEND", "tensorflow"),
+        keras_backend=keras_backend(),
         space=definition.as_dict(),
         own_backbone=dict(backbone.own),
         preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
@@ -265,11 +268,7 @@ def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str 
                 f"the study {name} is of {stored.backbone}, not of {wanted.backbone}: leave one of them out"
             )
         return study
-    found = [load_study(storage, one) for one in study_names(storage)] if storage else []
-    key = (wanted.backbone, wanted.fingerprint)
-    whole = [(study, stored_settings(study)) for study in found if is_complete(study)]
-    mine = [study for study, stored in whole if (stored.backbone, stored.fingerprint) == key]
-    return max(mine, key=lambda study: stored_settings(study).version, default=None)
+    return latest_study(storage, wanted.backbone, wanted.fingerprint) if storage else None
 
 
 def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[str]) -> StudySettings:
@@ -299,6 +298,11 @@ def _earlier(storage: RDBStorage | None, wanted: StudySettings) -> tuple[str, ..
     return tuple(lines)
 
 
+def keras_backend() -> str:
+    """What Keras runs on here."""
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
 def weights_identity(weights: str) -> str:
     """`imagenet`, `none` and `own` as they are; a file by its content, so that moving it changes nothing."""
     if weights in NAMED_WEIGHTS:
@@ -306,9 +310,12 @@ def weights_identity(weights: str) -> str:
     return f"sha256:{hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
 
 
-def open_study(storage: RDBStorage, session: Session, trials: Path, say: Callable[[str], None]) -> optuna.Study:
+def open_study(
+    storage: RDBStorage, session: Session, trials: Path, say: Callable[[str], None], hints: Hints | None = None
+) -> optuna.Study:
     """The session's study, made when it is new: the hyperparameters to try first are then queued, or
-    the trials of the version before it are taken over. `trials`: the folder where they leave their files."""
+    the trials of the version before it are taken over. `trials`: the folder where they leave their files. `hints`, of
+    another study, are queued before, in a study that is there too."""
     settings, definition = session.settings, session.definition
     if session.is_new:
         study = create_study(storage, settings)
@@ -316,14 +323,18 @@ def open_study(storage: RDBStorage, session: Session, trials: Path, say: Callabl
             old = load_study(storage, session.predecessor.name)
             taken = take_over(old, study, definition, trials)
             say(f"{taken} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
+        if hints is not None:
+            take_hints(study, definition, hints, say)
         for first in definition.first if session.predecessor is None else ():
             if why := definition.why_not(first):
                 say(f"hyperparameters to try first are skipped: {why} of the search space")
-            else:
+            elif tried(study, definition.searched(first)) is None:  # a hint may be the same
                 study.enqueue_trial(definition.searched(first))
         finish_study(study)
     else:
         study = load_study(storage, settings.name)
+        if hints is not None:
+            take_hints(study, definition, hints, say)
     study.pruner = PRUNERS[settings.pruner](session.head_epochs, settings.recipe["epochs"])
     return study
 

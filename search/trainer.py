@@ -31,8 +31,9 @@ from models.training import Surroundings, run_trial
 from models.trial import EpochFigures, Plan, TrainingData, TrialOutcome
 from models.trial_state import StateFile
 from search.job import CACHE_OFF, CORRUPTED_FILE, PROBABILITIES_FILE, STATE_FILE, WEIGHTS_FILE, TrainingJob
+from search.refit_data import with_validation_images
 
-PLACES = ("prepared", "folder", "cache_folder", "backbone_file")
+PLACES = ("prepared", "folder", "cache_folder", "backbone_file", "extra_views")
 """Of a job: where things lie decides nothing."""
 
 
@@ -62,6 +63,8 @@ class KerasTrainer:
         data = training_data(prepared, plan.hyperparameters)
         if settings.folds:
             data = fold_of(data, prepared, settings)
+        if settings.extra_views:
+            data = with_validation_images(data, Path(settings.extra_views))
         state = StateFile(Path(settings.folder) / STATE_FILE, identity_of(settings, prepared))
         cache = None if settings.folds else cache_settings(settings, prepared)
         surroundings = Surroundings(self.networks, cache, received)
@@ -104,6 +107,7 @@ def plan_of(job: TrainingJob, prepared: PreparedSet) -> Plan:
         job.objective,
         job.seed,
         job.batch_divisor,
+        tuple(job.replayed),
     )
 
 
@@ -117,6 +121,8 @@ def cache_settings(job: TrainingJob, prepared: PreparedSet) -> CacheSettings | N
 def identity_of(job: TrainingJob, prepared: PreparedSet) -> str:
     """Of all that decides a trial, wherever the workspace lies."""
     decisive = {key: value for key, value in asdict(job).items() if key not in PLACES}
+    if not decisive["replayed"]:
+        del decisive["replayed"]  # as before there were refits: trials under way go on
     text = json.dumps(decisive | {"fingerprint": prepared.fingerprint}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -4,8 +4,8 @@ corrupted validation images say so."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ class Extras:
     """So many of the best trials, their probabilities averaged."""
     orientations: bool = False
     """Each image turned and mirrored, the probabilities averaged (test-time augmentation)."""
+    refit: Callable[[Winner], Winner] | None = None
+    """Trains what was chosen anew on training and validation images."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,12 @@ class Variant:
     @property
     def title(self) -> str:
         trials = ", ".join(f"{one.settings.name} {one.record.number}" for one in self.members)
-        return f"trial{'s' if len(self.members) > 1 else ''} {trials}" + (", turned" if self.orientations else "")
+        how = (", turned" if self.orientations else "") + (", refitted" if self.is_refitted else "")
+        return f"trial{'s' if len(self.members) > 1 else ''} {trials}{how}"
+
+    @property
+    def is_refitted(self) -> bool:
+        return all(one.refit is not None for one in self.members)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,15 @@ class Chooser:
             rows.append(row | {"kept": "yes" if one is best else "no"})
         return best, rows
 
+    def refitted(self, chosen: Candidate, refit: Callable[[Winner], Winner]) -> Candidate:
+        """The same variant with networks trained anew on training and validation images. What it shows on validation
+        images, which it has seen, tells of its reloading alone: its `validation` stays that of the chosen one."""
+        members = tuple(refit(one) for one in chosen.variant.members)
+        done = self._candidate(Variant(members))
+        if chosen.variant.orientations:
+            done = self._candidate(Variant(members, True), done.difference)
+        return replace(done, validation=chosen.validation)
+
     def _candidate(self, variant: Variant, known_difference: float | None = None) -> Candidate:
         from models.export import save_model
 
@@ -137,8 +153,8 @@ class Chooser:
 
 
 def stored_folder(workspace: Workspace, one: Winner) -> Path:
-    """Where a trial left its weights and probabilities."""
-    return trial_folder(workspace.trials, one.settings.name, one.record.number)
+    """Where a trial, or its refit, left weights and probabilities."""
+    return one.refit or trial_folder(workspace.trials, one.settings.name, one.record.number)
 
 
 def identity(workspace: Workspace, variant: Variant) -> str:

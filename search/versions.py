@@ -17,6 +17,8 @@ from studies.records import record_of
 from studies.settings import stored_settings
 from studies.trials import COUNTED
 
+TAKEN_FROM = "hpsearch:taken_from"
+"""User attribute: study and number of the trial as it was trained."""
 MUST_AGREE = ("weights", "recipe", "objective", "keras_backend")
 """Settings without which two trials with the same hyperparameters are not the same trial."""
 
@@ -42,7 +44,7 @@ def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, tria
                 value=trial.value,
                 params=fixed.params,
                 distributions=fixed.distributions,
-                user_attrs=trial.user_attrs | {"hpsearch:taken_from": f"{old.study_name} {trial.number}"},
+                user_attrs=trial.user_attrs | {TAKEN_FROM: f"{old.study_name} {trial.number}"},
                 intermediate_values=trial.intermediate_values,
                 constraints=trial.constraints,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
@@ -22,6 +23,10 @@ class Winner:
     record: TrialRecord
     confirmed: float | None = None
     """Its mean objective over other seeds, where it was trained again on some."""
+    picked: bool = False
+    """Somebody named it by its number; it is not the best of its study."""
+    refit: Path | None = None
+    """The folder of its weights trained anew on training and validation images, where those are handed over."""
 
     @property
     def value(self) -> float:

@@ -45,9 +45,19 @@ class Workspace:
         return self.folder / "trials"
 
     @property
+    def cache(self) -> Path:
+        """May be removed at any time, at the cost of making again what is in it."""
+        return self.folder / "cache"
+
+    @property
     def features(self) -> Path:
-        """What frozen layers made of stored views: may be removed at any time, at the cost of making it again."""
-        return self.folder / "cache" / "features"
+        """What frozen layers made of stored views."""
+        return self.cache / "features"
+
+    @property
+    def refits(self) -> Path:
+        """Trials trained anew on training and validation images, and the views that takes."""
+        return self.cache / "refits"
 
     @property
     def backbones(self) -> Path:

@@ -15,11 +15,17 @@ BATCH_DIVISOR = "hpsearch:batch_divisor"
 """Parts into which a trial's batches are cut, once a whole one did not fit in memory."""
 DEATHS_ALLOWED = 5
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 
 def counted(study: Study) -> int:
     """Trials that count towards `--trials`: complete and pruned ones."""
     return len(study.get_trials(deepcopy=False, states=COUNTED))
+
+
+def unfinished(study: Study) -> int:
+    """Trials that run, or wait to."""
+    return len(study.get_trials(deepcopy=False, states=UNFINISHED))
 
 
 def put_back(study: Study, trial_id: int) -> None:

@@ -35,6 +35,18 @@ def test_every_image_is_shown_once_an_epoch_as_one_of_its_own_views() -> None:
     assert sorted(label for label, _ in views) == list(range(20))
 
 
+def test_images_that_follow_are_shown_as_their_own_views() -> None:
+    first, more = marked_views(), marked_views()
+    more = TrainingViews(more.originals + 20, [more.banks[0] + 20], more.labels + 20)
+    both = TrainingViews(first.originals, first.banks, np.arange(40), more=more)
+    feed = Feed(both, np.ones(40, "float32"), 8, 0)
+    batches = list(feed.epoch(0, 0.0, Hyperparameters(augmentation="low")))
+    labels = np.concatenate([batch.targets.argmax(axis=1) for batch in batches])
+    pixels = np.concatenate([batch.images[:, 0, 0, 0] for batch in batches])
+    assert sorted(labels) == list(range(40))
+    assert {int(pixel) - int(label) for label, pixel in zip(labels, pixels, strict=True)} == {0, 50, 100}
+
+
 def test_an_epoch_can_show_several_views_of_each_image() -> None:
     assert sorted(label for label, _ in shown(views_per_image=3)) == sorted(list(range(20)) * 3)
 

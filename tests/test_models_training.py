@@ -71,6 +71,18 @@ def test_the_kept_weights_are_those_of_the_best_epoch(data: TrainingData) -> Non
     assert accuracy == pytest.approx(outcome.best.validation["accuracy"])
 
 
+def test_replayed_values_lower_the_rate_as_they_did_and_end_the_trial_with_its_last_epoch(data: TrainingData) -> None:
+    recipe = replace(PLAN.recipe, epochs=9, plateau_patience=2)
+    plan = replace(PLAN, recipe=recipe, replayed=(0.5, 0.4, 0.3, 0.6))
+    epochs, outcome = epochs_of(plan, data)
+    assert [epoch.value for epoch in epochs] == [0.5, 0.4, 0.3, 0.6]
+    assert [epoch.learning_rate for epoch in epochs] == pytest.approx([3e-3, 3e-3, 3e-3, 1.5e-3])
+    assert (outcome.best.step, outcome.stopped) == (3, False)
+    falling, outcome = epochs_of(replace(plan, replayed=(0.5, 0.4)), data)
+    assert (outcome.best.step, len(falling)) == (1, 2)  # the last, although its value is lower
+    np.testing.assert_array_equal(predict(outcome.classifier.joined, data.validation_images), outcome.probabilities)
+
+
 def test_a_trial_learns(data: TrainingData) -> None:
     _, outcome = epochs_of(replace(PLAN, recipe=Recipe(0, 8, 8)), data)
     assert outcome.best.value > 0.9

@@ -245,6 +245,41 @@ def test_evaluate_scores_other_files_of_other_sizes_too(exported: Path, tiny_npz
     assert scores["images"] == 4
 
 
+def test_a_trial_comes_out_again_bit_by_bit_and_its_weights_come_back(searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    number = next(row["number"] for row in trials(tmp_path) if row["state"] == "complete")
+    (weights,) = tmp_path.glob(f"trials/*/{number:05d}/best.weights.h5")
+    weights.unlink()
+    gone = hpsearch(tmp_path, "export-best", "--trial", str(number), code=1)
+    assert f"{number} --restore` trains them again" in gone.stderr
+    again = hpsearch(tmp_path, "rerun", "small_cnn", str(number), "--restore").stdout
+    assert "the figures match within 1e-06: the same bits in its weights" in again
+    assert "probabilities, corrupted" in again
+    assert weights.is_file()
+    assert trials(tmp_path) == trials(searched)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["rerun.log"]
+
+
+def test_a_refitted_model_is_marked_read_once_and_shows_the_figures_from_before(searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "test-readings.jsonl").unlink(missing_ok=True)
+    before = {path: path.read_bytes() for path in tmp_path.glob("prepared/**/*") if path.is_file()}
+    number = next(row["number"] for row in trials(tmp_path) if row["state"] == "complete")
+    out = hpsearch(tmp_path, "export-best", "--trial", str(number), "--refit", "--tta", "--out", "refitted").stdout
+    prepared = PreparedSet.open(tmp_path / "prepared")
+    train, validation = (len(prepared.labels(split)) for split in ("train", "validation"))
+    assert f"refitting on {train + validation} training and validation images" in out
+    assert "validation, before refit" in out and "reading 1 of this workspace" in out
+    metrics = json.loads((tmp_path / "refitted/metrics.json").read_text())
+    assert metrics["refit"]["trained_on"] == {"train": train, "validation": validation}
+    assert [row["kept"] for row in metrics["tried"]][-1] == "yes" and ", refitted" in metrics["tried"][-1]["model"]
+    assert sorted(row["kept"] for row in metrics["tried"][:-1]) == ["no", "refitted"]
+    assert "**Refitted**" in (tmp_path / "refitted/README.md").read_text()
+    assert before == {path: path.read_bytes() for path in tmp_path.glob("prepared/**/*") if path.is_file()}
+    (line,) = (json.loads(line) for line in (tmp_path / "test-readings.jsonl").read_text().splitlines())
+    assert line["refit"] is True
+
+
 def test_a_failed_describe_leaves_no_study_and_no_trace(tiny_workspace: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
     bad = tmp_path / "bad.weights.h5"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,10 +11,12 @@ from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
 from models.errors import ModelError
 from models.objectives import external_name
-from search.budget import Budget, budget_options
+from search.budget import LIMITS, Budget, Choice, budget_options
 from search.exporting import METRICS_FILE, Exported, export
 from search.figures_output import print_estimates, print_gaps, print_operations, print_parts, print_trust
 from search.output import print_table
+from search.picking import Pick, picked
+from search.refitting import Refitter
 from search.scored_parts import estimate_errors, parts_in
 from search.variants import Extras
 from search.workspace import Workspace
@@ -25,6 +28,10 @@ from studies.reading import read_studies
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: in the workspace]")
 @click.option("--average", type=click.IntRange(2), help="Try the mean of so many of the best trials as well.")
 @click.option("--tta", is_flag=True, help="Try the mean over each image turned and mirrored as well.")
+@click.option("--study", help="Of this study.  [default: the one with the best trial]")
+@click.option("--trial", type=click.IntRange(0), help="This trial of it.  [default: the best]")
+@click.option("--refit", is_flag=True, help="Train it anew on training and validation images together.")
+@click.option("--weights", help="For --refit: the file, of a study whose pretrained weights came from one.")
 @budget_options
 @click.pass_obj
 def export_best(
@@ -32,9 +39,9 @@ def export_best(
     /,
     backbone: str | None,
     out: Path | None,
-    average: int | None,
-    tta: bool,
-    **limits: float | None,
+    study: str | None,
+    trial: int | None,
+    **options: Any,
 ) -> None:
     """Hand over the best trial as a model folder: weights, preprocessing and class names inside, figures, model card.
 
@@ -42,6 +49,7 @@ def export_best(
     hpsearch export-best --out my-model
     hpsearch export-best --average 3 --tta
     hpsearch export-best --max-params 5M --max-ms 2
+    hpsearch export-best --trial 7 --refit
 
     The model is reloaded in a fresh process and must give the same probabilities before the command says done.
     The locked test set is read once for a trial, as it is and corrupted; exporting it again shows the stored figures.
@@ -49,24 +57,31 @@ def export_best(
     images; they cost as many times the prediction as networks and views take part.
     --max-params, --max-flops, --max-ms and --max-mb take the best trial, of all backbones, that costs no more; the
     figures are those of `compare`, milliseconds as measured by the trial on its own machine.
+    --refit trains the chosen trial anew, for as many epochs as its best one had, on the validation images too. It has
+    no validation score then: the validation figures shown are those from before.
     Figures come with 95 % intervals. calibration.json keeps what `evaluate` and `predict` say of how sure they are.
     """
     if backbone:
         check_backbone(workspace, backbone)
     if out and out.exists() and not (out / METRICS_FILE).is_file():
         raise click.BadParameter(f"{out} exists and is no export; name another folder", param_hint="--out")
-    budget = Budget.of(limits)
-    if budget.limits and (average or tta):
+    budget = Budget.of({name: options[name] for name in LIMITS})
+    if budget.limits and not (study is None and trial is None):
+        raise click.UsageError("--study and --trial say which trial it is: leave them out, or the --max- options")
+    if budget.limits and (options["average"] or options["tta"]):
         raise click.UsageError("--average and --tta multiply what a model costs: leave them out, or the --max- options")
     PreparedSet.open(workspace.prepared)  # says so where there is no workspace, before one is made for its lock
     with workspace.shared():
         prepared = PreparedSet.open(workspace.prepared)
-        choice = budget.best(workspace, prepared, backbone)
+        choice = _choice(workspace, prepared, budget, Pick(backbone, study, trial))
         winner = choice.winner
-        target = out or workspace.exports / f"{winner.settings.name}-trial-{winner.record.number}"
+        refit = Refitter(workspace, prepared, options["weights"], click.echo).refitted if options["refit"] else None
+        name = f"{winner.settings.name}-trial-{winner.record.number}{'-refit' if refit else ''}"
+        extras = Extras(options["average"] or 1, options["tta"], refit)
+        what = "picked by its number" if winner.picked else "the best of its study"
         show(
-            export(workspace, prepared, winner, target, Extras(average or 1, tta)),
-            f"the best with {budget}" if budget.limits else "the best of its study",
+            export(workspace, prepared, winner, out or workspace.exports / name, extras),
+            f"the best with {budget}" if budget.limits else what,
         )
     if choice.left_out:
         better = choice.left_out
@@ -74,6 +89,12 @@ def export_best(
             f"left out for the budget: trial {better.record.number} of {better.settings.name}, {better.value:.4f}, "
             f"with {budget.costs(better.record)}"
         )
+
+
+def _choice(workspace: Workspace, prepared: PreparedSet, budget: Budget, pick: Pick) -> Choice:
+    if budget.limits:
+        return budget.best(workspace, prepared, pick.backbone)
+    return Choice(picked(workspace, prepared, pick))
 
 
 def check_backbone(workspace: Workspace, name: str) -> None:
@@ -96,6 +117,11 @@ def show(done: Exported, what: str) -> None:
     click.echo(f"trial {record.number} of {done.winner.settings.name}, {what}: {record.value:.4f}{again}")
     if decisive := external_name(done.winner.settings.objective):
         click.echo(f"chosen by macro-F1 on the external set {decisive}: its figures there flatter it")
+    if refit := done.metrics.get("refit"):
+        click.echo(
+            f"refitted on {sum(refit['trained_on'].values()):,} training and validation images, "
+            f"{' and '.join(map(str, refit['epochs']))} epochs: the score and the validation figures are from before"
+        )
     tried = done.metrics["tried"]
     if len(tried) > 1:
         print_table(tried, ("model", "clean", "corrupted", "kept"))

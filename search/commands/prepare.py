@@ -152,6 +152,7 @@ def prepare_shown(settings: PrepareSettings, workspace: Workspace, *, force: boo
         outcome = make(settings, workspace.prepared, force=force, progress=stages)
         if outcome.created:
             shutil.rmtree(workspace.features, ignore_errors=True)  # of the images of before
+            shutil.rmtree(workspace.refits, ignore_errors=True)
         return outcome
 
 

@@ -34,6 +34,7 @@ from search.progress import observing
 from search.retention import DEFAULT_KEEP, Retention
 from search.retraining import Confirmation, Retrainer, summary
 from search.sessions import AUTO, PREFIX_CACHES, RunOptions, Session, job_maker, open_study, plan_session
+from search.warm_start import DEFAULT_HINTS, Hints, read_hints
 from search.workers import Worker, WorkerDiedError
 from search.workspace import Workspace
 from studies.records import best_record, records_of
@@ -69,6 +70,8 @@ class Run:
     limits: Limits
     leaving: Leaving
     out: Console
+    hints: Hints | None = None
+    """Of `--warm-start`."""
 
     def say(self, line: str) -> None:
         self.out.print(line, markup=False, soft_wrap=True)
@@ -143,6 +146,8 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of sampler, weights and batches.")
 @click.option("--study", help="Go on with this stored study, an earlier version for example.")
 @click.option("--new-version", is_flag=True, help="With changed settings: a study beside the stored one.")
+@click.option("--warm-start", metavar="[WORKSPACE:]STUDY", help="Try the best trials of another study first.")
+@click.option("--warm-start-trials", type=click.IntRange(1), default=DEFAULT_HINTS, help="So many of them.")
 @click.option("--confirm", callback=_confirm, metavar="KxS", help="Train the best K trials again on S other seeds.")
 @click.option("--folds", type=click.IntRange(2, 20), help="Cross-validate the best trial on so many parts.")
 @click.option(
@@ -178,6 +183,8 @@ def run(
     folds: int | None,
     gpus: tuple[str, ...],
     dry_run: bool,
+    warm_start: str | None,
+    warm_start_trials: int,
     **options: Any,
 ) -> None:
     """Search for the best fine-tuning of each backbone: one study each, --trials trials each.
@@ -197,6 +204,9 @@ def run(
     weights are the start; module:function is called as the functions of keras.applications are, and looked for in the
     current folder. --preprocessing says what range of pixels it was trained with: an export knows it, any other is
     taken to rescale inside.
+
+    --warm-start STUDY tries the best trials of another study first, also of another backbone or in another workspace.
+    They are hints: their hyperparameters are brought into this study's space, and trained.
 
     The best of many trials is also the luckiest. --confirm 3x3 trains the best 3 again on 3 other seeds and shows mean
     and spread; --folds 5 cross-validates the best one: the training images are divided by group into 5 parts, each held
@@ -225,10 +235,11 @@ def run(
     if gpus and ON_GPU not in os.environ:
         command = [sys.executable, "-P", "-m", "search", *sys.argv[1:]]
         ctx.exit(run_on_each(gpus, command, lambda line: out.print(line, markup=False, soft_wrap=True)))
+    hints = read_hints(workspace, warm_start, warm_start_trials) if warm_start else None
     leaving = Leaving(limits.time_budget_s or inf)
     try:
         with listening(leaving, lambda line: out.print(line, markup=False)):
-            run_backbones(Run(workspace, chosen, limits, leaving, out), rows)
+            run_backbones(Run(workspace, chosen, limits, leaving, out, hints), rows)
     except (KeyboardInterrupt, LeaveError):
         leaving.interrupted = leaving.interrupted or leaving.time_left_s > 0
     if leaving.interrupted:
@@ -313,7 +324,7 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
         session = _planned(run, backbone)
         for note in session.notes:
             run.say(note)
-        study = open_study(storage, session, workspace.trials, run.say)
+        study = open_study(storage, session, workspace.trials, run.say, run.hints)
     settings = session.settings
     run.say(
         f"study {settings.name}{' (new)' if session.is_new else ''}: weights {settings.weights}, at most "

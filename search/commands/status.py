@@ -24,8 +24,8 @@ def status(workspace: Workspace, as_json: bool) -> None:
     \b
     hpsearch status --json
 
-    Cut off are trials whose run ended before they did; they are among the waiting ones, and the next run goes on with
-    them. Trials that failed are counted by kind: diverged, out-of-memory, timeout, killed, refused or bug.
+    Waiting trials were enqueued or cut off, and the next run takes them first; cut off are those whose run ended before
+    they did. Trials that failed are counted by kind: diverged, out-of-memory, timeout, killed, refused or bug.
     """
     studies = read_studies(workspace.database)
     changed = [_put_back(workspace, study) for study in studies]

@@ -1,0 +1,57 @@
+"""`hpsearch enqueue`."""
+
+from __future__ import annotations
+
+import click
+
+from data_prep.prepared import PreparedSet
+from search.finding import study_here
+from search.output import short
+from search.workspace import Workspace
+from studies.definition import definition_of
+from studies.proposals import allowed, read_proposal, tried
+from studies.proposals import enqueue as put_in
+from studies.settings import stored_settings
+from studies.storage import existing_storage
+from studies.trials import counted, unfinished
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[BACKBONE] KEY=VALUE...")
+@click.option("--study", help="Of this study.  [default: the backbone's latest on this prepared set]")
+@click.pass_obj
+def enqueue(workspace: Workspace, words: tuple[str, ...], study: str | None) -> None:
+    """Propose hyperparameters for a trial; it waits, and the next run takes it before others.
+
+    \b
+    hpsearch enqueue efficientnetv2s learning_rate=0.0001 dropout=0.2
+    hpsearch enqueue --study efficientnetv2s-1a2b3c4d-v2 optimizer=sgd momentum=0.9
+
+    The sampler proposes what is left out. Names and values must lie in the study's search space, which is shown when
+    none are given. A run that is at work takes the trial too, as long as its --trials allow.
+    """
+    backbones = [word for word in words if "=" not in word]
+    if len(backbones) + (study is not None) != 1:
+        raise click.UsageError("name one backbone, before KEY=VALUE, or one --study")
+    prepared = PreparedSet.open(workspace.prepared)
+    storage = existing_storage(workspace.database)
+    found = study_here(storage, prepared, study or backbones[0])
+    settings = stored_settings(found)
+    definition = definition_of(settings.space)
+    texts = [word for word in words if "=" in word]
+    if not texts:
+        rows = "; ".join(f"{one.name}: {allowed(one)}" for one in definition.parameters if one.value is None)
+        raise click.UsageError(f"give hyperparameters as KEY=VALUE. {settings.name} searches {rows}")
+    proposal = read_proposal(definition, texts, settings.name)
+    if not proposal.values:
+        raise click.UsageError(f"{settings.name} searches none of these: it fixes them at the values given")
+    with workspace.making_studies():
+        before, waiting = tried(found, proposal.values), unfinished(found)
+        number = put_in(found, proposal)
+    values = " ".join(f"{name}={short(value)}" for name, value in proposal.values.items())
+    click.echo(f"trial {number} of {settings.name} waits with {values}; the sampler proposes the rest")
+    if before is not None:
+        click.echo(f"trial {before} has these values too")
+    ahead = f", after {waiting} that run or wait already" if waiting else ""
+    which = f"--study {settings.name}" if study else f"--backbone {settings.backbone}"
+    click.echo(f"`hpsearch run {which} --trials {counted(found) + waiting + 1}` takes it first{ahead}")

@@ -1,0 +1,110 @@
+"""`hpsearch rerun`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from data_prep.prepared import PreparedSet
+from search.output import print_table
+from search.workspace import Workspace
+
+if TYPE_CHECKING:
+    from search.rerunning import Comparison
+
+TOLERANCE = 1e-6
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("study")
+@click.argument("trial", type=click.IntRange(0))
+@click.option("--tolerance", type=click.FloatRange(0), default=TOLERANCE, help="Largest difference of a figure.")
+@click.option("--weights", help="The file, of a study whose pretrained weights came from one.")
+@click.option("--restore", is_flag=True, help="Put the weights back in the trial's folder if the figures match.")
+@click.pass_context
+def rerun(ctx: click.Context, /, study: str, trial: int, tolerance: float, weights: str | None, restore: bool) -> None:
+    """Repeat a finished trial, and see whether its figures come out again; exit 1 if not.
+
+    \b
+    hpsearch rerun efficientnetv2s-1a2b3c4d 7
+    hpsearch rerun efficientnetv2s 7 --restore
+
+    STUDY is the name of a study, or that of a backbone, whose latest study is meant. The trial is trained with its own
+    seed and hyperparameters, a pruned one up to the same epoch; study and trial stay as they are. On a CPU the same
+    versions and number of threads give the same bits. A GPU does not: give a --tolerance such as 0.01 there.
+
+    --restore brings back weights that were removed (`run --keep`), for `export-best --trial`.
+    """
+    from search.finding import study_here
+    from search.job import trial_folder
+    from search.repeating import repeatable
+    from search.rerunning import repeat
+    from search.rerunning import restore as put_back
+    from search.workers import Worker
+    from studies.storage import existing_storage
+
+    workspace: Workspace = ctx.obj
+    prepared = PreparedSet.open(workspace.prepared)
+    with workspace.shared():
+        storage = existing_storage(workspace.database)
+        found = study_here(storage, prepared, study)
+        one = repeatable(workspace, storage, found, trial, weights)
+        record = one.record
+        click.echo(f"trial {record.number} of {one.settings.name}, {record.state} after {len(record.epochs)} epochs")
+        with _scratch(workspace) as scratch:
+            worker = Worker(workspace.cache / "rerun.log")
+            try:
+                comparison = repeat(one, worker, scratch, click.echo)
+            finally:
+                worker.stop()
+            matches = comparison.largest <= tolerance
+            _show(comparison, tolerance)
+            if not matches:
+                _show_noise(workspace, one.settings.name, comparison)
+            if restore and matches and record.state == "complete":
+                put_back(scratch, trial_folder(workspace.trials, found.study_name, trial))
+                click.echo("its weights are back; the next run keeps them if the trial is among its --keep best")
+    ctx.exit(0 if matches else 1)
+
+
+@contextmanager
+def _scratch(workspace: Workspace) -> Iterator[Path]:
+    workspace.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workspace.cache, prefix="rerun-") as folder:
+        yield Path(folder)
+
+
+def _show(found: Comparison, tolerance: float) -> None:
+    rows = [
+        {"figure": row.figure, "values": row.values, "largest_difference": f"{row.largest_difference:.1e}"}
+        for row in found.rows
+    ]
+    print_table(rows, ("figure", "values", "largest_difference"))
+    bits = "the same bits in its weights" if found.same_bits else "other bits in its weights"
+    if found.largest <= tolerance:
+        click.echo(f"the figures match within {tolerance:g}: {bits}")
+    else:
+        click.echo(f"the figures differ by up to {found.largest:.2g}, more than {tolerance:g}: {bits}")
+
+
+def _show_noise(workspace: Workspace, study: str, found: Comparison) -> None:
+    """How much of it another seed would explain."""
+    from search.noise import BY_RULE, BY_SEEDS, SEED_NOISE, TIE_STANDARD_ERRORS
+    from studies.reading import read_studies
+    from studies.retrainings import seed_noise
+
+    (stored,) = (one for one in read_studies(workspace.database) if one.name == study)
+    measured = seed_noise(stored.retrained, stored.settings.objective)
+    noise, source = (SEED_NOISE, BY_RULE) if measured is None else (measured, BY_SEEDS)
+    limit = TIE_STANDARD_ERRORS * sqrt(2) * noise
+    difference = found.rows[0].largest_difference
+    verdict = "within" if difference <= limit else "more than"
+    click.echo(
+        f"its value differs by {difference:.4f}, {verdict} the {limit:.4f} by which two seeds may differ ({source})"
+    )

@@ -1,0 +1,90 @@
+"""Trials that somebody proposes: enqueued by hand, or hints of another study; with trials that train nothing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from fake_search import SETTINGS, opened_study, searching
+
+from data_prep.prepared import PreparedSet
+from models.backbones import backbone_named
+from search.cli import main
+from search.errors import SearchError
+from search.sessions import RunOptions, open_study, plan_session
+from search.warm_start import HINT_OF, read_hints
+from search.workspace import Workspace
+from studies.proposals import FIXED_PARAMS
+from studies.records import records_of
+from studies.storage import open_storage
+
+
+def call(workspace: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(main, ["-w", str(workspace), *map(str, arguments)])
+
+
+def test_an_enqueued_trial_waits_and_is_run_first_with_its_own_seed(tmp_path: Path, tiny_workspace: Path) -> None:
+    shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
+    settings = replace(SETTINGS, fingerprint=PreparedSet.open(tmp_path / "prepared").fingerprint)
+    missing = call(tmp_path, "enqueue", "small_cnn", "learning_rate=0.25")
+    assert "start one with `hpsearch run --backbone NAME`" in missing.stderr
+    with searching(tmp_path, settings=settings) as (search, _):
+        search.run(2)
+    done = call(tmp_path, "enqueue", "small_cnn", "learning_rate=0.25")
+    assert (
+        "trial 2 of" in done.stdout and "`hpsearch run --backbone small_cnn --trials 3` takes it first" in done.stdout
+    )
+    refused = call(tmp_path, "enqueue", "small_cnn", "learning_rate=3")
+    assert (refused.exit_code, refused.stderr.count("must be a number from 0 to 1, but is '3'")) == (1, 1)
+    again = call(tmp_path, "enqueue", "--study", settings.name, "learning_rate=0.25")
+    assert "trial 2 has these values too" in again.stdout
+    assert f"`hpsearch run --study {settings.name} --trials 4` takes it first, after 1" in again.stdout
+    assert '"waiting": 2' in call(tmp_path, "status", "--json").stdout
+    with searching(tmp_path, settings=settings) as (search, _):
+        search.run(5)
+        records = records_of(search.study)
+    assert [record.hyperparameters["learning_rate"] for record in records[2:4]] == [0.25, 0.25]
+    assert len({record.epochs[0]["seed"] for record in records}) == 5  # each has its number's
+
+
+def test_enqueue_wants_the_study_of_a_backbone_on_this_prepared_set(tmp_path: Path, tiny_workspace: Path) -> None:
+    shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
+    opened_study(tmp_path)  # of another fingerprint
+    refused = call(tmp_path, "enqueue", "small_cnn", "learning_rate=0.25")
+    assert "there is no study of small_cnn on this prepared set: `hpsearch run --backbone small_cnn" in refused.stderr
+    refused = call(tmp_path, "enqueue", "--study", SETTINGS.name, "learning_rate=0.25")
+    assert f"the study {SETTINGS.name} is bound to another prepared set" in refused.stderr
+    assert call(tmp_path, "enqueue", "learning_rate=0.25").exit_code == 2
+
+
+def test_the_best_trials_of_another_study_are_tried_first_and_once(tmp_path: Path, tiny_workspace: Path) -> None:
+    other = tmp_path / "other"
+    with searching(other, mode="diverge") as (search, _):
+        search.run(6)
+        records = records_of(search.study)
+    best = sorted((one for one in records if one.state == "complete"), key=lambda one: -(one.value or 0))[:2]
+    hints = read_hints(Workspace(tmp_path), f"{other}:{SETTINGS.name}", 2)
+    assert [one.number for one in hints.records] == [one.number for one in best]
+    storage, prepared = open_storage(tmp_path / "studies.db"), PreparedSet.open(tiny_workspace / "prepared")
+    lines: list[str] = []
+    for _ in range(2):
+        session = plan_session(storage, prepared, backbone_named("small_cnn"), RunOptions())
+        study = open_study(storage, session, tmp_path, lines.append, hints)
+    rates = [min(max(one.hyperparameters["learning_rate"], 0.002), 0.02) for one in best]
+    fixed = [trial.system_attrs[FIXED_PARAMS]["learning_rate"] for trial in study.trials]
+    assert fixed == list(dict.fromkeys(rates))  # two that become the same are one
+    assert study.trials[0].user_attrs[HINT_OF] == f"{SETTINGS.name} {best[0].number}"
+    assert lines[0].startswith(f"the 2 best of {SETTINGS.name} are tried first")
+    assert any("`learning_rate`" in line and "becomes" in line for line in lines)
+    assert lines[-1] == f"the 2 best of {SETTINGS.name} are among the {len(fixed)} trials of {study.study_name} already"
+
+
+def test_a_warm_start_from_nothing_is_refused_with_what_there_is(tmp_path: Path) -> None:
+    opened_study(tmp_path)
+    with pytest.raises(SearchError, match=f"there is no study 'nosuch'; there are {SETTINGS.name} "):
+        read_hints(Workspace(tmp_path), "nosuch", 5)
+    with pytest.raises(SearchError, match="has no complete trial to start from"):
+        read_hints(Workspace(tmp_path), SETTINGS.name, 5)
