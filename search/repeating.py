@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import optuna
 from optuna.storages import RDBStorage
 
-from models.backbones import IMAGENET, UNTRAINED
+from models.backbones import NAMED_WEIGHTS
 from search.errors import SearchError
 from search.job import TrainingJob
 from search.loop import seed_of
@@ -78,7 +78,7 @@ def _trial(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
 
 def _weights(settings: StudySettings, file: str | None) -> str:
     """`imagenet`, `none`, or the file, when it is the one that the study started from."""
-    if settings.weights in (IMAGENET, UNTRAINED):
+    if settings.weights in NAMED_WEIGHTS:
         if file is not None:
             raise SearchError(
                 f"the study {settings.name} was made with weights {settings.weights}: leave --weights out"
