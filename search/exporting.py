@@ -7,14 +7,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from data_prep.prepared import PreparedSet
+from models.formats import FORMATS, KERAS
+from search.export_formats import write_formats
 from search.quiet import import_keras
 from search.readings import add_reading, earlier_reading
 from search.scored_parts import (
@@ -31,7 +33,7 @@ from search.variants import Candidate, Chooser, Extras, identity
 from search.winners import Winner
 from search.workspace import Workspace
 
-MODEL_FILE, LABELS_FILE, METRICS_FILE, CARD_FILE = "model.keras", "labels.json", "metrics.json", "README.md"
+MODEL_FILE, LABELS_FILE, METRICS_FILE, CARD_FILE = FORMATS[KERAS].file, "labels.json", "metrics.json", "README.md"
 CALIBRATION_FILE = "calibration.json"
 """What `models.trust.Trust` holds, and `estimate_errors`: what its estimates of accuracy were off by on test images."""
 VERSIONS = ("hpsearch", "keras", "tensorflow", "numpy", "optuna", "scikit-learn")
@@ -51,22 +53,29 @@ class Exported:
 
 
 def export(
-    workspace: Workspace, prepared: PreparedSet, winner: Winner, target: Path, extras: Extras | None = None
+    workspace: Workspace,
+    prepared: PreparedSet,
+    winner: Winner,
+    target: Path,
+    extras: Extras | None = None,
+    formats: Sequence[str] = (),
 ) -> Exported:
-    """Writes the folder `target`, replacing an earlier one.
+    """Writes the folder `target`, replacing an earlier one; with the model in these further `formats` too.
 
-    Raises SearchError when the reloaded model does not give the worker's validation probabilities within AGREEMENT.
+    Raises SearchError when the reloaded model does not give the worker's validation probabilities within AGREEMENT,
+    ModelError when a format does not agree with it. The test set has not been read then.
     """
     import_keras()
     target.parent.mkdir(parents=True, exist_ok=True)
     with workspace.exporting(), _scratch(target) as scratch:
         chooser = Chooser(workspace, prepared, scratch)
         chosen, tried = chooser.choose(winner, extras or Extras())
-        metrics, reading = _metrics(chooser, winner, chosen)
-        metrics["tried"] = tried
         folder = scratch / "model"
         folder.mkdir()
-        chosen.file.rename(folder / MODEL_FILE)
+        chosen = replace(chosen, file=chosen.file.rename(folder / MODEL_FILE))
+        written = write_formats(formats, chosen, prepared, folder)
+        metrics, reading = _metrics(chooser, winner, chosen)
+        metrics |= {"tried": tried, "formats": written}
         _write_texts(folder, prepared, winner, metrics, chosen)
         _replace(folder, target)
     return Exported(target, winner, chosen.difference, metrics, reading)
@@ -148,15 +157,17 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], c
         class_names=prepared.class_names,
         source=prepared.source,
         size=f"{height}x{width}",
+        formats=[(FORMATS[name], row) for name, row in metrics["formats"].items() if FORMATS[name].write],
         versions={name: version(name) for name in VERSIONS},
     )
 
 
 def _replace(folder: Path, target: Path) -> None:
     """Moves the finished folder into place, on disk before it is there."""
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
+from models.formats import FORMATS
 from models.trust import TARGET_ERRORS
 from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
@@ -31,10 +32,16 @@ TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), default="labels.csv", show_default=True,
               help="The file to write; JSON lines when it ends in .jsonl.")  # fmt: skip
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(list(FORMATS)),
+    help="Use this format of the export, by its own runtime.  [default: keras]",
+)
 @click.option("--abstain", is_flag=True, help="Mark the rows whose confidence is too low to answer.")
 @click.option("--target-error", type=click.Choice(list(TARGETS)), default=f"{100 * DEFAULT_TARGET:g}",
               show_default=True, help="Per cent of wrong answers that --abstain aims at.")  # fmt: skip
-def predict(model: Path, data: Path, out: Path, abstain: bool, target_error: str) -> None:
+def predict(model: Path, data: Path, out: Path, format_name: str | None, abstain: bool, target_error: str) -> None:
     """Label the images in DATA (an .npz file, a folder, or one picture) with an exported MODEL (its folder).
 
     \b
@@ -45,7 +52,7 @@ def predict(model: Path, data: Path, out: Path, abstain: bool, target_error: str
     """
     if not out.parent.is_dir():
         raise click.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
-    exported = open_export(model)
+    exported = open_export(model, format_name)
     threshold = exported.known_trust().abstention(TARGETS[target_error]).threshold if abstain else None
     labelling = _Labelling(exported, threshold)
     found = (row for chunk in chunks(data, exported.image_shape) for row in labelling.rows(chunk))
