@@ -49,7 +49,7 @@ def write_format(row: Format, model: Path, target: Path) -> None:
     """The `.keras` file `model` in this format. ModelError with the reason when it cannot be converted."""
     done = _run(["write", row.name, model, target], target.parent, ON_CPU)
     if done.returncode != 0:
-        raise ModelError(f"the model cannot be written as {row.title}: {_last_words(done)}; nothing was exported")
+        raise ModelError(f"the model cannot be written as {row.title}: {_last_words(done)}; {_way_out(row)}")
 
 
 def predict_in_fresh_process(
@@ -84,15 +84,22 @@ def largest_difference(row: Format, model: Path, images: Path, expected: np.ndar
 
     Raises ModelError when it is more than the format's tolerance.
     """
-    (found,) = predict_in_fresh_process(model, [images], folder, row.name, on_cpu=True)
+    try:
+        (found,) = predict_in_fresh_process(model, [images], folder, row.name, on_cpu=True)
+    except ModelError as error:
+        raise ModelError(f"{error}; {_way_out(row)}") from error
     same_shape = found.shape == expected.shape
     difference = float(np.abs(found - expected).max()) if same_shape else np.inf
     if not difference <= row.tolerance:
         raise ModelError(
             f"as {row.title} the model's probabilities differ by {difference:.2g} from the Keras model's on validation "
-            f"images, more than {row.tolerance}: nothing was exported; leave out --format {row.name}"
+            f"images, more than {row.tolerance}; {_way_out(row)}"
         )
     return difference
+
+
+def _way_out(row: Format) -> str:
+    return f"nothing was exported: leave out --format {row.name}"
 
 
 def _run(arguments: Iterable[str | Path], folder: Path, more: dict[str, str]) -> subprocess.CompletedProcess[str]:

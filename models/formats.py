@@ -111,7 +111,9 @@ def write_litert(model: Path, target: Path) -> None:
 def open_litert(path: Path) -> Runtime:
     from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 
-    runner = Interpreter(str(path), num_threads=os.cpu_count()).get_signature_runner()
+    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    interpreter.allocate_tensors()  # it prints a line the first time: while it is opened, rather than between figures
+    runner = interpreter.get_signature_runner()
     ((name, image),) = runner.get_input_details().items()
 
     def answer(batch: np.ndarray) -> np.ndarray:
@@ -122,7 +124,7 @@ def open_litert(path: Path) -> Runtime:
 
 
 def write_codabench(model: Path, target: Path) -> None:
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
         archive.write(Path(__file__).with_name("codabench_model.py"), "model.py")
         archive.write(model, "model.keras")
 

@@ -61,6 +61,9 @@ def test_a_format_that_disagrees_is_refused(folder: Path, tmp_path: Path) -> Non
     expected[-1] += 2 * row.tolerance
     with pytest.raises(ModelError, match=r"probabilities differ by 0\.0002 .*leave out --format onnx"):
         largest_difference(row, folder / row.file, folder / "images.npy", expected, tmp_path)
+    (tmp_path / row.file).write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"does not open or predict in a fresh process: .*leave out --format onnx"):
+        largest_difference(row, tmp_path / row.file, folder / "images.npy", expected, tmp_path)
 
 
 @pytest.mark.parametrize("row", CONVERTED, ids=lambda row: row.name)

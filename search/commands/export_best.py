@@ -25,7 +25,6 @@ from search.workspace import Workspace
 @click.option("-b", "--backbone", help="Of this backbone only.  [default: of all]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: in the workspace]")
 @click.option(
-    "-f",
     "--format",
     "formats",
     type=click.Choice(list(FORMATS)),
