@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from models.backbones import UNTRAINED
 from models.classifier import ClassifierSettings, make_classifier
 from models.errors import ModelError
-
-PLAIN_PREDICT = Path(__file__).with_name("plain_predict.py")
 
 
 @dataclass(frozen=True)
@@ -68,25 +63,6 @@ def _orientations(images: Any) -> list[Any]:
     """The images themselves, mirrored in each direction and in both; square ones also with their axes swapped."""
     turned = [images, keras.ops.transpose(images, (0, 2, 1, 3))] if images.shape[1] == images.shape[2] else [images]
     return [view for one in turned for view in (one, *(keras.ops.flip(one, axis) for axis in (1, 2, (1, 2))))]
-
-
-def predict_in_fresh_process(model: Path, images: Sequence[Path], folder: Path) -> list[np.ndarray]:
-    """Probabilities float32 (k, classes) by one new process that knows Keras and nothing of ours, one array per file.
-
-    Args:
-        images: `.npy` files, uint8 (..., h, w, 3); k counts all views in order.
-        folder: where the process leaves them.
-
-    Raises ModelError with the process's last line when it fails.
-    """
-    targets = [folder / f"probabilities-{number}.npy" for number in range(len(images))]
-    pairs = [str(path) for pair in zip(images, targets, strict=True) for path in pair]
-    command = [sys.executable, "-P", str(PLAIN_PREDICT), str(model), *pairs]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise ModelError(f"the exported model {model} does not open or predict in a fresh process: {last}")
-    return [np.load(target, allow_pickle=False) for target in targets]
 
 
 def load_model(path: Path) -> tuple[object, tuple[int, int, int]]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.converting import open_format
+from models.formats import FORMATS, KERAS, Format
 from models.trust import Trust
 from search.errors import SearchError
-from search.exporting import CALIBRATION_FILE, LABELS_FILE, METRICS_FILE, MODEL_FILE
-from search.quiet import import_keras
+from search.exporting import CALIBRATION_FILE, LABELS_FILE, METRICS_FILE
+from search.quiet import import_keras, without_stderr
 from search.scored_parts import parts_in
 
 
@@ -22,8 +26,9 @@ class ExportedModel:
 
     Attributes:
         folder: of the export.
-        file: the Keras model in it.
-        network: what Keras made of it.
+        file: the model in it: a file, of some formats a folder.
+        format: its name in models.formats.
+        answer: uint8 (n, h, w, 3) -> raw probabilities float32 (n, classes), by the format's own runtime.
         image_shape: (h, w, 3) of the uint8 images it takes.
         class_names: by label.
         trust: temperature and thresholds; None in exports made before there were any.
@@ -32,7 +37,8 @@ class ExportedModel:
 
     folder: Path
     file: Path
-    network: Any
+    format: str
+    answer: Callable[[np.ndarray], np.ndarray]
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     trust: Trust | None
@@ -40,9 +46,7 @@ class ExportedModel:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Raw probabilities float32 (k, classes) of uint8 images (..., h, w, 3), all views in order."""
-        from models.predicting import predict
-
-        return predict(self.network, images.reshape(-1, *self.image_shape))
+        return self.answer(images.reshape(-1, *self.image_shape))
 
     def facts(self) -> dict[str, Any]:
         """Its metrics.json. SearchError when it cannot be read."""
@@ -65,20 +69,50 @@ class ExportedModel:
         return self.trust
 
 
-def open_export(model: Path) -> ExportedModel:
-    """Opens a folder that `export-best` wrote, or a `.keras` file in one.
+def open_export(model: Path, format_name: str | None = None) -> ExportedModel:
+    """Opens a folder that `export-best` wrote, or a model file in one.
 
-    Raises SearchError when it is none, ModelError when Keras does not open it.
+    Args:
+        model: the folder; a `.keras` file of any name, or another format's file under its own name.
+        format_name: which of the folder's formats; the Keras model when it is not given.
+
+    Raises SearchError when it is none, ModelError when the format's runtime does not open it.
     """
-    folder, file = (model, model / MODEL_FILE) if model.is_dir() else (model.parent, model)
+    folder, file, row = _chosen(model, format_name)
     names = tuple(_read(folder, LABELS_FILE))
+    if not file.exists():
+        again = f" with --format {row.name}" if row.write else ""
+        raise SearchError(f"{folder} has no {file.name}: export the trial again{again}")
     calibration = _read(folder, CALIBRATION_FILE) if (folder / CALIBRATION_FILE).is_file() else {}
     trust = Trust.from_dict(calibration) if calibration else None
-    import_keras()
-    from models.export import load_model
+    answer, shape = _opened(row, file)
+    return ExportedModel(folder, file, row.name, answer, shape, names, trust, calibration.get("estimate_errors", {}))
 
-    network, shape = load_model(file)
-    return ExportedModel(folder, file, network, shape, names, trust, calibration.get("estimate_errors", {}))
+
+def _chosen(model: Path, format_name: str | None) -> tuple[Path, Path, Format]:
+    """The export's folder, the model in it, and its format."""
+    by_name = next((row for row in FORMATS.values() if row.file == model.name), None)
+    if model.is_dir() and (not by_name or (model / LABELS_FILE).is_file()):
+        row = FORMATS[format_name or KERAS]
+        return model, model / row.file, row
+    own = by_name or FORMATS[KERAS]
+    if format_name not in (None, own.name):
+        raise SearchError(f"{model} is {own.title}, not {FORMATS[format_name].title}: give the export's folder")
+    return model.parent, model, own
+
+
+def _opened(row: Format, file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[int, int, int]]:
+    if row.name == KERAS:
+        import_keras()
+        from models.export import load_model
+        from models.predicting import predict
+
+        network, shape = load_model(file)
+        return partial(predict, network), shape
+    with without_stderr():
+        runtime = open_format(row, file)
+    height, width, channels = runtime.image_shape
+    return runtime.predict, (height, width, channels)
 
 
 def _read(folder: Path, name: str) -> Any:

@@ -7,15 +7,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from data_prep.prepared import PreparedSet
+from models.formats import FORMATS, KERAS
 from models.objectives import external_name
+from search.export_formats import write_formats
 from search.quiet import import_keras
 from search.readings import add_reading, earlier_reading
 from search.refitting import refit_facts
@@ -34,7 +36,7 @@ from search.variants import Candidate, Chooser, Extras, identity
 from search.winners import Winner
 from search.workspace import Workspace
 
-MODEL_FILE, LABELS_FILE, METRICS_FILE, CARD_FILE = "model.keras", "labels.json", "metrics.json", "README.md"
+MODEL_FILE, LABELS_FILE, METRICS_FILE, CARD_FILE = FORMATS[KERAS].file, "labels.json", "metrics.json", "README.md"
 CALIBRATION_FILE = "calibration.json"
 """What `models.trust.Trust` holds, and `estimate_errors`: what its estimates of accuracy were off by on test images."""
 VERSIONS = ("hpsearch", "keras", "tensorflow", "numpy", "optuna", "scikit-learn")
@@ -54,11 +56,17 @@ class Exported:
 
 
 def export(
-    workspace: Workspace, prepared: PreparedSet, winner: Winner, target: Path, extras: Extras | None = None
+    workspace: Workspace,
+    prepared: PreparedSet,
+    winner: Winner,
+    target: Path,
+    extras: Extras | None = None,
+    formats: Sequence[str] = (),
 ) -> Exported:
-    """Writes the folder `target`, replacing an earlier one.
+    """Writes the folder `target`, replacing an earlier one; with the model in these further `formats` too.
 
-    Raises SearchError when the reloaded model does not give the worker's validation probabilities within AGREEMENT.
+    Raises SearchError when the reloaded model does not give the worker's validation probabilities within AGREEMENT,
+    ModelError when a format does not agree with it. The test set has not been read then.
     """
     if extras and extras.refit:
         with workspace.exporting():
@@ -68,20 +76,28 @@ def export(
     with workspace.exporting(), _scratch(target) as scratch:
         chooser = Chooser(workspace, prepared, scratch)
         chosen, tried = chooser.choose(winner, extras or Extras())
-        refit = {}
-        if extras and extras.refit:
-            chosen = chooser.refitted(chosen, extras.refit)
-            tried = [row | {"kept": "refitted" if row["kept"] == "yes" else "no"} for row in tried]
-            tried.append({"model": chosen.variant.title, "clean": None, "corrupted": None, "kept": "yes"})
-            refit = {"refit": refit_facts(prepared, chosen.variant.members)}
-        metrics, reading = _metrics(chooser, winner, chosen)
-        metrics |= {"tried": tried} | refit
+        chosen, tried, refit = _refitted(chooser, chosen, tried, extras)
         folder = scratch / "model"
         folder.mkdir()
-        chosen.file.rename(folder / MODEL_FILE)
+        chosen = replace(chosen, file=chosen.file.rename(folder / MODEL_FILE))
+        written = write_formats(formats, chosen, prepared, folder)
+        metrics, reading = _metrics(chooser, winner, chosen)
+        metrics |= {"tried": tried, "formats": written} | refit
         _write_texts(folder, prepared, winner, metrics, chosen)
         _replace(folder, target)
     return Exported(target, winner, chosen.difference, metrics, reading)
+
+
+def _refitted(
+    chooser: Chooser, chosen: Candidate, tried: list[dict[str, Any]], extras: Extras | None
+) -> tuple[Candidate, list[dict[str, Any]], dict[str, Any]]:
+    """The model trained anew in place of the chosen one where that was asked for, with a row for it and its facts."""
+    if not (extras and extras.refit):
+        return chosen, tried, {}
+    refit = chooser.refitted(chosen, extras.refit)
+    rows = [row | {"kept": "refitted" if row["kept"] == "yes" else "no"} for row in tried]
+    rows.append({"model": refit.variant.title, "clean": None, "corrupted": None, "kept": "yes"})
+    return refit, rows, {"refit": refit_facts(chooser.prepared, refit.variant.members)}
 
 
 @contextmanager
@@ -168,15 +184,17 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], c
         class_names=prepared.class_names,
         source=prepared.source,
         size=f"{height}x{width}",
+        formats=[(FORMATS[name], row) for name, row in metrics["formats"].items() if FORMATS[name].write],
         versions={name: version(name) for name in VERSIONS},
     )
 
 
 def _replace(folder: Path, target: Path) -> None:
     """Moves the finished folder into place, on disk before it is there."""
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def import_keras() -> None:
@@ -10,10 +12,17 @@ def import_keras() -> None:
 
     When the import fails, its exception says why.
     """
+    with without_stderr():
+        import keras  # noqa: F401
+
+
+@contextmanager
+def without_stderr() -> Iterator[None]:
+    """Drops what is written to standard error, by C++ parts too."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
-        import keras  # noqa: F401
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -134,7 +134,7 @@ class Chooser:
         return Candidate(variant, file, validation, difference)
 
     def predict(self, model: Path, files: Sequence[Path]) -> list[np.ndarray]:
-        from models.export import predict_in_fresh_process
+        from models.converting import predict_in_fresh_process
 
         return predict_in_fresh_process(model, files, self.scratch)
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from conftest import tiny_images
 from PIL import Image
 
+from models.formats import FORMATS
 from models.trust import fit_trust
 from search.cli import main
 from search.exported_model import open_export
@@ -141,6 +142,26 @@ def test_an_export_of_before_is_still_scored_but_estimates_nothing(call: Call, m
     result = call("evaluate", ".", "new.npz")
     assert (result.exit_code, "has no calibration.json" in result.stderr) == (1, True)
     assert "its probabilities are raw" in call("predict", ".", "new.npz").stderr
+
+
+def test_a_format_is_scored_by_its_own_runtime(call: Call, model: Path, tiny_npz: Path, tmp_path: Path) -> None:
+    for name in ("model.keras", "labels.json", "calibration.json"):
+        (tmp_path / name).write_bytes((model / name).read_bytes())
+    write = FORMATS["codabench"].write
+    assert write
+    write(model / "model.keras", tmp_path / "codabench.zip")
+    expected = call("evaluate", ".", tiny_npz, "--json").stdout
+    for named in ((".", "--format", "codabench"), ("codabench.zip",)):
+        assert json.loads(call("evaluate", *named, tiny_npz, "--json").stdout) == json.loads(expected)
+    assert call("predict", ".", tiny_npz, "--format", "codabench").exit_code == 0
+    assert len(rows_of(tmp_path / "labels.csv")) == 90
+    result = call("evaluate", ".", tiny_npz, "--format", "onnx")
+    assert (result.exit_code, "has no model.onnx: export the trial again with --format onnx" in result.stderr) == (
+        1,
+        True,
+    )
+    result = call("evaluate", "codabench.zip", tiny_npz, "--format", "keras")
+    assert (result.exit_code, "is Codabench submission, not Keras model" in result.stderr) == (1, True)
 
 
 def test_what_has_labels(tmp_path: Path, tiny_npz: Path) -> None:

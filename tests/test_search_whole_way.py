@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named, build
+from models.formats import FORMATS
+from search.cli import main
 from search.workspace import Workspace
 from studies.records import records_of
 from studies.storage import existing_storage, load_study, study_names
@@ -63,7 +67,8 @@ def searched(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def exported(searched: Path) -> Path:
     out = searched / "winner"
-    assert "reading 1 of this workspace" in hpsearch(searched, "export-best", "--out", str(out)).stdout
+    shown = hpsearch(searched, "export-best", "--out", str(out), "--format", "onnx").stdout
+    assert "reading 1 of this workspace" in shown and "model.onnx" in shown
     return out
 
 
@@ -144,8 +149,8 @@ def test_kept_features_serve_a_pretrained_network_and_its_export_is_exact(tiny_w
 def test_the_export_holds_the_winner_and_its_figures(exported: Path, searched: Path) -> None:
     names = {path.name for path in exported.iterdir()}
     assert names == {
-        "model.keras", "labels.json", "metrics.json", "calibration.json", "README.md", "confusion_validation.png",
-        "confusion_test.png",
+        "model.keras", "model.onnx", "labels.json", "metrics.json", "calibration.json", "README.md",
+        "confusion_validation.png", "confusion_test.png",
     }  # fmt: skip
     metrics = json.loads((exported / "metrics.json").read_text())
     (status,) = json.loads(hpsearch(searched, "status", "--json").stdout)
@@ -158,6 +163,8 @@ def test_the_export_holds_the_winner_and_its_figures(exported: Path, searched: P
     external = metrics["external"]["other"]
     assert {name: external[name] for name in row["external"]["other"]} == pytest.approx(row["external"]["other"])
     assert "| external: other | 20 |" in (exported / "README.md").read_text()
+    assert list(metrics["formats"]) == ["keras", "onnx"]
+    assert metrics["formats"]["onnx"]["largest_difference"] <= 1e-4
 
 
 def test_the_exported_model_opens_in_plain_keras_on_raw_images(exported: Path, searched: Path) -> None:
@@ -173,9 +180,13 @@ def test_the_test_set_is_read_once_per_trial_and_every_reading_is_a_line(exporte
     again = hpsearch(searched, "export-best", "--out", str(searched / "again")).stdout
     assert "the stored figures of its first export" in again
     scored = hpsearch(searched, "evaluate", str(exported), "--test", "--json").stdout
+    by_onnx = hpsearch(searched, "evaluate", str(exported), "--test", "--format", "onnx", "--json").stdout
     lines = [json.loads(line) for line in (searched / "test-readings.jsonl").read_text().splitlines()]
-    assert [line["command"] for line in lines] == ["export-best", "evaluate --test"]
+    assert [line["command"] for line in lines] == ["export-best", "evaluate --test", "evaluate --test"]
+    assert [line.get("format") for line in lines] == [None, "keras", "onnx"]
     assert json.loads(scored) == lines[1]["figures"]
+    assert json.loads(by_onnx)["confusion_matrix"] == lines[1]["figures"]["confusion_matrix"]
+    lines.pop()
     for key in ("corrupted", "test_only_corrupted"):
         first, second = (line["figures"].pop(key) for line in lines)
         assert first["confusion_matrix"] == second["confusion_matrix"]
@@ -210,6 +221,18 @@ def test_an_export_that_is_killed_leaves_what_was_there_and_the_next_one_tidies_
     assert (exported / "model.keras").read_bytes() == before
     hpsearch(searched, "export-best", "--out", str(exported))
     assert not list(searched.glob(".winner.export-*"))
+
+
+def test_a_format_that_does_not_agree_leaves_the_earlier_export_and_the_test_set_alone(
+    exported: Path, searched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], tolerance=-1.0))  # nothing agrees so well
+    before = {path: path.read_bytes() for path in (*exported.iterdir(), searched / "test-readings.jsonl")}
+    arguments = ["-w", str(searched), "export-best", "--out", str(exported), "--format", "onnx"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "as ONNX the model's probabilities differ by" in result.stderr and "nothing was exported" in result.stderr
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_damaged_trial_is_not_exported(searched: Path, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import click
 import numpy as np
 
+from models.formats import FORMATS
 from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
-from search.exporting import MODEL_FILE
 from search.figures_output import print_classes, print_estimates, print_parts, print_trust
 from search.inputs import KINDS, chunks, has_labels, labelled_images
 from search.output import print_json
@@ -28,31 +28,46 @@ FEW_IMAGES = 100  # below, one image moves an estimate by more than a point
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.argument("data", required=False)
 @click.option("--test", "on_test", is_flag=True, help="Score the workspace's locked test set; the reading is counted.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(list(FORMATS)),
+    help="Score this format of the export, by its own runtime.  [default: keras]",
+)
 @click.option("--suite", type=click.Choice(list(SUITES)), help="Score published corruptions of the images as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: per class and the confusion matrix too.")
 @click.pass_obj
 def evaluate(
-    workspace: Workspace, model: Path, data: str | None, on_test: bool, suite: str | None, as_json: bool
+    workspace: Workspace,
+    model: Path,
+    data: str | None,
+    on_test: bool,
+    format_name: str | None,
+    suite: str | None,
+    as_json: bool,
 ) -> None:
     """Score an exported MODEL (its folder) on images: DATA is an .npz file, a folder per class, or a CSV.
 
     \b
     hpsearch evaluate my-model new-cells.npz
     hpsearch evaluate my-model --test --suite medmnist-c
+    hpsearch evaluate my-model --test --format onnx
 
     Without labels (an .npz file without `labels`, a folder of pictures, or a CSV of paths alone), the accuracy is
     estimated. Images of another size are cropped to the middle and resized, as in training.
     """
     if on_test == (data is not None):
         raise click.UsageError("give either DATA or --test")
-    if on_test and model.is_file() and model.name != MODEL_FILE:
-        raise click.BadParameter(f"--test scores an export as it is, its {MODEL_FILE}; got {model}", param_hint="MODEL")
+    if on_test and model.is_file() and model.name not in (files := [row.file for row in FORMATS.values()]):
+        raise click.BadParameter(
+            f"--test scores an export as it is, its {', '.join(files)}; got {model}", param_hint="MODEL"
+        )
     if data is not None and not has_labels(data):
         if suite:
             raise click.BadParameter(f"{suite} needs labels, and {data} has none", param_hint="--suite")
-        _estimate(open_export(model), Path(data), as_json)
+        _estimate(open_export(model, format_name), Path(data), as_json)
         return
-    exported = open_export(model)
+    exported = open_export(model, format_name)
     if on_test:
         scores, images, labels = _score_test(workspace, exported)
     else:
@@ -100,10 +115,19 @@ def _score_test(workspace: Workspace, exported: ExportedModel) -> tuple[dict[str
 def _count(workspace: Workspace, exported: ExportedModel, scores: dict[str, Any]) -> int:
     from search.readings import add_reading
 
-    digest = hashlib.sha256(exported.file.read_bytes()).hexdigest()[:16]
     facts = exported.facts()
-    what = {"study": facts.get("study"), "trial": facts.get("trial"), "model": str(exported.folder), "sha256": digest}
+    what = {"study": facts.get("study"), "trial": facts.get("trial"), "model": str(exported.folder)}
+    what |= {"format": exported.format, "sha256": _sha256(exported.file)[:16]}
     return add_reading(workspace, "evaluate --test", what, scores)
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's bytes; of a folder's files in the order of their paths."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _show(scores: dict[str, Any], title: str, suite: str | None) -> None:

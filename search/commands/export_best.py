@@ -9,9 +9,12 @@ import click
 
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
+from models.converting import check_installed
 from models.errors import ModelError
+from models.formats import FORMATS
 from models.objectives import external_name
 from search.budget import LIMITS, Budget, Choice, budget_options
+from search.export_formats import print_formats
 from search.exporting import METRICS_FILE, Exported, export
 from search.figures_output import print_estimates, print_gaps, print_operations, print_parts, print_trust
 from search.output import print_table
@@ -26,6 +29,13 @@ from studies.reading import read_studies
 @click.command(name="export-best")
 @click.option("-b", "--backbone", help="Of this backbone only.  [default: of all]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: in the workspace]")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(list(FORMATS)),
+    multiple=True,
+    help="Write the model in this format as well; may be repeated.  [default: keras alone]",
+)
 @click.option("--average", type=click.IntRange(2), help="Try the mean of so many of the best trials as well.")
 @click.option("--tta", is_flag=True, help="Try the mean over each image turned and mirrored as well.")
 @click.option("--study", help="Of this study.  [default: the one with the best trial]")
@@ -41,6 +51,7 @@ def export_best(
     out: Path | None,
     study: str | None,
     trial: int | None,
+    formats: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Hand over the best trial as a model folder: weights, preprocessing and class names inside, figures, model card.
@@ -50,8 +61,11 @@ def export_best(
     hpsearch export-best --average 3 --tta
     hpsearch export-best --max-params 5M --max-ms 2
     hpsearch export-best --trial 7 --refit
+    hpsearch export-best --format onnx --format litert
 
-    The model is reloaded in a fresh process and must give the same probabilities before the command says done.
+    The model is reloaded in a fresh process and must give the same probabilities before the command says done;
+    so must each --format, by its own runtime. All take raw uint8 images and give probabilities; codabench is a zip file
+    with the model.py that such challenges ask for, which gives labels.
     The locked test set is read once for a trial, as it is and corrupted; exporting it again shows the stored figures.
     --average and --tta (test-time augmentation) are kept only when they raise macro-F1 on the corrupted validation
     images; they cost as many times the prediction as networks and views take part.
@@ -65,6 +79,8 @@ def export_best(
         check_backbone(workspace, backbone)
     if out and out.exists() and not (out / METRICS_FILE).is_file():
         raise click.BadParameter(f"{out} exists and is no export; name another folder", param_hint="--out")
+    for name in formats:
+        check_installed(FORMATS[name], writing=True)
     budget = Budget.of({name: options[name] for name in LIMITS})
     if budget.limits and not (study is None and trial is None):
         raise click.UsageError("--study and --trial say which trial it is: leave them out, or the --max- options")
@@ -80,7 +96,7 @@ def export_best(
         extras = Extras(options["average"] or 1, options["tta"], refit)
         what = "picked by its number" if winner.picked else "the best of its study"
         show(
-            export(workspace, prepared, winner, out or workspace.exports / name, extras),
+            export(workspace, prepared, winner, out or workspace.exports / name, extras, formats),
             f"the best with {budget}" if budget.limits else what,
         )
     if choice.left_out:
@@ -135,4 +151,5 @@ def show(done: Exported, what: str) -> None:
     print_trust(parts)
     print_estimates({}, estimate_errors(done.metrics["test"]))
     click.echo(f"reloaded in a fresh process: probabilities within {done.difference:.1e} on every validation image")
+    print_formats(done.metrics["formats"])
     click.echo(f"done: {done.folder}")

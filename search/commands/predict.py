@@ -15,6 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
+from models.formats import FORMATS
 from models.trust import TARGET_ERRORS
 from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
@@ -32,11 +33,25 @@ TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), default="labels.csv", show_default=True,
               help="The file to write; JSON lines when it ends in .jsonl.")  # fmt: skip
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(list(FORMATS)),
+    help="Use this format of the export, by its own runtime.  [default: keras]",
+)
 @click.option("--probabilities", is_flag=True, help="A column per class too, with its probability.")
 @click.option("--abstain", is_flag=True, help="Mark the rows whose confidence is too low to answer.")
 @click.option("--target-error", type=click.Choice(list(TARGETS)), default=f"{100 * DEFAULT_TARGET:g}",
               show_default=True, help="Per cent of wrong answers that --abstain aims at.")  # fmt: skip
-def predict(model: Path, data: Path, out: Path, probabilities: bool, abstain: bool, target_error: str) -> None:
+def predict(
+    model: Path,
+    data: Path,
+    out: Path,
+    format_name: str | None,
+    probabilities: bool,
+    abstain: bool,
+    target_error: str,
+) -> None:
     """Label the images in DATA with an exported MODEL (its folder).
 
     \b
@@ -50,7 +65,7 @@ def predict(model: Path, data: Path, out: Path, probabilities: bool, abstain: bo
     """
     if not out.parent.is_dir():
         raise click.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
-    exported = open_export(model)
+    exported = open_export(model, format_name)
     threshold = exported.known_trust().abstention(TARGETS[target_error]).threshold if abstain else None
     labelling = _Labelling(exported, threshold, probabilities)
     columns = (*COLUMNS, *(["abstained"] if abstain else []), *labelling.class_columns, "reason")
