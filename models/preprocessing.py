@@ -40,17 +40,18 @@ def resized(x: Any, size: tuple[int, int]) -> Any:
     """Images (n, h, w, 3), uint8 or float, 0..255, as float32 of this height and width; untouched where that is theirs.
 
     Bilinear. Shrunk by 1.5 or more, each pixel is the mean of those that fall on it (a bilinear step to a multiple of
-    the size, then average pooling), since a bilinear step alone would skip some. The stock layer's `antialias` does
-    that too, by an operation that neither ONNX nor LiteRT has.
+    the size, then average pooling), since a bilinear step alone would skip some. `antialias` does that too, by an
+    operation that neither ONNX nor LiteRT has. An operation rather than the layer `Resizing`, which puts all that
+    follows it into training mode where a model is called without `training`, as its export does.
     """
     have = tuple(x.shape[1:3])
     if have == tuple(size):
         return x
     times = max(1, round(min(have) / min(size)))
-    x = keras.layers.Rescaling(1.0)(x)  # the layer would round what it makes of uint8
+    x = keras.layers.Rescaling(1.0)(x)  # uint8 would be rounded again
     between = (size[0] * times, size[1] * times)
     if between != have:
-        x = keras.layers.Resizing(*between)(x)
+        x = keras.ops.image.resize(x, between)
     return keras.layers.AveragePooling2D(times)(x) if times > 1 else x
 
 

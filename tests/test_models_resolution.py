@@ -131,14 +131,20 @@ def test_kept_features_are_of_one_resolution(plan: Plan, data: TrainingData, tmp
     assert trained(plan, data, networks, cache).prefix_cache_share == 1
 
 
-def test_the_export_takes_raw_images_of_the_prepared_size_and_opens_in_plain_keras(tmp_path: Path) -> None:
+@pytest.mark.parametrize("resolution", [20, 48])
+def test_the_export_takes_raw_images_of_the_prepared_size_and_opens_in_plain_keras(
+    resolution: int, tmp_path: Path
+) -> None:
     images, _ = tiny_images(4)
-    joined = make_classifier(LARGER, 0.1).joined
+    settings = replace(LARGER, resolution=resolution)
+    joined = make_classifier(settings, 0.1).joined
     joined.save_weights(tmp_path / "trial.weights.h5")
-    save_model([Member(LARGER, 0.1, tmp_path / "trial.weights.h5")], tmp_path / "model.keras")
+    save_model([Member(settings, 0.1, tmp_path / "trial.weights.h5")], tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     assert (model.input_shape, model.inputs[0].dtype) == ((None, *SHAPE), "uint8")
-    np.testing.assert_allclose(model(images), joined(images), atol=1e-6)
+    expected = joined.predict(images, verbose=0)
+    np.testing.assert_allclose(model.predict(images, verbose=0), expected, atol=1e-6)
+    np.testing.assert_allclose(model(images), expected, atol=1e-5)  # in inference mode as well
 
 
 def test_the_resolution_decides_which_imagenet_weights_are_wanted(
