@@ -37,7 +37,10 @@ def asked_backbone(text: str, preprocessing: str | None = None) -> Backbone:
         return _of_file(Path(text), preprocessing or FOUND_OUT)
     if ":" in text:
         return _of_function(text, preprocessing or "inside")
-    row = backbone_named(text)
+    try:
+        row = backbone_named(text)
+    except ModelError as error:
+        raise ModelError(f"{error} (one of your own: PATH.keras or module:function)") from error
     if preprocessing:
         raise ModelError(f"--preprocessing is for a backbone of your own; that of {row.name} is {row.preprocessing}")
     return row
