@@ -13,15 +13,13 @@ from typing import Any
 
 from data_prep.prepared import PreparedSet
 from models.rates import TrialRates
-from models.recipe import HEAD
+from models.recipe import HEAD, TUNING
 from search.durations import duration
-from search.estimate import Images, Kind, Room, Search, extremes, frozen_fractions, parts
+from search.estimate import Images, Kind, Room, Search, extremes, frozen_fractions, kept_cuts, parts
 from search.output import print_table
 from search.sessions import Session, job_maker
 from search.workers import Worker, WorkerDiedError
 from search.workspace import Workspace
-
-TUNING = "fine-tuning"
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class DryRun:
         rates = {name: TrialRates.from_dict(content) for name, content in reply["rates"].items()}
         epochs = {HEAD: session.head_epochs, TUNING: int(session.settings.recipe["epochs"])}
         kinds = [Kind(name, rates[name], images.views(chosen[name]), epochs) for name in chosen]
-        search = Search(self.trials, images, kinds, parts(session), start_s, self.fresh)
+        search = Search(self.trials, images, kinds, parts(session), start_s, self.fresh, kept_cuts(session))
         return Forecast(search, self._room(reply, kinds).rows(images), reply["memory_mb"])
 
     def _room(self, reply: Mapping[str, Any], kinds: Sequence[Kind]) -> Room:

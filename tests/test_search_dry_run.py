@@ -55,8 +55,10 @@ def test_a_search_is_its_trials_and_what_is_done_once() -> None:
 
 def test_frozen_layers_output_is_computed_once_for_each_view() -> None:
     phases = (HEAD_RATES, PhaseRates("fine-tuning", 0.01, 0.005, 0.2, kept_view_s=0.1))
-    kept = kind(phases=phases).kept_s(IMAGES, trials=5)
-    assert kept == pytest.approx(0.1 * (100 * 2 + 60), rel=1e-3)  # 50 epochs see both views of each image
+    kept_s = kind(phases=phases).kept_s(IMAGES, 5, "fine-tuning")
+    assert kept_s == pytest.approx(0.1 * (100 * 2 + 60), rel=1e-3)  # 50 epochs see both views of each image
+    searches = [Search(20, IMAGES, [kind(phases=phases)], 4, 10.0, kept_cuts=cuts) for cuts in (0.0, 2.0)]
+    assert searches[1].once_s() - searches[0].once_s() == pytest.approx(2 * kept_s, rel=1e-3)
     assert kind(phases=phases).kept_s(IMAGES, 5, "head") == 0
 
 
