@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from data_prep.prepared import PreparedSet
@@ -84,6 +86,7 @@ def scratch_folder(workspace: Workspace) -> Iterator[Path]:
     """On the disk that trials will use; stays only when the training process died, as its log in it tells why."""
     folder = Path(tempfile.mkdtemp(prefix=".dry-run-", dir=workspace.folder))
     died = False
+    before = signal.signal(signal.SIGTERM, _interrupt)  # which would end this process without clearing up
     try:
         yield folder
     except WorkerDiedError:
@@ -92,6 +95,11 @@ def scratch_folder(workspace: Workspace) -> Iterator[Path]:
     finally:
         if not died:
             shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def show(found: Forecast, workspace: Workspace, say: Callable[[str], None]) -> float:

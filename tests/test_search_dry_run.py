@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from click.testing import CliRunner, Result
 from data_prep.prepared import PreparedSet
 from models.rates import PhaseRates, TrialRates, Views
 from search.cli import main
+from search.dry_run import scratch_folder
 from search.estimate import Images, Kind, Room, Search, extremes
 from search.workers import Worker
 from search.workspace import Workspace
@@ -118,6 +122,14 @@ def test_the_command_tells_and_leaves_nothing(workspace: Workspace, monkeypatch:
     assert "4 trials to come: about " in result.output
     assert "weights 8.0 MB, state 2.0 MB" in result.output
     assert {path.name for path in workspace.folder.iterdir()} <= {"prepared", ".lock"}
+
+
+def test_a_sigterm_leaves_nothing_either(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), scratch_folder(Workspace(tmp_path)) as folder:
+        (folder / "state.npz").touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_log_of_a_training_process_that_died_is_kept(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
