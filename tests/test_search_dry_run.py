@@ -125,10 +125,14 @@ def test_the_command_tells_and_leaves_nothing(workspace: Workspace, monkeypatch:
 
 
 def test_a_sigterm_leaves_nothing_either(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), scratch_folder(Workspace(tmp_path)) as folder:
-        (folder / "state.npz").touch()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+    def be_ended() -> None:
+        with scratch_folder(Workspace(tmp_path)) as folder:
+            (folder / "state.npz").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        be_ended()
     assert list(tmp_path.iterdir()) == []
 
 
