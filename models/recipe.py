@@ -11,7 +11,7 @@ from models.schedules import PLATEAU
 # The head is new and small: Adam brings it to a fair start in a few epochs whatever the trial's own optimizer is,
 # so that trials differ by their fine-tuning and not by how well SGD at 1e-3 moves one dense layer.
 HEAD_OPTIMIZER = "adam"
-HEAD = "head"
+HEAD, TUNING = "head", "fine-tuning"
 UNFREEZING_START = 0.75  # frozen share of the first step of a progressive unfreezing
 
 
@@ -98,7 +98,7 @@ def _tuning(
     hyperparameters: Hyperparameters, recipe: Recipe, frozen_fraction: float, epochs: int, warmup_epochs: int
 ) -> Phase:
     return Phase(
-        name="fine-tuning",
+        name=TUNING,
         frozen_fraction=frozen_fraction,
         epochs=epochs,
         learning_rate=hyperparameters.learning_rate,

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from data_prep.prepared import PreparedSet
 from models.rates import TrialRates
-from models.recipe import HEAD
+from models.recipe import HEAD, TUNING
 from search.durations import duration
-from search.estimate import Images, Kind, Room, Search, extremes, frozen_fractions, parts
+from search.estimate import Images, Kind, Room, Search, extremes, frozen_fractions, kept_cuts, parts
 from search.job import DESCRIBED
 from search.output import print_table
 from search.sessions import Session, job_maker
 from search.workers import Worker, WorkerDiedError
 from search.workspace import Workspace
-
-TUNING = "fine-tuning"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class DryRun:
         rates = {name: TrialRates.from_dict(content) for name, content in reply["rates"].items()}
         epochs = {HEAD: session.head_epochs, TUNING: int(session.settings.recipe["epochs"])}
         kinds = [Kind(name, rates[name], images.views(chosen[name]), epochs) for name in chosen]
-        search = Search(self.trials, images, kinds, parts(session), start_s, self.fresh)
+        search = Search(self.trials, images, kinds, parts(session), start_s, self.fresh, kept_cuts(session))
         return Forecast(search, self._room(reply, kinds).rows(images), reply["memory_mb"])
 
     def _room(self, reply: Mapping[str, Any], kinds: Sequence[Kind]) -> Room:
@@ -89,6 +89,7 @@ def scratch_folder(workspace: Workspace) -> Iterator[Path]:
     """On the disk that trials will use; stays only when the training process died, as its log in it tells why."""
     folder = Path(tempfile.mkdtemp(prefix=".dry-run-", dir=workspace.folder))
     died = False
+    before = signal.signal(signal.SIGTERM, _interrupt)  # which would end this process without clearing up
     try:
         yield folder
     except WorkerDiedError:
@@ -97,6 +98,11 @@ def scratch_folder(workspace: Workspace) -> Iterator[Path]:
     finally:
         if not died:
             shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def show(found: Forecast, workspace: Workspace, say: Callable[[str], None]) -> float:

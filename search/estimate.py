@@ -11,7 +11,7 @@ from data_prep.prepared import PreparedSet
 from models.backbones import UNTRAINED
 from models.hyperparameters import BANK
 from models.rates import TrialRates, Views
-from models.recipe import HEAD
+from models.recipe import HEAD, TUNING
 from search.job import CACHE_OFF
 from search.sessions import Session
 from studies.definition import Definition, Parameter, Value
@@ -72,6 +72,13 @@ def parts(session: Session) -> int:
     return len(set(frozen_fractions(session)) - {1.0}) * max([1, *modes])
 
 
+def kept_cuts(session: Session) -> float:
+    """How many cuts have something to keep, the deepest one counting 1 and others by their depth, as their layers take
+    time."""
+    depths = [fraction for fraction in set(frozen_fractions(session)) if 0 < fraction < 1]
+    return sum(depths) / max(depths) if depths else 0.0
+
+
 @dataclass(frozen=True)
 class Images:
     """How many there are in a prepared set."""
@@ -128,11 +135,11 @@ class Kind:
         per_epoch = {f"{phase.name}_epoch_s": phase.epoch_s(self.views) for phase in self.rates.phases}
         return {"trials": self.name, "frozen": self.rates.frozen_fraction, **per_epoch, "trial_s": self.trial_s}
 
-    def kept_s(self, images: Images, trials: int, phase_name: str | None = None) -> float:
-        """For the frozen layers' output of all views that so many trials come by, computed once."""
+    def kept_s(self, images: Images, trials: int, phase_name: str) -> float:
+        """For the frozen layers' output of all views that so many trials come by in a phase, computed once."""
         total, stored = 0.0, 1 + images.copies
         for phase in self.rates.phases:
-            if phase_name in (None, phase.name):
+            if phase.name == phase_name:
                 drawn = trials * self.epochs[phase.name] * self.views.trained / images.train
                 seen = stored * (1 - (1 - 1 / stored) ** drawn)  # of the stored views of an image, drawn at random
                 total += phase.kept_view_s * (images.train * seen + images.scored)
@@ -152,20 +159,21 @@ class Search:
     """To start a training process and build the network."""
     fresh: bool = False
     """A new process for each trial."""
+    kept_cuts: float = 0.0
+    """As `kept_cuts` counts them."""
 
     def once_s(self) -> float:
         """What is done once: starting, tracing, computing what frozen layers give."""
         if not self.trials:
             return 0.0
-        parts = min(self.trials, self.parts) / len(self.kinds)
-        heads = max(kind.kept_s(self.images, self.trials, HEAD) for kind in self.kinds)
-        share = max(1, round(self.trials / max(1, self.parts)))
-        tuning = sum(kind.kept_s(self.images, share) - kind.kept_s(self.images, share, HEAD) for kind in self.kinds)
-        traces = sum(kind.rates.trace_s for kind in self.kinds)
-        starts = self.start_s + max(1.0, parts) * traces
+        traces_s = sum(kind.rates.trace_s for kind in self.kinds)
+        starts_s = self.start_s + max(1.0, min(self.trials, self.parts) / len(self.kinds)) * traces_s
         if self.fresh:
-            starts = self.trials * (self.start_s + traces / len(self.kinds))
-        return starts + heads + max(1.0, parts) * tuning
+            starts_s = self.trials * (self.start_s + traces_s / len(self.kinds))
+        share = max(1, round(self.trials / self.parts))  # of the trials, those with one and the same cut
+        heads_s = max(kind.kept_s(self.images, self.trials, HEAD) for kind in self.kinds)
+        tuning_s = max(kind.kept_s(self.images, share, TUNING) for kind in self.kinds)
+        return starts_s + heads_s + self.kept_cuts * min(1.0, self.trials / self.parts) * tuning_s
 
     def total_s(self) -> tuple[float, float, float]:
         """With trials of all kinds alike; with the quickest alone; with the slowest alone."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from click.testing import CliRunner, Result
 from data_prep.prepared import PreparedSet
 from models.rates import PhaseRates, TrialRates, Views
 from search.cli import main
+from search.dry_run import scratch_folder
 from search.estimate import Images, Kind, Room, Search, extremes
 from search.workers import Worker
 from search.workspace import Workspace
@@ -55,8 +59,10 @@ def test_a_search_is_its_trials_and_what_is_done_once() -> None:
 
 def test_frozen_layers_output_is_computed_once_for_each_view() -> None:
     phases = (HEAD_RATES, PhaseRates("fine-tuning", 0.01, 0.005, 0.2, kept_view_s=0.1))
-    kept = kind(phases=phases).kept_s(IMAGES, trials=5)
-    assert kept == pytest.approx(0.1 * (100 * 2 + 60), rel=1e-3)  # 50 epochs see both views of each image
+    kept_s = kind(phases=phases).kept_s(IMAGES, 5, "fine-tuning")
+    assert kept_s == pytest.approx(0.1 * (100 * 2 + 60), rel=1e-3)  # 50 epochs see both views of each image
+    searches = [Search(20, IMAGES, [kind(phases=phases)], 4, 10.0, kept_cuts=cuts) for cuts in (0.0, 2.0)]
+    assert searches[1].once_s() - searches[0].once_s() == pytest.approx(2 * kept_s, rel=1e-3)
     assert kind(phases=phases).kept_s(IMAGES, 5, "head") == 0
 
 
@@ -116,6 +122,18 @@ def test_the_command_tells_and_leaves_nothing(workspace: Workspace, monkeypatch:
     assert "4 trials to come: about " in result.output
     assert "weights 8.0 MB, state 2.0 MB" in result.output
     assert {path.name for path in workspace.folder.iterdir()} <= {"prepared", ".lock"}
+
+
+def test_a_sigterm_leaves_nothing_either(tmp_path: Path) -> None:
+    def be_ended() -> None:
+        with scratch_folder(Workspace(tmp_path)) as folder:
+            (folder / "state.npz").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        be_ended()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_log_of_a_training_process_that_died_is_kept(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
