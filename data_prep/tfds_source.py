@@ -158,7 +158,7 @@ def _fitted(image: np.ndarray, image_size: int) -> np.ndarray:
 
 def _tfds() -> Any:
     """The package, imported late: it takes seconds."""
-    import tensorflow_datasets  # type: ignore[import-untyped]
+    import tensorflow_datasets
 
     return tensorflow_datasets
 

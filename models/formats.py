@@ -95,7 +95,7 @@ def write_onnx(model: Path, target: Path) -> None:
 
 
 def open_onnx(path: Path) -> Runtime:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors: its warnings are of processors and drivers
@@ -109,7 +109,7 @@ def write_litert(model: Path, target: Path) -> None:
 
 
 def open_litert(path: Path) -> Runtime:
-    from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
+    from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=os.cpu_count())
     interpreter.allocate_tensors()  # it prints a line the first time: while it is opened, rather than between figures
