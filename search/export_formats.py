@@ -33,9 +33,10 @@ def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet
     images = next(part for part in PARTS if part.split == "validation" and not part.key).file(prepared)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         work = Path(temporary)
-        expected = chosen.validation[""].probabilities
-        if _has_gpu():
-            (expected,) = predict_in_fresh_process(model, [images], work, on_cpu=True)
+        expected, on_gpu = chosen.validation[""].probabilities, _has_gpu()
+        refitted = any(member.refit for member in chosen.variant.members)  # its validation figures are from before
+        if on_gpu or refitted:
+            (expected,) = predict_in_fresh_process(model, [images], work, on_cpu=on_gpu)
         for row in wanted:
             write_format(row, model, folder / row.file)
             with tempfile.TemporaryDirectory(dir=work) as empty:
