@@ -159,6 +159,11 @@ def _go_on(
         new = replace(following, version=stored.version + 1)
         note = f"{new.name} is a new version of {stored.name}: {'; '.join(changed)}"
         return Session(new, definition_of(new.space, definition.first), weights, True, stored, (note,))
+    if changed and stored.own_backbone.get("sha256") != following.own_backbone.get("sha256"):
+        raise SearchError(
+            f"the study {stored.name} began from another file ({'; '.join(changed)}): give that one, rename this one "
+            f"for a study of its own, or start a study beside it with --new-version"
+        )
     if changed:
         raise SearchError(
             f"the study {stored.name} was made with other settings ({'; '.join(changed)}): leave these options out to "

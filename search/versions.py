@@ -19,14 +19,14 @@ from studies.trials import COUNTED
 
 TAKEN_FROM = "hpsearch:taken_from"
 """User attribute: study and number of the trial as it was trained."""
-MUST_AGREE = ("weights", "recipe", "objective", "keras_backend")
+MUST_AGREE = ("weights", "own_backbone", "recipe", "objective", "keras_backend")
 """Settings without which two trials with the same hyperparameters are not the same trial."""
 
 
 def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, trials: Path) -> int:
     """Adds the finished trials of `old` that lie in the new study's space, with their files; how many there were.
 
-    None is, where weights, recipe or objective differ.
+    None is, where weights, a backbone of the user's own, recipe or objective differ.
     """
     before, after = stored_settings(old), stored_settings(new)
     if any(getattr(before, key) != getattr(after, key) for key in MUST_AGREE):

@@ -305,11 +305,18 @@ def test_another_file_of_the_same_name_is_refused_with_the_difference(prepared: 
     storage = open_storage(tmp_path / "studies.db")
     one, other = own_backbone(tmp_path / "one", "A"), own_backbone(tmp_path / "other", "B")
     session = plan_session(storage, prepared, one, RunOptions())
+    lines: list[str] = []
     assert (session.weights, session.settings.weights, session.settings.name[:6]) == ("own", "own", "cells-")
-    open_study(storage, session, tmp_path, lambda line: None).ask()
+    study = open_study(storage, session, tmp_path, lambda line: None)
+    trial = study.ask()
+    store_record(trial, Ended(session.definition.suggest(trial), [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}}))
+    study.tell(trial, 0.5)
     assert not plan_session(storage, prepared, one, RunOptions()).is_new
     with pytest.raises(SearchError, match=r"own_backbone\.sha256: .* there, .* here.*--new-version"):
         plan_session(storage, prepared, other, RunOptions())
+    beside = plan_session(storage, prepared, other, RunOptions(new_version=True))
+    open_study(storage, beside, tmp_path, lines.append)
+    assert lines == [f"0 of 1 trials of {session.settings.name} fit and are taken over"]
     workspace = Workspace(tmp_path / "workspace")
     copy = workspace.keep_backbone(str(tmp_path / "one" / "cells.keras"), one.own)
     job = job_maker(workspace, session)(0, {}, 0)
