@@ -86,6 +86,9 @@ def prepare(workspace: Workspace, /, source: str | None, force: bool, **options:
     inside, or a metadata.csv with file_name and label. Groups of near copies, and those in the CSV named by --groups,
     stay together in the split, and only training images are augmented. What was left out, and why, is shown in
     prepared/report.html.
+
+    Pictures are cropped to the central square and resized. 16 bits a channel become 8 (65535 becomes 255; where no
+    value of a picture goes beyond 4095, which is 12 bits, that becomes 255), and transparency is dropped.
     """
     if source is None:
         source = "demo"
