@@ -133,6 +133,9 @@ def prepare(workspace: Workspace, /, source: str | None, force: bool, **options:
     earlier side whose group reaches into a later one (train, validation, test) are left out; a side that it lacks is
     taken from its training images. What was left out, and why, is shown in prepared/report.html. Downloads go to
     $HPSEARCH_DATA, or ~/.cache/hpsearch.
+
+    Pictures are cropped to the central square and resized. 16 bits a channel become 8 (65535 becomes 255; where no
+    value of a picture goes beyond 4095, which is 12 bits, that becomes 255), and transparency is dropped.
     """
     if source is None:
         source = "demo"
