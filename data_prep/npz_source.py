@@ -91,6 +91,13 @@ def read_images(path: Path) -> np.ndarray:
         return _read_images(archive, {"images": header}, path, None)
 
 
+def has_labels(path: Path) -> bool:
+    """Whether an .npz file has labels under a key of LAYOUTS. Raises DataError as `read_npz` does."""
+    with _opened(path) as archive:
+        found = {name.removesuffix(".npy") for name in archive.namelist()}
+    return any(labels in found for layout in LAYOUTS for _, labels in layout)
+
+
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from data_prep.settings import SPLITS
 from search.errors import SearchError
 
 if TYPE_CHECKING:
+    from data_prep.images import LabelledImages
     from data_prep.progress import Progress
 
 CHUNK_IMAGES = 1024
@@ -41,8 +43,9 @@ class Chunk:
 
 
 def has_labels(data: Path | str) -> bool:
-    """Whether these are labelled: an .npz file with `labels`, a folder of class folders, a table with them, `demo`."""
-    from data_prep import folder_source, table_source
+    """Whether these are labelled: an .npz file with labels, a folder of class folders, a table with them, a set by its
+    name."""
+    from data_prep import folder_source, npz_source, table_source
     from data_prep.tables import is_table, read_lines
 
     path = Path(data)
@@ -50,13 +53,13 @@ def has_labels(data: Path | str) -> bool:
         return folder_source.labelled(path)
     if is_table(path):
         return table_source.has_labels(read_lines(path))
-    return not path.is_file() or (zipfile.is_zipfile(path) and "labels.npy" in _members(path))
+    return not path.is_file() or (zipfile.is_zipfile(path) and npz_source.has_labels(path))
 
 
 def labelled_images(
     data: str, names: tuple[str, ...], shape: tuple[int, int, int], progress: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels in the model's own class order.
+    """Images and labels in the model's own class order; of data with a split of its own the test images alone.
 
     Args:
         data: a SOURCE of data_prep.
@@ -80,7 +83,19 @@ def labelled_images(
     order = np.array([names.index(name) for name in found.class_names] if by_name else range(len(names)))
     for row in found.unreadable:
         click.echo(f"left out {row.name}: {row.reason}", err=True)
-    return _fitted(found.images, shape), order[found.labels]
+    rows = _last_side(found, data)
+    return _fitted(found.images[rows], shape), order[found.labels[rows]]
+
+
+def _last_side(found: LabelledImages, data: str) -> np.ndarray | slice:
+    """Rows of the images to score: where the data has a split of its own, a model may know all but the last side."""
+    if found.sides is None:
+        return slice(None)
+    last = int(found.sides.max())
+    rows = np.flatnonzero(found.sides == last)
+    which = f"{len(rows):,} {SPLITS[last]} images of its {len(found.sides):,}"
+    click.echo(f"{data} has a split of its own: the {which} are scored", err=True)
+    return rows
 
 
 def chunks(data: Path, shape: tuple[int, int, int], progress: Progress | None = None) -> Iterator[Chunk]:
@@ -167,11 +182,3 @@ def _fitted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 def _require_square(shape: tuple[int, int, int]) -> None:
     if shape[0] != shape[1]:
         raise SearchError(f"the model takes images of {shape}, pictures are cropped to squares: give an .npz file")
-
-
-def _members(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise SearchError(f"{path} cannot be read as an .npz file ({error}): write it again") from error

@@ -20,7 +20,7 @@ from search.claims import Claims
 from search.cli import COMMANDS, main
 from search.durations import DURATION
 from search.errors import SearchError
-from search.inputs import labelled_images
+from search.inputs import has_labels, labelled_images
 
 Call = Callable[..., Result]
 
@@ -265,6 +265,17 @@ def test_evaluate_matches_classes_by_name_and_numbers_by_place(tmp_path: Path) -
     assert labels.tolist() == [0, 1, 2, 2, 1, 0]
     with pytest.raises(SearchError, match="has the class '2', and the model knows a, b alone"):
         labelled_images(str(tmp_path / "source.npz"), ("a", "b"), (8, 8, 3))
+
+
+def test_evaluate_scores_the_test_images_of_a_split_that_the_data_brings(tmp_path: Path) -> None:
+    arrays = {f"{side}_images": images() for side in ("train", "val", "test")}
+    labels = {f"{side}_labels": np.arange(6) % 3 for side in ("train", "val")}
+    labels["test_labels"] = np.array([2, 1, 0] * 2)
+        "test_labels": np.array([2, 1, 0] * 2)
+    }
+    write(tmp_path / "own.npz", **arrays, **labels)
+    found, order = labelled_images(str(tmp_path / "own.npz"), ("a", "b", "c"), (8, 8, 3))
+    assert has_labels(tmp_path / "own.npz") and len(found) == 6 and order.tolist() == [2, 1, 0, 2, 1, 0]
 
 
 def test_debug_shows_the_traceback(call: Call) -> None:
