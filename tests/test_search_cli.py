@@ -271,8 +271,6 @@ def test_evaluate_scores_the_test_images_of_a_split_that_the_data_brings(tmp_pat
     arrays = {f"{side}_images": images() for side in ("train", "val", "test")}
     labels = {f"{side}_labels": np.arange(6) % 3 for side in ("train", "val")}
     labels["test_labels"] = np.array([2, 1, 0] * 2)
-        "test_labels": np.array([2, 1, 0] * 2)
-    }
     write(tmp_path / "own.npz", **arrays, **labels)
     found, order = labelled_images(str(tmp_path / "own.npz"), ("a", "b", "c"), (8, 8, 3))
     assert has_labels(tmp_path / "own.npz") and len(found) == 6 and order.tolist() == [2, 1, 0, 2, 1, 0]
