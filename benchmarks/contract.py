@@ -29,7 +29,7 @@ import numpy as np
 
 from models.backbones import BACKBONES, Backbone, backbone_named, default_weights, weights_path
 from models.classifier import ClassifierSettings
-from models.export import predict_in_fresh_process
+from models.converting import predict_in_fresh_process
 from models.networks import Network
 from models.preprocessing import BGR_MEANS, PREPROCESSING, RGB_DEVIATIONS, RGB_MEANS
 

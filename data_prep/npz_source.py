@@ -83,12 +83,12 @@ def brings_split(path: Path) -> bool:
         return len(_layout(archive, path)) > 1
 
 
-def read_images(path: Path) -> np.ndarray:
-    """`images` alone, whatever else is in the file: uint8 (n, h, w, 3). Raises DataError as `read_npz` does."""
+def read_images(path: Path, value_range: str | None = None) -> np.ndarray:
+    """`images` alone, whatever else is in the file: uint8 (n, h, w, 3). Arguments and errors as for `read_npz`."""
     with _opened(path) as archive:
         header = _header(archive, "images", path)
         _check_images(header, "images", path)
-        return _read_images(archive, {"images": header}, path, None)
+        return _read_images(archive, {"images": header}, path, value_range)
 
 
 def has_labels(path: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from data_prep.settings import SPLITS
+from data_prep.settings import SPLITS, VALUE_RANGES
 from search.errors import SearchError
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 CHUNK_IMAGES = 1024
 CHUNK_BYTES = 2**26
+VALUE_RANGE = click.option(
+    "--value-range",
+    type=click.Choice(VALUE_RANGES),
+    help="Of the values in an .npz file that is not uint8, where they do not tell.",
+)
 KINDS = "a folder with pictures, a CSV of their paths, a picture, or an .npz file"
 
 
@@ -57,7 +62,11 @@ def has_labels(data: Path | str) -> bool:
 
 
 def labelled_images(
-    data: str, names: tuple[str, ...], shape: tuple[int, int, int], progress: Progress | None = None
+    data: str,
+    names: tuple[str, ...],
+    shape: tuple[int, int, int],
+    progress: Progress | None = None,
+    value_range: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels in the model's own class order; of data with a split of its own the test images alone.
 
@@ -66,6 +75,7 @@ def labelled_images(
         names: the model's classes.
         shape: (h, w, 3) of the images it takes; others are cropped and resized.
         progress: told of images read.
+        value_range: one of VALUE_RANGES, of arrays whose values do not tell.
 
     Raises SearchError for other classes, or pictures where the model takes no squares.
     """
@@ -73,7 +83,7 @@ def labelled_images(
 
     if find_source(data).resized:
         _require_square(shape)
-    found = read_source(data, shape[0], progress=progress)
+    found = read_source(data, shape[0], progress=progress, value_range=value_range)
     # By name where the model knows all of them; otherwise number k of a numbered file is the model's class k.
     by_name = set(found.class_names) <= set(names)
     numbered = found.class_names == tuple(str(number) for number in range(len(found.class_names)))
@@ -98,7 +108,9 @@ def _last_side(found: LabelledImages, data: str) -> np.ndarray | slice:
     return rows
 
 
-def chunks(data: Path, shape: tuple[int, int, int], progress: Progress | None = None) -> Iterator[Chunk]:
+def chunks(
+    data: Path, shape: tuple[int, int, int], progress: Progress | None = None, value_range: str | None = None
+) -> Iterator[Chunk]:
     """All images of an .npz file (its `images`), of a folder with all folders in it, of a table of paths, or one
     picture; labels aside.
 
@@ -108,6 +120,7 @@ def chunks(data: Path, shape: tuple[int, int, int], progress: Progress | None = 
         data: one of KINDS.
         shape: (h, w, 3) of the images that come out.
         progress: told of images as they are taken.
+        value_range: one of VALUE_RANGES, of arrays whose values do not tell.
 
     Raises SearchError when there is nothing to read, or pictures where the model takes no squares.
     """
@@ -117,7 +130,7 @@ def chunks(data: Path, shape: tuple[int, int, int], progress: Progress | None = 
     watcher = progress or Silent()
     step = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(shape)))
     if data.is_file() and zipfile.is_zipfile(data):
-        images = read_images(data)
+        images = read_images(data, value_range)
         watcher.start("labelling", len(images))
         for start in range(0, len(images), step):
             part = _fitted(images[start : start + step], shape)

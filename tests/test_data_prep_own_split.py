@@ -89,10 +89,13 @@ def test_a_split_that_is_given_splits_anew(leaking: Path, tmp_path: Path, no_aug
         assert any(row["name"].startswith("train/") and row["split"] == "test" for row in csv.DictReader(file))
 
 
-def test_without_a_split_of_its_own_the_default_is_what_is_recorded(tiny_workspace: Path, tiny_npz: Path) -> None:
+def test_without_a_split_of_its_own_the_default_is_what_is_recorded(
+    tiny_workspace: Path, tiny_npz: Path, tiny_external: Path
+) -> None:
     made = PreparedSet.open(tiny_workspace / "prepared").manifest
     assert made["settings"]["split"] == [70, 15, 15] and not {"size", "value_range"} & made["settings"].keys()
-    explicit = PrepareSettings(str(tiny_npz), levels=("low",), split=(70, 15, 15))
+    external = (f"other={tiny_external}",)
+    explicit = PrepareSettings(str(tiny_npz), levels=("low",), split=(70, 15, 15), external=external)
     assert not prepare(explicit, tiny_workspace / "prepared").created
 
 

@@ -105,7 +105,8 @@ def test_predict_takes_a_single_picture_and_refuses_what_it_cannot_read(
     assert (result.exit_code, "no image in" in result.stderr) == (1, True)
     np.savez(tmp_path / "floats.npz", images=np.zeros((2, 32, 32, 3)))
     result = call("predict", model, "floats.npz")
-    assert (result.exit_code, "must be uint8" in result.stderr) == (1, True)
+    assert (result.exit_code, "--value-range" in result.stderr) == (1, True)
+    assert call("predict", model, "floats.npz", "--value-range", "0..1").exit_code == 0
     result = call("predict", model, folder, "--out", "nowhere/out.csv")
     assert (result.exit_code, "there is no folder nowhere" in result.stderr) == (2, True)
 

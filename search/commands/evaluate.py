@@ -14,7 +14,7 @@ from models.formats import FORMATS
 from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
 from search.figures_output import print_classes, print_estimates, print_parts, print_trust
-from search.inputs import KINDS, chunks, has_labels, labelled_images
+from search.inputs import KINDS, VALUE_RANGE, chunks, has_labels, labelled_images
 from search.output import print_json
 from search.scored_parts import figures_of, parts_in, score_split
 from search.stages import Stages
@@ -36,6 +36,7 @@ FEW_IMAGES = 100  # below, one image moves an estimate by more than a point
 )
 @click.option("--suite", type=click.Choice(list(SUITES)), help="Score published corruptions of the images as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: per class and the confusion matrix too.")
+@VALUE_RANGE
 @click.pass_obj
 def evaluate(
     workspace: Workspace,
@@ -45,6 +46,7 @@ def evaluate(
     format_name: str | None,
     suite: str | None,
     as_json: bool,
+    value_range: str | None,
 ) -> None:
     """Score an exported MODEL (its folder) on images: DATA is an .npz file, a folder per class, or a CSV.
 
@@ -65,14 +67,14 @@ def evaluate(
     if data is not None and not has_labels(data):
         if suite:
             raise click.BadParameter(f"{suite} needs labels, and {data} has none", param_hint="--suite")
-        _estimate(open_export(model, format_name), Path(data), as_json)
+        _estimate(open_export(model, format_name), Path(data), as_json, value_range)
         return
     exported = open_export(model, format_name)
     if on_test:
         scores, images, labels = _score_test(workspace, exported)
     else:
         with Stages() as stages:
-            images, labels = labelled_images(str(data), exported.class_names, exported.image_shape, stages)
+            images, labels = labelled_images(str(data), exported.class_names, exported.image_shape, stages, value_range)
         scores = _score(exported, images, labels)
     if suite:
         scores["suites"] = {suite: run_suite(suite, exported.predict, images, labels)}
@@ -141,12 +143,12 @@ def _show(scores: dict[str, Any], title: str, suite: str | None) -> None:
         print_suite(suite, scores["suites"][suite])
 
 
-def _estimate(exported: ExportedModel, data: Path, as_json: bool) -> None:
+def _estimate(exported: ExportedModel, data: Path, as_json: bool, value_range: str | None) -> None:
     """Accuracy without labels, with what such estimates were off by on test images."""
     trust = exported.known_trust()
     found, reasons = [], dict[str, str]()
     with Stages() as stages:
-        for chunk in chunks(data, exported.image_shape, stages):
+        for chunk in chunks(data, exported.image_shape, stages, value_range):
             reasons |= chunk.reasons
             if len(chunk.images):
                 found.append(exported.predict(chunk.images))

@@ -19,7 +19,7 @@ from models.formats import FORMATS
 from models.trust import TARGET_ERRORS
 from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
-from search.inputs import Chunk, chunks
+from search.inputs import VALUE_RANGE, Chunk, chunks
 from search.output import percent
 from search.stages import Stages
 
@@ -43,6 +43,7 @@ TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
 @click.option("--abstain", is_flag=True, help="Mark the rows whose confidence is too low to answer.")
 @click.option("--target-error", type=click.Choice(list(TARGETS)), default=f"{100 * DEFAULT_TARGET:g}",
               show_default=True, help="Per cent of wrong answers that --abstain aims at.")  # fmt: skip
+@VALUE_RANGE
 def predict(
     model: Path,
     data: Path,
@@ -51,6 +52,7 @@ def predict(
     probabilities: bool,
     abstain: bool,
     target_error: str,
+    value_range: str | None,
 ) -> None:
     """Label the images in DATA with an exported MODEL (its folder).
 
@@ -70,7 +72,9 @@ def predict(
     labelling = _Labelling(exported, threshold, probabilities)
     columns = (*COLUMNS, *(["abstained"] if abstain else []), *labelling.class_columns, "reason")
     with Stages() as stages:
-        found = (row for chunk in chunks(data, exported.image_shape, stages) for row in labelling.rows(chunk))
+        found = (
+            row for chunk in chunks(data, exported.image_shape, stages, value_range) for row in labelling.rows(chunk)
+        )
         _write(out, found, columns)
     if not labelling.labelled:
         raise SearchError(f"no image in {data} could be read: {out} tells the reasons")
