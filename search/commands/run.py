@@ -4,88 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
-from data_prep.prepared import PreparedSet
-from models.backbones import IMAGENET, Backbone
+from models.backbones import Backbone
 from models.errors import ModelError
 from models.objectives import DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.own_backbones import PREPROCESSING_NAMES, asked_backbone, stored_backbone
 from models.recipe import Recipe
-from search.claims import Claims
-from search.dry_run import RULE, DryRun, scratch_folder, show
-from search.durations import DURATION, duration
-from search.errors import SearchError
-from search.job import DESCRIBED
+from search.durations import DURATION
 from search.leaving import Leaving, listening
-from search.loop import LeaveError, Search
-from search.output import console, print_table
+from search.loop import LeaveError
+from search.output import console
 from search.per_gpu import ON_GPU, run_on_each
-from search.progress import observing
-from search.retention import DEFAULT_KEEP, Retention
-from search.retraining import Confirmation, Retrainer, summary
-from search.sessions import AUTO, PREFIX_CACHES, RunOptions, Session, job_maker, open_study, plan_session
-from search.warm_start import DEFAULT_HINTS, Hints, read_hints
-from search.workers import Worker, WorkerDiedError
+from search.retention import DEFAULT_KEEP
+from search.retraining import Confirmation
+from search.running import Limits, Run, estimate_backbones, run_backbones
+from search.sessions import AUTO, PREFIX_CACHES, RunOptions
+from search.warm_start import DEFAULT_HINTS, read_hints
 from search.workspace import Workspace
-from studies.records import best_record, records_of
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from studies.settings import stored_settings
-from studies.storage import existing_storage, load_study, open_storage
-from studies.trials import counted
+from studies.storage import existing_storage, load_study
 
 GIGABYTES = click.FloatRange(0, min_open=True)
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What this call of `run` may take; another call on the same study may have others."""
-
-    time_budget_s: float | None
-    trial_timeout_s: float | None
-    keep: int
-    """Trials whose weights are kept."""
-    disk_budget_gb: float | None
-    memory_limit_gb: float | None
-    fresh_workers: bool
-    """A new training process for each trial."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One call of the command."""
-
-    workspace: Workspace
-    options: RunOptions
-    limits: Limits
-    leaving: Leaving
-    out: Console
-    hints: Hints | None = None
-    """Of `--warm-start`."""
-
-    def say(self, line: str) -> None:
-        self.out.print(line, markup=False, soft_wrap=True)
-
-    @contextmanager
-    def worker(self, study: str, folder: Path | None = None) -> Iterator[Worker]:
-        """`folder`: for its log, where that is not to lie with the study's trials."""
-        limit_mb = int(1000 * self.limits.memory_limit_gb) if self.limits.memory_limit_gb else None
-        log = (folder or self.workspace.trials / study) / "worker.log"
-        worker = Worker(log, memory_limit_mb=limit_mb, fresh=self.limits.fresh_workers)
-        try:
-            yield worker
-        finally:
-            worker.stop()
 
 
 def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int]:
@@ -254,134 +201,3 @@ def _backbone_of(workspace: Workspace, study: str | None) -> Backbone:
         raise click.UsageError("Missing option '-b' / '--backbone': name one of `hpsearch backbones`")
     settings = stored_settings(load_study(existing_storage(workspace.database), study))
     return stored_backbone(settings.backbone, settings.own_backbone, workspace.backbone_file(settings.own_backbone))
-
-
-def run_backbones(run: Run, rows: list[Backbone]) -> None:
-    """All studies, one after the other. Every network is planned and built first, so that a mistake in the last does
-    not show after hours of work on the others."""
-    PreparedSet.open(run.workspace.prepared)  # says so where there is no workspace, before one is made for its lock
-    with run.workspace.shared():
-        for backbone in rows:
-            session = _planned(run, backbone)
-            with run.worker(session.settings.name) as worker:
-                download = " (its weights are downloaded the first time)" if session.weights == IMAGENET else ""
-                run.say(f"building {backbone.name}{download}")
-                _describe(worker, run.workspace, session, backbone)
-                if len(rows) == 1:
-                    _search(run, backbone, worker)
-        for backbone in rows if len(rows) > 1 else ():
-            if run.leaving.wanted:
-                return
-            with run.worker(_planned(run, backbone).settings.name) as worker:
-                _search(run, backbone, worker)
-
-
-def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
-    """What each study would take, without making it."""
-    PreparedSet.open(run.workspace.prepared)
-    again, database = run.options.confirmation, run.workspace.database
-    totals_s = []
-    with run.workspace.shared():
-        for backbone, session in [(backbone, _planned(run, backbone)) for backbone in rows]:
-            name = session.settings.name
-            done = 0 if session.is_new else counted(load_study(existing_storage(database), name))
-            trials = max(0, run.options.trials - done) + again.top * again.seeds + again.folds
-            dry = DryRun(run.workspace, session, trials, run.limits.keep, run.limits.fresh_workers)
-            run.say(f"timing {name}{' (new)' if session.is_new else ''}, at most {session.most_epochs} epochs a trial")
-            with (
-                _kept_backbone(run, backbone),
-                scratch_folder(run.workspace) as scratch,
-                run.worker(name, scratch) as worker,
-            ):
-                totals_s.append(show(dry.forecast(worker, scratch), run.workspace, run.say))
-    if len(rows) > 1:
-        run.say(f"all studies: about {duration(sum(totals_s))}")
-    run.say(RULE)
-
-
-@contextmanager
-def _kept_backbone(run: Run, backbone: Backbone) -> Iterator[None]:
-    """The file of a user's own backbone in the workspace, as long as it is needed."""
-    new_copy = run.workspace.keep_backbone(backbone.options.get("path", ""), backbone.own)
-    try:
-        yield
-    finally:
-        if new_copy:
-            new_copy.unlink()
-
-
-def _planned(run: Run, backbone: Backbone) -> Session:
-    prepared, database = PreparedSet.open(run.workspace.prepared), run.workspace.database
-    storage = existing_storage(database) if database.is_file() else None
-    return plan_session(storage, prepared, backbone, run.options)
-
-
-def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
-    workspace, options, out = run.workspace, run.options, run.out
-    storage = open_storage(workspace.database)
-    # Planned again: another run may have made the study while this one built its network.
-    with workspace.making_studies():
-        session = _planned(run, backbone)
-        for note in session.notes:
-            run.say(note)
-        study = open_study(storage, session, workspace.trials, run.say, run.hints)
-    settings = session.settings
-    run.say(
-        f"study {settings.name}{' (new)' if session.is_new else ''}: weights {settings.weights}, at most "
-        f"{session.most_epochs} epochs a trial"
-    )
-    folder = workspace.trials / settings.name
-    retention = Retention(storage, folder, run.limits.keep, run.limits.disk_budget_gb or inf)
-    best = best_record(records_of(study))
-    with observing(out, settings.backbone, options.trials, session.most_epochs, best) as observer:
-        search = Search(
-            study=study,
-            settings=settings,
-            definition=session.definition,
-            worker=worker,
-            make_job=job_maker(workspace, session),
-            observer=observer,
-            claims=Claims(folder),
-            retention=retention,
-            leaving=run.leaving,
-            trial_timeout_s=run.limits.trial_timeout_s or inf,
-        )
-        search.run(options.trials)
-    if options.confirmation != Confirmation() and not run.leaving.wanted:
-        with workspace.retraining(settings.name):
-            _confirm_best(run, session, worker)
-
-
-def _confirm_best(run: Run, session: Session, worker: Worker) -> None:
-    """Trains the best trials again and shows what came of it."""
-    storage, settings = open_storage(run.workspace.database), session.settings
-    study = load_study(storage, settings.name)
-    jobs = job_maker(run.workspace, session)
-    Retrainer(storage, study, settings, worker, jobs, run.say, run.leaving).run(run.options.confirmation)
-    for rows in summary(storage, settings, records_of(study)):
-        if rows:
-            print_table(rows, tuple(rows[0]))
-
-
-def _describe(worker: Worker, workspace: Workspace, session: Session, backbone: Backbone) -> None:
-    """Builds the study's networks, which finds missing weights before it is made. Leaves no trace when one cannot be
-    built.
-
-    SearchError with the reason.
-    """
-    new_copy = workspace.keep_backbone(backbone.options.get("path", ""), backbone.own)
-    job = job_maker(workspace, session)(0, {}, 0)
-    request = {key: getattr(job, key) for key in DESCRIBED}
-    try:
-        for resolution in session.resolutions:
-            worker.describe(request | {"resolution": resolution})
-    except WorkerDiedError:
-        raise  # its log is named in the message
-    except SearchError:
-        if session.is_new:
-            worker.log.unlink(missing_ok=True)
-            with suppress(OSError):  # there may be more in it
-                worker.log.parent.rmdir()
-        if new_copy:
-            new_copy.unlink()
-        raise
