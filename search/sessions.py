@@ -13,7 +13,6 @@ import optuna
 from optuna.storages import RDBStorage
 
 from data_prep.prepared import PreparedSet
-from data_prep.settings import STRENGTHS
 from models.backbones import (
     BACKBONES,
     NAMED_WEIGHTS,
@@ -21,7 +20,6 @@ from models.backbones import (
     Backbone,
     check_size,
     check_weights,
-    default_resolution,
     default_weights,
 )
 from models.hyperparameters import Hyperparameters, names
@@ -31,10 +29,11 @@ from search.errors import SearchError
 from search.finding import latest_study
 from search.job import CACHE_OFF, TrainingJob, trial_folder
 from search.retraining import Confirmation
+from search.spaces import check_definition, complete, resolutions_of
 from search.versions import take_over
 from search.warm_start import Hints, take_hints
 from search.workspace import Workspace
-from studies.definition import Definition, Parameter, definition_of, read_definition
+from studies.definition import Definition, definition_of, read_definition
 from studies.proposals import tried
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
@@ -188,17 +187,6 @@ def _at_its_resolutions(session: Session, backbone: Backbone, image_shape: tuple
     return replace(session, definition=definition, resolutions=resolutions)
 
 
-def resolutions_of(definition: Definition) -> tuple[int, ...]:
-    """All that the space has. SearchError where it has too many."""
-    found = [parameter for parameter in definition.parameters if parameter.name == "resolution"]
-    if any(parameter.low is not None for parameter in found):
-        raise SearchError("`resolution` needs `choices` or a `value`: each resolution is a network of its own")
-    values = [int(value) for parameter in found for value in parameter.ends()]
-    if not found or found[0].when:  # studies of before do not name it
-        values.append(Hyperparameters.resolution)
-    return tuple(dict.fromkeys(values))
-
-
 def chosen_cache(asked: str, weights: str) -> str:
     """`auto` is float32, which changes no prediction by more than its rounding; without pretrained weights nothing is
     frozen, and there is nothing to keep."""
@@ -229,28 +217,6 @@ def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
         f"the objective {options.objective} needs corrupted validation images, and {prepared.folder} has none: "
         f"give --objective {CLEAN_OBJECTIVE}, or prepare again with --corrupted-views 2 --force"
     )
-
-
-def check_definition(definition: Definition) -> None:
-    """ModelError or SearchError when the space reaches outside what a hyperparameter may be."""
-    for parameter in definition.parameters:
-        for value in parameter.ends():
-            levels = Hyperparameters.from_dict({parameter.name: value}).levels
-            if unknown := set(levels) - set(STRENGTHS):
-                raise SearchError(f"unknown augmentation level {min(unknown)!r}: there are {', '.join(STRENGTHS)}")
-
-
-def complete(definition: Definition, prepared: PreparedSet, backbone: Backbone) -> Definition:
-    """The definition with every hyperparameter in it, so that a study says what its trials are trained with.
-
-    One that a user's space leaves out is fixed at its default; the augmentation at all that the prepared set has, the
-    resolution at what the backbone needs.
-    """
-    resolution = default_resolution(backbone, prepared.image_shape)
-    defaults = asdict(Hyperparameters(augmentation="+".join(prepared.levels), resolution=resolution))
-    given = {parameter.name for parameter in definition.parameters}
-    missing = [Parameter(name, value=value) for name, value in defaults.items() if name not in given]
-    return Definition((*definition.parameters, *missing), definition.first)
 
 
 def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str | None = None) -> optuna.Study | None:
