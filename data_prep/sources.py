@@ -1,5 +1,6 @@
 """Where labelled images come from. To add a kind of source, add a row to SOURCES."""
 
+import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -129,8 +130,10 @@ def find_source(source: str) -> Source:
     for row in SOURCES:
         if row.recognise(source):
             return row
-    kinds = "; ".join(row.describe for row in SOURCES)
-    raise DataError(f"there is no file or folder {source!r}: give one of: {kinds}")
+    near = difflib.get_close_matches(source, ("demo", *medmnist.SETS), 1, cutoff=0.7)
+    meant = f"did you mean {near[0]}?" if near else "`hpsearch prepare --help` lists what is taken"
+    kinds = ", ".join(row.kind for row in SOURCES)
+    raise DataError(f"there is no file or folder {source!r}, nor a set of that name ({kinds}): {meant}")
 
 
 def source_options(settings: PrepareSettings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import click
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
-from search.winners import Winner, best_of, find_winner
+from search.winners import Winner, best_of, best_winner, find_winner
 from search.workspace import Workspace
 from studies.reading import StoredStudy, read_studies
 from studies.records import TrialRecord
@@ -96,9 +96,9 @@ class Budget:
         within = [_only(study, lambda record: self.excess(record) <= 1) for study in studies]
         winners = [found for study in within if (found := best_of(_exportable(workspace, study)))]
         if winners:
-            return Choice(max(winners, key=lambda winner: winner.value), best)
+            return Choice(best_winner(winners), best)
         if fitting := [found for study in within if (found := best_of(study))]:
-            gone = max(fitting, key=lambda winner: winner.value)
+            gone = best_winner(fitting)
             raise SearchError(
                 f"the weights of the trials within the budget ({self}), such as trial {gone.record.number} of "
                 f"{gone.settings.name}, were not kept: allow more, or search again with a larger --keep"

@@ -61,8 +61,8 @@ class Commands(click.Group):
             if ctx.meta.get("debug"):
                 raise
             raise click.ClickException(str(error)) from error
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise  # Click ends quietly when nobody reads on
         except Exception as error:
             if ctx.meta.get("debug"):
                 raise

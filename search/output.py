@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 MIN_WIDTH_WITHOUT_TERMINAL = 160
+NAMES = ("study", "backbone", "name")
+"""Columns of what other commands are given: never folded."""
 
 
 def console() -> Console:
@@ -30,7 +32,9 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         numeric = all(isinstance(row.get(column), int | float) or row.get(column) is None for row in rows)
-        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            column.replace("_", " "), justify="right" if numeric else "left", overflow="fold", no_wrap=column in NAMES
+        )
     for row in rows:
         table.add_row(*(Text(cell(row.get(column))) for column in columns))
     console().print(table)

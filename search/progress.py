@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,13 +18,19 @@ from studies.records import TrialRecord, best_record
 
 @contextmanager
 def observing(
-    console: Console, backbone: str, trials: int, epochs: int, best: TrialRecord | None
+    console: Console, backbone: str, counts: tuple[int, int], best: TrialRecord | None, searched: Collection[str]
 ) -> Iterator[Observer]:
-    """The view that suits the console, for one study of `trials` trials of at most `epochs` epochs each.
+    """The view that suits the console, for one study.
 
-    `best` is the study's best trial so far.
+    Args:
+        console: where it is shown.
+        backbone: the study's.
+        counts: trials in all, and epochs of one at most.
+        best: the study's best trial so far.
+        searched: hyperparameters that differ from trial to trial, which alone are shown.
     """
-    lines = Lines(console, backbone, trials, best)
+    trials, epochs = counts
+    lines = Lines(console, backbone, trials, best, searched)
     if not console.is_terminal:
         yield lines
         return
@@ -42,8 +48,11 @@ def observing(
 class Lines:
     """One line per finished trial, with counts, the best so far and the time left."""
 
-    def __init__(self, console: Console, backbone: str, trials: int, best: TrialRecord | None) -> None:
+    def __init__(
+        self, console: Console, backbone: str, trials: int, best: TrialRecord | None, searched: Collection[str]
+    ) -> None:
         self.console, self.backbone, self.trials, self.best = console, backbone, trials, best
+        self.searched = searched
         self.started, self.done_before = time.monotonic(), -1
 
     def trial_started(self, number: int, hyperparameters: dict[str, Any], done: int) -> None:
@@ -54,7 +63,7 @@ class Lines:
 
     def trial_finished(self, record: TrialRecord, done: int) -> None:
         self.best = best_record([record] if self.best is None else [self.best, record])
-        self.say(f"{self.backbone} {done}/{self.trials}  {one_line(record)}  {self.summary(done)}")
+        self.say(f"{self.backbone} {done}/{self.trials}  {one_line(record, self.searched)}  {self.summary(done)}")
 
     def summary(self, done: int) -> str:
         best = f"best {self.best.value:.4f} (trial {self.best.number})" if self.best else "no complete trial yet"
@@ -88,7 +97,7 @@ class Bars:
     def trial_started(self, number: int, hyperparameters: dict[str, Any], done: int) -> None:
         self.lines.trial_started(number, hyperparameters, done)
         self.best_value = 0.0
-        note = " ".join(f"{key}={short(value)}" for key, value in hyperparameters.items() if key != "input_mode")
+        note = chosen(hyperparameters, self.lines.searched)
         self.bars.reset(self.running, description=f"trial {number} epochs", note=note)
         self.bars.update(self.all, completed=done, note=self.lines.summary(done))
 
@@ -106,9 +115,14 @@ class Bars:
         self.lines.say(line)
 
 
-def one_line(record: TrialRecord) -> str:
+def chosen(hyperparameters: Mapping[str, Any], searched: Collection[str]) -> str:
+    """Those that are searched, in their order."""
+    return " ".join(f"{key}={short(value)}" for key, value in hyperparameters.items() if key in searched)
+
+
+def one_line(record: TrialRecord, searched: Collection[str]) -> str:
     """A finished trial in a line."""
     state = record.failure["kind"] if record.failure else record.state
     value = f" {record.value:.4f}" if record.value is not None else ""
-    chosen = " ".join(f"{key}={short(value)}" for key, value in record.hyperparameters.items())
-    return f"trial {record.number} {state}{value}, {len(record.epochs)} epochs in {duration(record.seconds)}: {chosen}"
+    took = f"{len(record.epochs)} epochs in {duration(record.seconds)}"
+    return f"trial {record.number} {state}{value}, {took}: {chosen(record.hyperparameters, searched)}"

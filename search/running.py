@@ -145,12 +145,13 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
     settings = session.settings
     run.say(
         f"study {settings.name}{' (new)' if session.is_new else ''}: weights {settings.weights}, at most "
-        f"{session.most_epochs} epochs a trial"
+        f"{session.most_epochs} epochs a trial, maximizing {settings.objective}"
     )
     folder = workspace.trials / settings.name
     retention = Retention(storage, folder, run.limits.keep, run.limits.disk_budget_gb or inf)
     best = best_record(records_of(study))
-    with observing(out, settings.backbone, options.trials, session.most_epochs, best) as observer:
+    searched = {one.name for one in session.definition.parameters if one.value is None}
+    with observing(out, settings.backbone, (options.trials, session.most_epochs), best, searched) as observer:
         search = Search(
             study=study,
             settings=settings,

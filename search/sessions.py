@@ -134,14 +134,16 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
     )
     study = existing_study(storage, wanted, options.study)
+    lacking = f"augmentation choices that the prepared set lacks are left out: it has {', '.join(prepared.levels)}"
+    notes = () if possible == asked else (f"{lacking}; `hpsearch prepare --levels` makes others",)
     if study is None:
-        notes = () if possible == asked else ("augmentation choices that the prepared set lacks are left out",)
         session = Session(wanted, definition, weights, True, notes=notes + _earlier(storage, wanted))
     else:
         if "space" in options.given and any(parameter.name == "resolution" for parameter in asked.parameters):
             # A new space may say it as well as the flag.
             options = replace(options, given=options.given | {"resolution"})
         session = _go_on(study, wanted, replace(definition, first=asked.first), weights, options)
+        session = replace(session, notes=session.notes + (notes if session.is_new else ()))
     return _at_its_resolutions(session, backbone, prepared.image_shape)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.prepared import PreparedSet
+from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
 from search.workspace import Workspace
@@ -48,7 +50,26 @@ def find_winner(workspace: Workspace, prepared: PreparedSet, backbone: str | Non
         hint = f" (on an earlier preparation: {', '.join(others)})" if others else ""
         wanted = backbone or "NAME"
         raise SearchError(f"no finished trial to export{hint}: run `hpsearch run --backbone {wanted}` first")
-    return max(winners, key=lambda winner: winner.value)
+    return best_winner(winners)
+
+
+def best_winner(winners: Sequence[Winner]) -> Winner:
+    """The best of the studies' best; where their objectives differ, by a figure that all of them have."""
+    figure = common_figure({winner.settings.objective for winner in winners})
+    if figure is None:
+        return max(winners, key=lambda winner: winner.value)
+    return max(winners, key=lambda winner: figure_of(winner.record, figure))
+
+
+def common_figure(objectives: Collection[str]) -> str | None:
+    """What trials of studies with these objectives are compared by; None where they have one objective."""
+    return DEFAULT_OBJECTIVE if len(objectives) > 1 else None
+
+
+def figure_of(record: TrialRecord, figure: str) -> float:
+    """Of the validation images; without corrupted ones the clean macro-F1 stands for the mean with them."""
+    validation = record.outcome["best"]["validation"]
+    return float(validation.get(figure, validation[CLEAN_OBJECTIVE]))
 
 
 def best_of(study: StoredStudy) -> Winner | None:

@@ -57,6 +57,7 @@ def trial_row(study: StoredStudy, record: TrialRecord) -> dict[str, Any]:
         "objective": settings.objective,
         "value": record.value,
         **{name: scores.get(name) for name in (*COMPARED, *SCORES, "worst_family")},
+        "mean_macro_f1": scores.get("mean_macro_f1", scores["macro_f1"]),
         "external": scores.get("external", {}),
         **costs(record),
         "hyperparameters": record.hyperparameters,

@@ -50,7 +50,12 @@ def finish(study: optuna.Study, clean: float, corrupted: float | None = None, wo
     scores: dict[str, Any] = dict.fromkeys(("accuracy", "macro_precision", "macro_recall"), clean) | {"macro_f1": clean}
     if corrupted is not None:
         scores["external"] = {"other": {"accuracy": clean, "macro_f1": clean / 2, "images": 4}}
-        scores |= {"corrupted_macro_f1": corrupted, "worst_family_macro_f1": worst, "worst_family": "noise"}
+        scores |= {
+            "mean_macro_f1": (clean + corrupted) / 2,
+            "corrupted_macro_f1": corrupted,
+            "worst_family_macro_f1": worst,
+            "worst_family": "noise",
+        }
     outcome = {"best": {"validation": scores}, "parameters": 7, "ms_per_image": 0.5} | COST
     store_record(trial, Ended({"learning_rate": 0.1}, [{"value": clean}], outcome))
     study.tell(trial, clean)
@@ -133,6 +138,19 @@ def test_retrainings_tell_the_noise_of_the_seeds_and_who_is_exported(workspace: 
     assert [row["trial"] for row in compared(workspace)["trials"]] == [steady]
     winner = find_winner(workspace, PreparedSet.open(workspace.prepared), None)
     assert (winner.record.number, winner.confirmed) == (steady, pytest.approx(0.945))
+
+
+def test_studies_of_different_objectives_are_compared_by_one_figure(workspace: Workspace) -> None:
+    mean = study_in(workspace)
+    better = finish(mean, 0.5, 0.7, 0.5)
+    fingerprint = PreparedSet.open(workspace.prepared).fingerprint
+    settings = replace(SETTINGS, backbone="vgg16", fingerprint=fingerprint, objective="accuracy")
+    finish(create_study(open_storage(workspace.database), settings), 0.8, 0.1, 0.1)
+    assert compared(workspace)["trials"][0]["study"] == mean.study_name
+    output = CliRunner().invoke(main, ["-w", str(workspace.folder), "compare"]).output
+    assert "different objectives" in output and mean.study_name in output
+    winner = find_winner(workspace, PreparedSet.open(workspace.prepared), None)
+    assert (winner.settings.backbone, winner.record.number) == ("vgg19", better)
 
 
 def test_rank_correlations_over_the_complete_trials(workspace: Workspace) -> None:

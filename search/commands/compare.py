@@ -10,7 +10,7 @@ import click
 
 from search.noise import TIE, Noise, mark_ties
 from search.output import cell, print_json, print_table, short
-from search.winners import best_of
+from search.winners import best_of, common_figure
 from search.workspace import Workspace, current_fingerprint
 from studies.reading import StoredStudy, read_studies
 from studies.retrainings import seed_noise
@@ -43,7 +43,8 @@ def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
         return
     rows = everything if all_trials else _best(studies)
     current = current_fingerprint(workspace)
-    rows.sort(key=lambda row: (row["fingerprint"] != current, -row["value"]))
+    figure = common_figure({row["objective"] for row in rows if row["fingerprint"] == current})
+    rows.sort(key=lambda row: (row["fingerprint"] != current, -(row[figure] if figure else row["value"])))
     noise = Noise(workspace, {study.name: _seed_noise(study) for study in studies})
     for fingerprint in {row["fingerprint"] for row in rows}:
         mark_ties([row for row in rows if row["fingerprint"] == fingerprint], noise)
@@ -52,11 +53,13 @@ def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
         print_json({"trials": rows, "noise": sorted(noise.used), "rank_correlations": correlations})
         return
     _show(rows, noise, correlations)
+    if figure:
+        click.echo("The studies have different objectives: ordered by the mean of clean and corrupted macro-F1.")
     if others := {row["study"]: None for row in rows if row["fingerprint"] != current}:
         click.echo(f"On another preparation, so on other validation images, not to be compared: {', '.join(others)}")
     for row in () if all_trials else rows:
         chosen = ", ".join(f"{key} {short(value)}" for key, value in row["hyperparameters"].items())
-        click.echo(f"{row['study']} trial {row['trial']}: {chosen}")
+        click.echo(f"{row['study']} trial {row['trial']}, {row['objective']} {row['value']:.4f}: {chosen}")
 
 
 def _best(studies: Sequence[StoredStudy]) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ def enqueue(workspace: Workspace, words: tuple[str, ...], study: str | None) -> 
     none are given. A run that is at work takes the trial too, as long as its --trials allow.
     """
     backbones = [word for word in words if "=" not in word]
+    if len(backbones) > 1 and study is None:
+        raise click.UsageError(f"{backbones[1]} needs a value, as in {backbones[1]}=VALUE")
     if len(backbones) + (study is not None) != 1:
         raise click.UsageError("name one backbone, before KEY=VALUE, or one --study")
     prepared = PreparedSet.open(workspace.prepared)

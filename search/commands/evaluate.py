@@ -58,12 +58,16 @@ def evaluate(
     Without labels (an .npz file without `labels`, a folder of pictures, or a CSV of paths alone), the accuracy is
     estimated. Images of another size are cropped to the middle and resized, as in training.
     """
+    from data_prep.sources import find_source
+
     if on_test == (data is not None):
         raise click.UsageError("give either DATA or --test")
     if on_test and model.is_file() and model.name not in (files := [row.file for row in FORMATS.values()]):
         raise click.BadParameter(
             f"--test scores an export as it is, its {', '.join(files)}; got {model}", param_hint="MODEL"
         )
+    if data is not None:
+        find_source(data)  # says at once where there is nothing
     if data is not None and not has_labels(data):
         if suite:
             raise click.BadParameter(f"{suite} needs labels, and {data} has none", param_hint="--suite")

@@ -12,7 +12,7 @@ from studies.reading import StoredStudy, read_studies
 from studies.tables import status_row
 
 STATES = ("complete", "pruned", "fail", "running", "cut_off", "waiting")
-COLUMNS = ("study", *STATES, "epochs", "time", "best_value", "best_trial")
+COLUMNS = ("study", *STATES, "epochs", "time", "objective", "best_value", "best_trial")
 
 
 @click.command()
