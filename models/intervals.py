@@ -69,7 +69,7 @@ class Resampling:
         Args:
             guesses: int (n,) or (n, views), the predicted classes.
             views: bool of the same shape: those to count.  [default: all]
-            present: means are over the classes that `labels` has, not over all.
+            present: means are over the classes among those counted, not over all.
         """
         guesses = guesses.reshape(len(self.labels), -1)
         taken = np.ones(guesses.shape, bool) if views is None else views.reshape(guesses.shape)
@@ -83,7 +83,7 @@ class Resampling:
         recall = _ratio(hits, true)
         class_f1 = _ratio(2 * hits, predicted + true)
         accuracy = _ratio(hits.sum(axis=1), true.sum(axis=1))
-        averaged = np.unique(self.labels) if present else slice(None)
+        averaged = np.unique(truth) if present else slice(None)
         return Resampled(accuracy, recall[:, averaged].mean(axis=1), class_f1[:, averaged].mean(axis=1), class_f1)
 
     def _per_class(self, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -73,12 +73,13 @@ def full_figures(scored: Scored, class_names: tuple[str, ...], trust: Trust | No
 
 def _family(scored: Scored, views: np.ndarray, resampling: Resampling, trust: Trust | None) -> dict[str, Any]:
     labels, probabilities = scored.flat(views)
-    scores = figures(labels, probabilities)
+    scores = figures(labels, probabilities, present=True)
+    resampled = resampling.figures(scored.probabilities.argmax(axis=-1), views, present=True)
     return {
         "images": len(labels),
         "accuracy": scores["accuracy"],
         "macro_f1": scores["macro_f1"],
-        "intervals": resampling.figures(scored.probabilities.argmax(axis=-1), views).intervals(),
+        "intervals": resampled.intervals(),
         **(trust.estimates(probabilities) if trust else {}),
     }
 

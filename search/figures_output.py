@@ -13,6 +13,10 @@ from search.scored_parts import gaps
 INTERVALS = ("accuracy", "macro_f1")
 
 
+FEW = 20
+"""Images of a class, below which resampling them tells little: a class that is all right or all wrong stays so."""
+
+
 def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """A row per part (its title and figures), then one per family of corruptions in it."""
     columns = ("images_of", "images", *INTERVALS, "macro_precision", "macro_recall", "weighted_f1")
@@ -26,6 +30,9 @@ def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         print_table(families, ("images_of", "family", "images", *INTERVALS))
     if any("intervals" in figures for _, figures in parts):
         click.echo("In brackets: 95 % intervals, bootstrapped over images.")
+    fewest = min((row["images"] for _, figures in parts for row in figures.get("per_class", {}).values()), default=0)
+    if 0 < fewest < FEW:
+        click.echo(f"A class with {fewest} images here: its intervals, and those of the means, are too narrow.")
 
 
 def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:
