@@ -34,8 +34,9 @@ from models.networks import Network
 from models.preprocessing import BGR_MEANS, PREPROCESSING, RGB_DEVIATIONS, RGB_MEANS
 
 CLASSES, IMAGES = 3, 4
-AGREEMENT = 1e-4
-"""Largest difference between probabilities: the order of float32 sums differs between graphs."""
+AGREEMENT = 0.01
+"""Largest difference between probabilities, as a share of how far they are apart from image to image: the order of
+float32 sums differs between graphs, and stand-ins for trained batch norm, set from four images, enlarge that."""
 RANGES = {
     "-1..1": (-1.0, 1.0),
     "bgr-mean": (-max(BGR_MEANS), 255 - min(BGR_MEANS)),
@@ -59,6 +60,11 @@ class Subject:
     @property
     def row(self) -> Backbone:
         return self.network.classifier.settings.backbone
+
+    def must_give(self, probabilities: Any) -> None:
+        """AssertionError when these are not the network's own."""
+        spread = float(self.probabilities.std(axis=0).max())
+        np.testing.assert_allclose(probabilities, self.probabilities, rtol=0, atol=AGREEMENT * spread)
 
 
 def subject_of(row: Backbone) -> Subject:
@@ -138,18 +144,18 @@ def check_cuts(subject: Subject) -> None:
         x = feature if cut.fraction == 1 else keras.Model(cut.tensor, classifier.network.outputs[0])(feature)
         for layer in classifier.head:
             x = layer(x, training=False)
-        np.testing.assert_allclose(x, subject.probabilities, atol=AGREEMENT)
+        subject.must_give(x)
 
 
 def check_parts(subject: Subject, fractions: Sequence[float] = (0.0, 0.5, 1.0)) -> None:
     """The parts that trials train equal the whole, in one piece and with the prefix's output taken out and put in."""
     for fraction in fractions:
         part = subject.network.part(fraction)
-        np.testing.assert_allclose(part.model(subject.images, training=False), subject.probabilities, atol=AGREEMENT)
+        subject.must_give(part.model(subject.images, training=False))
         behind = subject.network.part(fraction, on_features=True)
         assert behind.prefix is not None
         features = behind.prefix(subject.images, training=False)
-        np.testing.assert_allclose(behind.model(features, training=False), subject.probabilities, atol=AGREEMENT)
+        subject.must_give(behind.model(features, training=False))
 
 
 def check_opens_in_plain_keras(subject: Subject, folder: Path, fresh_process: bool = False) -> None:
@@ -162,7 +168,7 @@ def check_opens_in_plain_keras(subject: Subject, folder: Path, fresh_process: bo
     else:
         reloaded = np.asarray(keras.saving.load_model(path, safe_mode=True)(subject.images, training=False))
     path.unlink()
-    np.testing.assert_allclose(reloaded, subject.probabilities, atol=AGREEMENT)
+    subject.must_give(reloaded)
 
 
 def measure(row: Backbone) -> dict[str, Any]:
