@@ -17,10 +17,12 @@ NAMES = ("study", "backbone", "name")
 """Columns of what other commands are given: never folded."""
 
 
-def console() -> Console:
-    """Standard output; wide where nobody looks, so that a log or a pipe is not folded."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=max(out.width, MIN_WIDTH_WITHOUT_TERMINAL))
+def console(*, stderr: bool = False) -> Console:
+    """Standard output, or error; wide where nobody looks, so that a log or a pipe is not folded."""
+    out = Console(highlight=False, stderr=stderr)
+    if out.is_terminal:
+        return out
+    return Console(highlight=False, stderr=stderr, width=max(out.width, MIN_WIDTH_WITHOUT_TERMINAL))
 
 
 def print_json(rows: Any) -> None:

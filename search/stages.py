@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +16,8 @@ from rich.progress import (
 )
 from rich.table import Column
 from rich.text import Text
+
+from search.output import console
 
 
 class _Rate(ProgressColumn):
@@ -36,7 +37,7 @@ class Stages:
             _Rate(),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
-        self._bars = Progress(*columns, console=Console(stderr=True), expand=True)
+        self._bars = Progress(*columns, console=console(stderr=True), expand=True)
         self._task: TaskID | None = None
 
     def __enter__(self) -> Stages:
