@@ -166,15 +166,7 @@ def run(
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
     chosen = RunOptions(**options, confirmation=Confirmation(*confirm, folds or 0), given=given)
     workspace: Workspace = ctx.obj
-    try:
-        rows = [asked_backbone(name, chosen.preprocessing) for name in dict.fromkeys(backbones)]
-    except ModelError as error:
-        raise click.BadParameter(str(error), param_hint="--backbone") from error
-    rows = rows or [_backbone_of(workspace, chosen.study)]
-    if chosen.study and len(rows) > 1:
-        raise click.BadParameter("--study goes with one backbone", param_hint="--backbone")
-    if len({row.name for row in rows}) < len(rows):
-        raise click.BadParameter("two backbones of one name: rename one of the files", param_hint="--backbone")
+    rows = _backbones(workspace, backbones, chosen)
     out = console()
     if dry_run:
         estimate_backbones(Run(workspace, chosen, limits, Leaving(), out), rows)
@@ -194,6 +186,20 @@ def run(
         ctx.exit(INTERRUPTED)
     if leaving.wanted:
         out.print("The time is over: everything that was finished is stored, and the same command goes on.")
+
+
+def _backbones(workspace: Workspace, names: tuple[str, ...], chosen: RunOptions) -> list[Backbone]:
+    """Those that were named, or the stored study's."""
+    try:
+        rows = [asked_backbone(name, chosen.preprocessing) for name in dict.fromkeys(names)]
+    except ModelError as error:
+        raise click.BadParameter(str(error), param_hint="--backbone") from error
+    rows = rows or [_backbone_of(workspace, chosen.study)]
+    if chosen.study and len(rows) > 1:
+        raise click.BadParameter("--study goes with one backbone", param_hint="--backbone")
+    if len({row.name for row in rows}) < len(rows):
+        raise click.BadParameter("two backbones of one name: rename one of the files", param_hint="--backbone")
+    return rows
 
 
 def _backbone_of(workspace: Workspace, study: str | None) -> Backbone:
