@@ -81,15 +81,12 @@ def export_best(
         raise click.BadParameter(f"{out} exists and is no export; name another folder", param_hint="--out")
     for name in formats:
         check_installed(FORMATS[name], writing=True)
-    budget = Budget.of({name: options[name] for name in LIMITS})
-    if budget.limits and not (study is None and trial is None):
-        raise click.UsageError("--study and --trial say which trial it is: leave them out, or the --max- options")
-    if budget.limits and (options["average"] or options["tta"]):
-        raise click.UsageError("--average and --tta multiply what a model costs: leave them out, or the --max- options")
+    pick, budget = Pick(backbone, study, trial), Budget.of({name: options[name] for name in LIMITS})
+    _check_budget(budget, pick, options["average"] or options["tta"])
     PreparedSet.open(workspace.prepared)  # says so where there is no workspace, before one is made for its lock
     with workspace.shared():
         prepared = PreparedSet.open(workspace.prepared)
-        choice = _choice(workspace, prepared, budget, Pick(backbone, study, trial))
+        choice = _choice(workspace, prepared, budget, pick)
         winner = choice.winner
         refit = Refitter(workspace, prepared, options["weights"], click.echo).refitted if options["refit"] else None
         name = f"{winner.settings.name}-trial-{winner.record.number}{'-refit' if refit else ''}"
@@ -105,6 +102,14 @@ def export_best(
             f"left out for the budget: trial {better.record.number} of {better.settings.name}, {better.value:.4f}, "
             f"with {budget.costs(better.record)}"
         )
+
+
+def _check_budget(budget: Budget, pick: Pick, multiplied: bool) -> None:
+    """UsageError where a budget stands beside what it does not go with."""
+    if budget.limits and not (pick.study is None and pick.trial is None):
+        raise click.UsageError("--study and --trial say which trial it is: leave them out, or the --max- options")
+    if budget.limits and multiplied:
+        raise click.UsageError("--average and --tta multiply what a model costs: leave them out, or the --max- options")
 
 
 def _choice(workspace: Workspace, prepared: PreparedSet, budget: Budget, pick: Pick) -> Choice:
