@@ -6,7 +6,7 @@
 Systems, each in processes of its own and in turn, seed after seed:
 
     a           a plain Optuna loop: TPE, median pruning            b   KerasTuner's Hyperband, for (a)'s epochs
-    c           hpsearch with (a)'s recipe, every feature off       d   the same, features on
+    c           hpsearch with (a)'s recipe and (a)'s trials, every feature off       d   the same, features on
     e           hpsearch as it ships: `prepare` and `run` without options, for as long as the longer of (a) and (b)
     d-cold      (d) with --fresh-workers: its prefix cache alone    d-no-cache   (d) with --prefix-cache off
 
@@ -22,9 +22,10 @@ system has its own clock, hpsearch's without starting the process and building t
 Where the recipe of (c) and (d) differs from (a)'s: the program splits 69/30/1 (a class must be on three sides) and
 stores one augmented view of each image, which no trial uses; it weighs classes in the loss, rises to the rate over the
 first epoch and halves it after two without a better value, drops an epoch's last part of a batch, freezes up to the
-nearest of six cut points, never prunes in the first three epochs instead of the first one, ends a trial that has
-collapsed to one class, and proposes by TPE after 6 random trials instead of 10. (b) has its own trials: two
-rounds of 10 trainings, 36 epochs a round, as many as the 12 trials of 6 epochs that (a) prunes among.
+nearest of six cut points, never prunes in the first three epochs instead of the first one, and ends a trial that has
+collapsed to one class. Their trials are those that (a)'s sampler proposed for this seed, so that luck in proposing does
+not decide. (b) has its own trials: two rounds of 10 trainings, 36 epochs a round, as many as the 12 trials of 6 epochs
+that (a) prunes among.
 
 Resumable: a (system, seed) that OUT.json has is left out. FOLDER takes the images and what the systems write, about a
 gigabyte; the images stay. KerasTuner is a development dependency.
@@ -109,6 +110,16 @@ def budget_of(rows: list[dict[str, Any]], seed: int, given_s: float | None) -> f
     return given_s if given_s is not None else float(max(peers))
 
 
+def proposals_for(system: System, seed: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The hyperparameters that this system is to go through; none when it searches by itself."""
+    if system.follows is None:
+        return []
+    for row in rows:
+        if (row["system"], row["seed"]) == (system.follows, seed):
+            return list(row["proposed"])
+    raise SystemExit(f"{system.title} goes through the trials of system {system.follows}: run that before it")
+
+
 def versions() -> dict[str, str]:
     found = {name: version(name) for name in ("tensorflow", "keras", "optuna", "keras-tuner", "numpy", "hpsearch")}
     commit = subprocess.run(
@@ -128,7 +139,8 @@ def run_one(name: str, seed: int, report: dict[str, Any], options: argparse.Name
     source, fold = write_images(images, seed, options)
     log = folder / "log.txt"
     try:
-        measured = measure(system, Task(source.resolve(), folder.resolve(), seed, options.trials, budget_s))
+        proposed = proposals_for(system, seed, report["rows"])
+        measured = measure(system, Task(source.resolve(), folder.resolve(), seed, options.trials, budget_s, proposed))
         curve = held_out_curve(system, measured, fold, log)
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"system {name}, seed {seed} ended with {error.returncode}: see {log}") from error

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.versus_parts.following import space_with
 from benchmarks.versus_parts.rows import (
     Course,
     Epoch,
@@ -25,6 +26,7 @@ from benchmarks.versus_parts.rows import (
 )
 from benchmarks.versus_parts.watching import Files, best_value, facts_of, observe
 from models.trial_state import Progress, StateFile
+from studies.definition import read_definition
 
 
 def row(system: str, seed: int, points: list[tuple[float, float]], total_s: float) -> dict[str, Any]:
@@ -108,3 +110,12 @@ def test_a_run_that_fails_is_no_measurement(tmp_path: Path) -> None:
     assert observe(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.1)"])) > 1
     with pytest.raises(subprocess.CalledProcessError, match="3"):
         observe(subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]))
+
+
+def test_a_system_that_follows_another_is_given_its_trials(tmp_path: Path) -> None:
+    proposed = [{"frozen": 0.31, "dropout": 0.1, "learning_rate": 2e-4, "optimizer": "sgd"}]
+    names = ["frozen_fraction", "dropout", "learning_rate", "optimizer", "weight_decay", "momentum"]
+    space = space_with(proposed, tmp_path)
+    definition = read_definition(str(space), "b", [*names, "augmentation", "input_mode"], ["b"])
+    same = {name: value for name, value in proposed[0].items() if name != "frozen"}
+    assert [dict(first) for first in definition.first] == [{"frozen_fraction": 0.31} | same]

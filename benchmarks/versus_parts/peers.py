@@ -4,8 +4,9 @@
 
 Written as a good engineer would: tf.data, batch norm in inference mode, median pruning, one pass over the validation
 images an epoch, which gives both the objective and the snapshot. FOLDER gets `events.jsonl`, an object a line with
-`time_s` since the process was started (at `--started`, by the clock): `trial`, `step` (the first of a trial), `epoch`
-and `end`; and the weights of every epoch that is the best so far of the whole run.
+`time_s` since the process was started (at `--started`, by the clock): `trial`, `proposed` (a trial's hyperparameters),
+`step` (the first of a trial), `epoch` and `end`; and the weights of every epoch that is the best so far of the whole
+run.
 """
 
 from __future__ import annotations
@@ -164,6 +165,7 @@ def optuna_loop(data: Data, journal: Journal, trials: int, epochs: int) -> None:
             trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
             trial.suggest_categorical("optimizer", list(OPTIMIZERS)),
         )
+        journal.note("proposed", trial=trial.number, values=trial.params)
         model.fit(training, epochs=epochs, verbose=0, callbacks=[watching(journal, pruned)])
         if model.stop_training:
             raise optuna.TrialPruned

@@ -9,11 +9,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from versus_parts.following import space_with
 from versus_parts.rows import Course, Epoch, Snapshot
 from versus_parts.score import BACKBONE
 from versus_parts.watching import STATE, Files, Kept, best_value, facts_of, observe
@@ -33,6 +34,8 @@ class System:
     peer: str | None = None
     prepare: tuple[str, ...] = ()
     run: tuple[str, ...] = ()
+    follows: str | None = None
+    """A system whose trials it goes through, so that no luck in proposing them comes between the two."""
     as_it_ships: bool = False
     """It runs for the budget, with as many trials as that gives."""
 
@@ -44,18 +47,18 @@ class System:
 
 SAME_DATA = ("--split", "69/30/1", "--corrupted-views", "0", "--levels", "low")
 SAME_RECIPE = (
-    *("--space", str(HERE / "space.toml"), "--head-epochs", "0", "--epochs", str(EPOCHS), "--batch-size", str(BATCH)),
+    *("--head-epochs", "0", "--epochs", str(EPOCHS), "--batch-size", str(BATCH)),
     *("--objective", "macro_f1", "--pruner", "median"),
 )
 COLD, UNCACHED = ("--fresh-workers",), ("--prefix-cache", "off")
 SYSTEMS = {
     "a": System("plain Optuna loop", peer="optuna"),
     "b": System("KerasTuner Hyperband", peer="kerastuner"),
-    "c": System("hpsearch, features off", prepare=SAME_DATA, run=(*SAME_RECIPE, *COLD, *UNCACHED)),
-    "d": System("hpsearch, features on", prepare=SAME_DATA, run=SAME_RECIPE),
+    "c": System("hpsearch, features off", None, SAME_DATA, (*SAME_RECIPE, *COLD, *UNCACHED), follows="a"),
+    "d": System("hpsearch, features on", None, SAME_DATA, SAME_RECIPE, follows="a"),
     "e": System("hpsearch as it ships", as_it_ships=True),
-    "d-cold": System("hpsearch, a process a trial", prepare=SAME_DATA, run=(*SAME_RECIPE, *COLD)),
-    "d-no-cache": System("hpsearch, no prefix cache", prepare=SAME_DATA, run=(*SAME_RECIPE, *UNCACHED)),
+    "d-cold": System("hpsearch, a process a trial", None, SAME_DATA, (*SAME_RECIPE, *COLD), follows="a"),
+    "d-no-cache": System("hpsearch, no prefix cache", None, SAME_DATA, (*SAME_RECIPE, *UNCACHED), follows="a"),
 }
 
 
@@ -70,6 +73,8 @@ class Task:
     trials: int
     budget_s: float | None
     """For the one that runs as it ships."""
+    proposed: Sequence[Mapping[str, Any]] = ()
+    """For one that follows another: the hyperparameters of each of its trials."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +102,19 @@ def _measure_peer(peer: str, task: Task) -> Measured:
     command = [sys.executable, str(HERE / "peers.py"), peer, str(task.source), str(task.folder)]
     command += ["--started", str(started), "--seed", str(task.seed), "--trials", str(task.trials)]
     peak = observe(_start([*command, "--epochs", str(EPOCHS)], task.folder))
-    return Measured(peer_course(task.folder), time.time() - started, peak)
+    total_s, events = time.time() - started, _events(task.folder)
+    proposed = [event["values"] for event in events if event["event"] == "proposed"]
+    return Measured(peer_course(events, task.folder), total_s, peak, {"proposed": proposed} if proposed else {})
 
 
-def peer_course(folder: Path) -> Course:
-    """From the events that a peer wrote."""
-    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    by_kind: dict[str, list[dict[str, Any]]] = {"trial": [], "step": [], "epoch": [], "end": []}
+def _events(folder: Path) -> list[dict[str, Any]]:
+    """What a peer wrote."""
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def peer_course(events: Sequence[Mapping[str, Any]], folder: Path) -> Course:
+    """From what a peer wrote, and the folder with its weights."""
+    by_kind: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in ("trial", "proposed", "step", "epoch", "end")}
     for event in events:
         by_kind[event["event"]].append(event)
     starts = {event["trial"]: event["time_s"] for event in by_kind["trial"]}
@@ -128,7 +139,8 @@ def _measure_hpsearch(system: System, task: Task) -> Measured:
     if system.as_it_ships:
         assert task.budget_s is not None
         trials = ("--trials", str(ENDLESS), "--time-budget", f"{max(1.0, task.budget_s - prepare_s):.0f}s")
-    command = [*hpsearch, "run", "--backbone", BACKBONE, *system.run, *trials, *seed]
+    space = ("--space", str(space_with(task.proposed, task.folder))) if system.follows else ()
+    command = [*hpsearch, "run", "--backbone", BACKBONE, *space, *system.run, *trials, *seed]
     files = Files(workspace / "trials", kept, started)
     peak = max(peak, observe(_start(command, task.folder), files))
     total_s = time.time() - started
