@@ -15,7 +15,7 @@ import click
 
 from search.config import CONFIG_FILE, defaults_of, read_config
 from search.errors import USER_ERRORS, outside_cause
-from search.workspace import DEFAULT_FOLDER, Workspace
+from search.workspace import Workspace, default_folder
 
 COMMANDS = {
     "prepare": "Clean, split and augment a set of labelled images, once.",
@@ -47,7 +47,7 @@ class Commands(click.Group):
         module = importlib.import_module(f"search.commands.{name.replace('-', '_')}")
         command: click.Command = getattr(module, name.replace("-", "_"))
         own = {option.name for option in command.params}
-        command.params += [option for option in (workspace_option(), debug_option()) if option.name not in own]
+        command.params += [option for option in (workspace_option(name), debug_option()) if option.name not in own]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,12 +82,12 @@ def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.meta["debug"] = True
 
 
-def workspace_option() -> click.Option:
+def workspace_option(command: str) -> click.Option:
     return click.Option(
         ["-w", "--workspace"],
         callback=_set_workspace,
         expose_value=False,
-        help=f"The workspace folder [env: HPSEARCH_WORKSPACE; default: {DEFAULT_FOLDER}].",
+        help=f"The workspace folder [env: HPSEARCH_WORKSPACE; default: {default_folder(command)}].",
     )
 
 
@@ -119,5 +119,5 @@ def main(ctx: click.Context, workspace: str | None) -> None:
     if command and command.name in config:
         where = f"{CONFIG_FILE} [{command.name}]"
         ctx.default_map = {command.name: defaults_of(command, config[command.name], where)}
-    folder = workspace or config.get("workspace") or DEFAULT_FOLDER
+    folder = workspace or config.get("workspace") or default_folder(ctx.invoked_subcommand or "")
     ctx.obj = Workspace(Path(folder))

@@ -52,6 +52,19 @@ def test_every_command_has_help_with_an_example(name: str, call: Call) -> None:
     assert "--debug" in result.output
 
 
+def test_the_demo_has_a_folder_of_its_own_and_its_help_names_no_other(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "hpsearch-workspace" in call("status", "--help").output
+    output = call("demo", "--help").output
+    assert "default: hpsearch-demo" in " ".join(output.split()) and "hpsearch-workspace" not in output
+    places: list[Path] = []
+    monkeypatch.setattr("search.commands.demo._hpsearch", lambda workspace, step: places.append(workspace.folder) or 1)
+    for arguments in ((), ("-w", "hpsearch-workspace"), ("-w", "cells")):
+        call("demo", *arguments)
+    assert places == [Path("hpsearch-demo"), Path("hpsearch-workspace"), Path("cells")]
+
+
 def test_the_list_of_commands_says_what_each_does(call: Call) -> None:
     output = call("--help").output
     for name, line in COMMANDS.items():
