@@ -58,6 +58,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except USER_ERRORS as error:
+            for line in getattr(error, "details", ()):
+                click.echo(f"  {line}", err=True)
             if ctx.meta.get("debug"):
                 raise
             raise click.ClickException(str(error)) from error

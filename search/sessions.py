@@ -46,6 +46,8 @@ FOLLOWED = (
     "weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_gb", "space", "resolution",
 )  # fmt: skip
 """Settings that follow the stored study where the user says nothing."""
+FEW = 3
+"""Differences that an error names in its one line; more stand above it, a line each."""
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
 
 
@@ -158,17 +160,21 @@ def _go_on(
         return Session(replace(wanted, version=stored.version), definition, weights, True)
     if changed and options.new_version:
         new = replace(following, version=stored.version + 1)
-        note = f"{new.name} is a new version of {stored.name}: {'; '.join(changed)}"
-        return Session(new, definition_of(new.space, definition.first), weights, True, stored, (note,))
+        notes = (f"{new.name} is a new version of {stored.name}; what differs:", *(f"  {line}" for line in changed))
+        return Session(new, definition_of(new.space, definition.first), weights, True, stored, notes)
+    is_short = len(changed) <= FEW
+    what, details = "; ".join(changed) if is_short else f"the {len(changed)} above", () if is_short else changed
     if changed and stored.own_backbone.get("sha256") != following.own_backbone.get("sha256"):
         raise SearchError(
-            f"the study {stored.name} began from another file ({'; '.join(changed)}): give that one, rename this one "
-            f"for a study of its own, or start a study beside it with --new-version"
+            f"the study {stored.name} began from another file ({what}): give that one, rename this one for a study of "
+            f"its own, or start a study beside it with --new-version",
+            details,
         )
     if changed:
         raise SearchError(
-            f"the study {stored.name} was made with other settings ({'; '.join(changed)}): leave these options out to "
-            f"go on with it, or start a study beside it with --new-version"
+            f"the study {stored.name} was made with other settings ({what}): leave these options out to go on with it, "
+            f"or start a study beside it with --new-version",
+            details,
         )
     if options.new_version:
         raise SearchError(f"nothing differs from the study {stored.name}: give the new settings with --new-version")

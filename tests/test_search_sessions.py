@@ -266,6 +266,13 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     narrow = RunOptions(space=str(space(tmp_path, "[space.dropout]\nlow = 0.2\nhigh = 0.5")), given=given)
     with pytest.raises(SearchError, match=r"space\.dropout\.low: 0\.0 there, 0\.2 here.*--new-version"):
         plan_session(storage, prepared, SMALL, narrow)
+    other = replace(narrow, space="robust", epochs=2, given=given | {"epochs"})
+    with pytest.raises(SearchError, match=r"with other settings \(the \d+ above\): leave") as many:
+        plan_session(storage, prepared, SMALL, other)
+    assert f"the {len(many.value.details)} above" in str(many.value) and len(many.value.details) > 3
+    assert all(" there, " in line and line.endswith(" here") for line in many.value.details)
+    beside = plan_session(storage, prepared, SMALL, replace(other, new_version=True))
+    assert {f"  {line}" for line in many.value.details} < set(beside.notes)
     session = plan_session(storage, prepared, SMALL, replace(narrow, new_version=True))
     assert session.settings.name == f"{first.settings.name}-v2"
     lines: list[str] = []
