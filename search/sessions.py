@@ -38,7 +38,7 @@ from studies.proposals import tried
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import create_study, finish_study, load_study, study_names
-from studies.trials import counted
+from studies.trials import counted, unfinished
 
 AUTO = "auto"
 PREFIX_CACHES = (AUTO, CACHE_OFF, "float32", "float16")
@@ -302,6 +302,8 @@ def open_study(
             old = load_study(storage, session.predecessor.name)
             taken = take_over(old, study, definition, trials)
             say(f"{taken} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
+            if left := unfinished(old):
+                say(_stay_behind(left, session.predecessor.name, counted(old), settings.name))
         if hints is not None:
             take_hints(study, definition, hints, say)
         for first in definition.first if session.predecessor is None else ():
@@ -316,6 +318,16 @@ def open_study(
             take_hints(study, definition, hints, say)
     study.pruner = PRUNERS[settings.pruner](session.head_epochs, settings.recipe["epochs"])
     return study
+
+
+def _stay_behind(left: int, old: str, counted_there: int, new: str) -> str:
+    """Of trials that a new version does not take over, since they have no figures yet."""
+    them, s = ("it", "s") if left == 1 else ("them", "")
+    return (
+        f"{left} unfinished trial{'' if left == 1 else 's'} of {old}, waiting or running, stay{s} there: `hpsearch run "
+        f"--study {old} --trials {counted_there + left}` finishes {them}, `hpsearch enqueue --study {new} KEY=VALUE` "
+        f"proposes the same values here"
+    )
 
 
 def job_maker(workspace: Workspace, session: Session) -> Any:
