@@ -291,7 +291,7 @@ def test_a_refitted_model_is_marked_read_once_and_shows_the_figures_from_before(
     out = hpsearch(tmp_path, "export-best", "--trial", str(number), "--refit", "--out", "refitted").stdout
     prepared = PreparedSet.open(tmp_path / "prepared")
     train, validation = (len(prepared.labels(split)) for split in ("train", "validation"))
-    assert f"refitting on {train + validation} training and validation images" in out
+    assert f"on {train + validation} training and validation images" in out and f"refitting trial {number} of " in out
     assert "validation, before refit" in out and "reading 1 of this workspace" in out
     metrics = json.loads((tmp_path / "refitted/metrics.json").read_text())
     assert metrics["refit"]["trained_on"] == {"train": train, "validation": validation}
