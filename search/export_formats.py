@@ -40,7 +40,7 @@ def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet
         if on_gpu or refitted:
             (expected,) = predict_in_fresh_process(model, [images], work, on_cpu=on_gpu)
         for row in wanted:
-            click.echo(f"writing as {row.title}, and predicting {len(expected):,} validation images with it")
+            click.echo(f"writing as {row.title} and checking it on {len(expected):,} validation images")
             started = time.monotonic()
             write_format(row, model, folder / row.file)
             written_s = time.monotonic() - started
@@ -48,7 +48,7 @@ def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet
                 difference = largest_difference(row, folder / row.file, images, expected, Path(empty))
             rows[row.name] = _row(row, folder, difference)
             checked_s = time.monotonic() - started - written_s
-            click.echo(f"written in {duration(written_s)}, predicted in {duration(checked_s)}")
+            click.echo(f"written in {duration(written_s)}, checked in {duration(checked_s)}")
     return rows
 
 

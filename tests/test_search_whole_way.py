@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -69,6 +70,7 @@ def exported(searched: Path) -> Path:
     out = searched / "winner"
     shown = hpsearch(searched, "export-best", "--out", str(out), "--format", "onnx").stdout
     assert "reading 1 of this workspace" in shown and "model.onnx" in shown
+    assert re.search(r"writing as ONNX and checking it on \d+ validation images\nwritten in .* s, checked in", shown)
     return out
 
 
