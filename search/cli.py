@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from search.config import CONFIG_FILE, defaults_of, read_config
+from search.config import CONFIG_FILE, defaults_of, of_file, read_config
 from search.errors import USER_ERRORS, outside_cause
 from search.workspace import Workspace, default_folder
 
@@ -33,6 +33,10 @@ COMMANDS = {
     "backbones": "The backbones there are.",
     "demo": "The whole way on the built-in set, in minutes.",
 }
+
+
+_COMMAND = "search.cli.command"
+"""In Click's own table of a call: the context of the command, for errors that come out of it."""
 
 
 class Commands(click.Group):
@@ -62,7 +66,14 @@ class Commands(click.Group):
                 click.echo(f"  {line}", err=True)
             if ctx.meta.get("debug"):
                 raise
-            raise click.ClickException(str(error)) from error
+            where = of_file(ctx.meta[_COMMAND], str(error)) if _COMMAND in ctx.meta else ""
+            raise click.ClickException(f"{error}{where}") from error
+        except click.UsageError as error:
+            message = error.format_message()
+            parameter = error.param if isinstance(error, click.BadParameter) else None
+            if error.ctx and (where := of_file(error.ctx, message, parameter)):
+                raise click.UsageError(f"{message}{where}", error.ctx) from error
+            raise
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise  # Click ends quietly when nobody reads on
         except Exception as error:
@@ -80,6 +91,7 @@ def _set_workspace(ctx: click.Context, _: click.Parameter, value: str | None) ->
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[_COMMAND] = ctx
     if value:
         ctx.meta["debug"] = True
 

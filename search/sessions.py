@@ -25,6 +25,7 @@ from models.backbones import (
 from models.hyperparameters import Hyperparameters, names
 from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.recipe import Recipe
+from search.config import CONFIG_FILE
 from search.errors import SearchError
 from search.finding import latest_study
 from search.job import CACHE_OFF, TrainingJob, trial_folder
@@ -77,6 +78,8 @@ class RunOptions:
     new_version: bool = False
     """Where a stored study has other settings: start a study beside it, which takes over the trials that still fit."""
     given: frozenset[str] = frozenset()
+    in_file: frozenset[str] = frozenset()
+    """Those of `given` that stand in the config file."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,7 @@ def _go_on(
         notes = (f"{new.name} is a new version of {stored.name}; what differs:", *(f"  {line}" for line in changed))
         return Session(new, definition_of(new.space, definition.first), weights, True, stored, notes)
     is_short = len(changed) <= FEW
+    there = _in_file(changed, options.in_file)
     what, details = "; ".join(changed) if is_short else f"the {len(changed)} above", () if is_short else changed
     if changed and stored.own_backbone.get("sha256") != following.own_backbone.get("sha256"):
         raise SearchError(
@@ -172,8 +176,8 @@ def _go_on(
         )
     if changed:
         raise SearchError(
-            f"the study {stored.name} was made with other settings ({what}): leave these options out to go on with it, "
-            f"or start a study beside it with --new-version",
+            f"the study {stored.name} was made with other settings ({what}): leave these options out{there} to go on "
+            f"with it, or start a study beside it with --new-version",
             details,
         )
     if options.new_version:
@@ -182,6 +186,13 @@ def _go_on(
         raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
     weights = weights if "weights" in options.given else stored.weights
     return Session(stored, definition_of(stored.space, definition.first), weights, False)
+
+
+def _in_file(changed: list[str], in_file: frozenset[str]) -> str:
+    """Which of the settings that differ stand in the config file."""
+    keys = {part for line in changed for part in line.partition(":")[0].split(".")}
+    there = [f"`{name.replace('_', '-')}`" for name in sorted(keys & in_file)]
+    return f" ({' and '.join(there)} stand{'' if len(there) > 1 else 's'} in {CONFIG_FILE} [run])" if there else ""
 
 
 def _at_its_resolutions(session: Session, backbone: Backbone, image_shape: tuple[int, int, int]) -> Session:

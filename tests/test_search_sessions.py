@@ -266,6 +266,8 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     narrow = RunOptions(space=str(space(tmp_path, "[space.dropout]\nlow = 0.2\nhigh = 0.5")), given=given)
     with pytest.raises(SearchError, match=r"space\.dropout\.low: 0\.0 there, 0\.2 here.*--new-version"):
         plan_session(storage, prepared, SMALL, narrow)
+    with pytest.raises(SearchError, match=r"options out \(`space` stands in hpsearch.toml \[run\]\) to go on"):
+        plan_session(storage, prepared, SMALL, replace(narrow, in_file=frozenset({"space", "trials"})))
     other = replace(narrow, space="robust", epochs=2, given=given | {"epochs"})
     with pytest.raises(SearchError, match=r"with other settings \(the \d+ above\): leave") as many:
         plan_session(storage, prepared, SMALL, other)
