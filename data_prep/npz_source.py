@@ -16,7 +16,7 @@ import psutil
 from data_prep import pixel_values
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages
-from data_prep.npz_labels import check_label_header, class_numbers
+from data_prep.npz_labels import check_label_header, classes_of
 from data_prep.spill import spilled
 
 MAX_SIDE = 4096  # pixels
@@ -45,8 +45,8 @@ def read_npz(path: Path, value_range: str | None = None) -> LabelledImages:
     """Images and labels under the keys of a row of LAYOUTS.
 
     Images are (n, h, w, 3), (n, h, w, 1) or (n, h, w), grey ones becoming three equal channels; uint8, or other numbers
-    that become uint8 by the rule of `pixel_values`. Labels are integers (n,) or (n, 1), or one-hot (n, classes).
-    Classes are named by their numbers, images by their rows.
+    that become uint8 by the rule of `pixel_values`. Labels are integers or names (n,) or (n, 1), or
+    one-hot (n, classes). Classes without names are named by their numbers, images by their rows.
 
     Args:
         path: the file.
@@ -63,15 +63,16 @@ def read_npz(path: Path, value_range: str | None = None) -> LabelledImages:
             _check_images(headers[images_key], images_key, path)
             check_label_header(headers[labels_key].shape, headers[labels_key].dtype, labels_key, path)
             _check_as_many(headers, (images_key, labels_key), path)
-        read = [class_numbers(_read_labels(archive, key, headers[key], path), key, path) for _, key in layout]
+        labels = {key: _read_labels(archive, key, headers[key], path) for _, key in layout}
+        numbers, class_names = classes_of(labels, path)
         images = _read_images(archive, {key: headers[key] for key, _ in layout}, path, value_range)
-    counts = [len(numbers) for numbers, _ in read]
+    counts = [len(some) for some in numbers]
     sides = np.repeat(np.arange(len(layout), dtype=np.int8), counts) if len(layout) > 1 else None
     prefixes = [key.removesuffix("images").replace("_", "/") for key, _ in layout]  # "train/", or none
     return LabelledImages(
         images,
-        np.concatenate([numbers for numbers, _ in read]),
-        tuple(str(label) for label in range(max(classes for _, classes in read))),
+        np.concatenate(numbers),
+        class_names,
         tuple(f"{prefix}{row}" for prefix, count in zip(prefixes, counts, strict=True) for row in range(count)),
         sides=sides,
     )
@@ -133,7 +134,9 @@ def _header(archive: zipfile.ZipFile, key: str, path: Path) -> _Header:
     except _BROKEN as error:
         raise _damaged(path, key, error) from error
     if header.dtype.hasobject:
-        raise DataError(f"{path}: {key} holds pickled objects, which are never loaded: save it as a plain array")
+        raise DataError(
+            f"{path}: {key} holds pickled objects, which are never loaded: save a plain array, of names by .astype(str)"
+        )
     return header
 
 

@@ -114,8 +114,8 @@ SOURCES = (
     ),
     Source(
         "npz",
-        "an .npz file with `images` (n, h, w, 3), or (n, h, w) for grey ones, and `labels` (n,) or one-hot, or "
-        "with the keys of MedMNIST (`train_images`, `train_labels`, `val_images`, ...)",
+        "an .npz file with `images` (n, h, w, 3), or (n, h, w) for grey ones, and `labels` (n,), numbers or names, "
+        "or one-hot, or with the keys of MedMNIST (`train_images`, `train_labels`, `val_images`, ...)",
         lambda source: Path(source).is_file(),
         lambda source, size, seed, progress, value_range: npz_source.read_npz(Path(source), value_range),
         lambda source, seed: file_digest(Path(source)),
@@ -195,6 +195,8 @@ def read_source(
 def _named(data: LabelledImages, names: tuple[str, ...], source: str) -> LabelledImages:
     """The images with these names for their numbered classes."""
     classes = len(data.class_names)
+    if data.class_names == names:
+        return data
     if data.class_names != tuple(map(str, range(classes))):
         shown = ", ".join(data.class_names[:5]) + (", ..." if classes > 5 else "")
         raise DataError(f"class names are for sources that number their classes, but {source} has {shown}: drop them")

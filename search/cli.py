@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from search.config import CONFIG_FILE, defaults_of, read_config
+from search.config import CONFIG_FILE, defaults_of, of_file, read_config
 from search.errors import USER_ERRORS, outside_cause
-from search.workspace import DEFAULT_FOLDER, Workspace
+from search.workspace import Workspace, default_folder
 
 COMMANDS = {
     "prepare": "Clean, split and augment a set of labelled images, once.",
@@ -35,6 +35,10 @@ COMMANDS = {
 }
 
 
+_COMMAND = "search.cli.command"
+"""In Click's own table of a call: the context of the command, for errors that come out of it."""
+
+
 class Commands(click.Group):
     """Loads commands late, gives each `-w` and `--debug`, and turns our errors into one line."""
 
@@ -47,7 +51,7 @@ class Commands(click.Group):
         module = importlib.import_module(f"search.commands.{name.replace('-', '_')}")
         command: click.Command = getattr(module, name.replace("-", "_"))
         own = {option.name for option in command.params}
-        command.params += [option for option in (workspace_option(), debug_option()) if option.name not in own]
+        command.params += [option for option in (workspace_option(name), debug_option()) if option.name not in own]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -58,9 +62,18 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except USER_ERRORS as error:
+            for line in getattr(error, "details", ()):
+                click.echo(f"  {line}", err=True)
             if ctx.meta.get("debug"):
                 raise
-            raise click.ClickException(str(error)) from error
+            where = of_file(ctx.meta[_COMMAND], str(error)) if _COMMAND in ctx.meta else ""
+            raise click.ClickException(f"{error}{where}") from error
+        except click.UsageError as error:
+            message = error.format_message()
+            parameter = error.param if isinstance(error, click.BadParameter) else None
+            if error.ctx and (where := of_file(error.ctx, message, parameter)):
+                raise click.UsageError(f"{message}{where}", error.ctx) from error
+            raise
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise  # Click ends quietly when nobody reads on
         except Exception as error:
@@ -78,16 +91,17 @@ def _set_workspace(ctx: click.Context, _: click.Parameter, value: str | None) ->
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[_COMMAND] = ctx
     if value:
         ctx.meta["debug"] = True
 
 
-def workspace_option() -> click.Option:
+def workspace_option(command: str) -> click.Option:
     return click.Option(
         ["-w", "--workspace"],
         callback=_set_workspace,
         expose_value=False,
-        help=f"The workspace folder [env: HPSEARCH_WORKSPACE; default: {DEFAULT_FOLDER}].",
+        help=f"The workspace folder [env: HPSEARCH_WORKSPACE; default: {default_folder(command)}].",
     )
 
 
@@ -119,5 +133,5 @@ def main(ctx: click.Context, workspace: str | None) -> None:
     if command and command.name in config:
         where = f"{CONFIG_FILE} [{command.name}]"
         ctx.default_map = {command.name: defaults_of(command, config[command.name], where)}
-    folder = workspace or config.get("workspace") or DEFAULT_FOLDER
+    folder = workspace or config.get("workspace") or default_folder(ctx.invoked_subcommand or "")
     ctx.obj = Workspace(Path(folder))

@@ -8,12 +8,14 @@ head-epochs = 2
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from search.errors import SearchError
 from studies.keys import check_keys
@@ -57,6 +59,37 @@ def defaults_of(command: click.Command, table: Mapping[str, Any], where: str) ->
         texts = [one if isinstance(one, bool) else str(one) for one in values]
         result[parameter.name or key] = texts if many else texts[0]
     return result
+
+
+def of_file(ctx: click.Context, message: str, parameter: click.Parameter | None = None) -> str:
+    """Says of the values that an error is about that they stand in the config file; nothing where none does.
+
+    Args:
+        ctx: of the command.
+        message: the error's. It is about options that it names, outside of the commands that it proposes, and about
+            texts that it repeats.
+        parameter: that the error is about; None where it does not say.
+    """
+    read = [
+        one for one in ctx.command.params if ctx.get_parameter_source(one.name or "") == ParameterSource.DEFAULT_MAP
+    ]
+    said = re.sub(r"`[^`]*`", "", message)
+    about = [one for one in read if one is parameter or (parameter is None and _is_named(ctx, one, said))]
+    if not about:
+        return ""
+    names = " and ".join(f"`{_own_name(one)}`" for one in about)
+    return f" ({names} stand{'' if len(about) > 1 else 's'} in {CONFIG_FILE} [{ctx.info_name}])"
+
+
+def _is_named(ctx: click.Context, parameter: click.Parameter, message: str) -> bool:
+    given = ctx.lookup_default(parameter.name or "")
+    texts = [one for one in (given if isinstance(given, list) else [given]) if isinstance(one, str)]
+    words = [one for one in parameter.opts if one.startswith("--")]
+    # A number or a mere word, such as `none`, may stand in a message for other reasons.
+    words += [one for one in texts if not re.fullmatch(r"[\d.e+-]*|[^\W\d]+", one)]
+    if message.startswith(f"{_own_name(parameter).replace('-', ' ')} must "):  # as data_prep names its settings
+        return True
+    return any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", message) for word in words)
 
 
 def _own_name(parameter: click.Parameter) -> str:

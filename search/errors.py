@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from data_prep.errors import DataError
 from models.errors import ModelError
@@ -11,7 +11,15 @@ from studies.errors import StudyError
 
 
 class SearchError(ValueError):
-    """The search cannot go on as asked; the message says why and what to do, in one line."""
+    """The search cannot go on as asked; the message says why and what to do, in one line.
+
+    Attributes:
+        details: lines that the command line shows above the message.
+    """
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
 
 
 USER_ERRORS = (DataError, ModelError, StudyError, SearchError)

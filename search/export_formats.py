@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import click
 from data_prep.prepared import PreparedSet
 from models.converting import largest_difference, predict_in_fresh_process, write_format
 from models.formats import FORMATS, KERAS, Format
+from search.durations import duration
 from search.output import print_table
 from search.scored_parts import PARTS
 from search.variants import Candidate
 
 
 def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet, folder: Path) -> dict[str, Any]:
-    """Writes the formats of these names into `folder`, where the Keras model is already.
+    """Writes the formats of these names into `folder`, where the Keras model is already; says what takes how long.
 
     Returns a row per format, the Keras model first: `file`, `bytes`, and `largest_difference` of a probability, the
     Keras model's from training, the others' from the Keras model.
@@ -38,10 +40,15 @@ def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet
         if on_gpu or refitted:
             (expected,) = predict_in_fresh_process(model, [images], work, on_cpu=on_gpu)
         for row in wanted:
+            click.echo(f"writing as {row.title} and checking it on {len(expected):,} validation images")
+            started = time.monotonic()
             write_format(row, model, folder / row.file)
+            written_s = time.monotonic() - started
             with tempfile.TemporaryDirectory(dir=work) as empty:
                 difference = largest_difference(row, folder / row.file, images, expected, Path(empty))
             rows[row.name] = _row(row, folder, difference)
+            checked_s = time.monotonic() - started - written_s
+            click.echo(f"written in {duration(written_s)}, checked in {duration(checked_s)}")
     return rows
 
 

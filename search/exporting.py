@@ -71,6 +71,8 @@ def export(
     if extras and extras.refit:
         with workspace.exporting():
             extras.refit(winner)  # before this process takes a GPU's memory from the one that trains; kept in the cache
+    # The processes that predict, or refit the other members of an average, need memory of the same GPU.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     import_keras()
     target.parent.mkdir(parents=True, exist_ok=True)
     with workspace.exporting(), _scratch(target) as scratch:

@@ -6,7 +6,8 @@ import optuna
 from optuna.storages import RDBStorage
 
 from data_prep.prepared import PreparedSet
-from models.backbones import BACKBONES
+from models.backbones import BACKBONES, Backbone
+from models.own_backbones import asked_backbone
 from search.errors import SearchError
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import is_complete, load_study, study_names
@@ -23,20 +24,41 @@ def latest_study(storage: RDBStorage, backbone: str, fingerprint: str) -> optuna
 def study_here(storage: RDBStorage, prepared: PreparedSet, called: str) -> optuna.Study:
     """The study of this name, or of this backbone, on the prepared set.
 
-    SearchError when the backbone has none, or the study is of another prepared set; StudyError when there is none of
-    that name.
+    Args:
+        called: a study's name, or what `run --backbone` takes: a name of the table, PATH.keras or module:function.
+
+    SearchError when the backbone has none, or the study is of another prepared set or began from another file of that
+    name; StudyError when there is none of that name, ModelError when there is no such file.
     """
-    if called not in [row.name for row in BACKBONES]:
+    if not is_backbone(called):
         study = load_study(storage, called)
         check_is_here(stored_settings(study), prepared)
         return study
-    found = latest_study(storage, called, prepared.fingerprint)
-    if found is None:
+    row = asked_backbone(called)
+    found = latest_study(storage, row.name, prepared.fingerprint)
+    if found is not None:
+        _check_is_own(stored_settings(found), row, called)
+    else:
         raise SearchError(
             f"there is no study of {called} on this prepared set: `hpsearch run --backbone {called} --trials N` makes "
             f"one; what its first trials are can stand in its --space file under [[first]]"
         )
     return found
+
+
+def is_backbone(called: str) -> bool:
+    """Whether this is what `run --backbone` takes, rather than the name of a study."""
+    return called in [row.name for row in BACKBONES] or called.endswith(".keras") or ":" in called
+
+
+def _check_is_own(settings: StudySettings, row: Backbone, called: str) -> None:
+    """SearchError when the study is of another network of the user's own that has the same name."""
+    for key, what in (("sha256", "file"), ("function", "function")):
+        if settings.own_backbone.get(key) != row.own.get(key):
+            raise SearchError(
+                f"the latest study of {row.name} on this prepared set, {settings.name}, began from another {what} than "
+                f"{called}: name that one, or the study itself"
+            )
 
 
 def check_is_here(settings: StudySettings, prepared: PreparedSet) -> None:

@@ -51,7 +51,7 @@ class Refitter:
         job = self._job(one, trained)
         folder = Path(job.folder)
         if _done(folder) != _facts(job):
-            self._train(job)
+            self._train(job, f"trial {one.record.number} of {one.settings.name}")
         return replace(one, refit=folder)
 
     def _job(self, one: Winner, trained: Repeatable) -> TrainingJob:
@@ -65,19 +65,19 @@ class Refitter:
             prefix_cache=CACHE_OFF,  # it keeps what layers make of the training views alone
         )
 
-    def _train(self, job: TrainingJob) -> None:
+    def _train(self, job: TrainingJob, name: str) -> None:
         levels = Hyperparameters.from_dict(job.hyperparameters).levels
         with Stages() as stages:
             write_validation_views(self.prepared, levels, Path(job.extra_views), stages)
         images = sum(len(self.prepared.labels(split)) for split in ("train", "validation"))
-        self.say(f"refitting on {images:,} training and validation images, {len(job.replayed)} epochs")
+        self.say(f"refitting {name} on {images:,} training and validation images, {len(job.replayed)} epochs")
         worker = Worker(self.workspace.cache / "refit.log", self.command)
         try:
             end = worker.train(job, self._tell)
         finally:
             worker.stop()
         if end["event"] != "done":
-            raise SearchError(f"the trial could not be refitted, {end['kind']}: {end['message']}")
+            raise SearchError(f"{name} could not be refitted, {end['kind']}: {end['message']}")
         folder = Path(job.folder)
         (folder / DONE_FILE).write_text(json.dumps(_facts(job)), encoding="utf-8")
         (folder / STATE_FILE).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from models.backbones import (
 from models.hyperparameters import Hyperparameters, names
 from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.recipe import Recipe
+from search.config import CONFIG_FILE
 from search.errors import SearchError
 from search.finding import latest_study
 from search.job import CACHE_OFF, TrainingJob, trial_folder
@@ -38,7 +39,7 @@ from studies.proposals import tried
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import create_study, finish_study, load_study, study_names
-from studies.trials import counted
+from studies.trials import counted, unfinished
 
 AUTO = "auto"
 PREFIX_CACHES = (AUTO, CACHE_OFF, "float32", "float16")
@@ -46,6 +47,8 @@ FOLLOWED = (
     "weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_gb", "space", "resolution",
 )  # fmt: skip
 """Settings that follow the stored study where the user says nothing."""
+FEW = 3
+"""Differences that an error names in its one line; more stand above it, a line each."""
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
 
 
@@ -75,6 +78,8 @@ class RunOptions:
     new_version: bool = False
     """Where a stored study has other settings: start a study beside it, which takes over the trials that still fit."""
     given: frozenset[str] = frozenset()
+    in_file: frozenset[str] = frozenset()
+    """Those of `given` that stand in the config file."""
 
 
 @dataclass(frozen=True)
@@ -158,17 +163,22 @@ def _go_on(
         return Session(replace(wanted, version=stored.version), definition, weights, True)
     if changed and options.new_version:
         new = replace(following, version=stored.version + 1)
-        note = f"{new.name} is a new version of {stored.name}: {'; '.join(changed)}"
-        return Session(new, definition_of(new.space, definition.first), weights, True, stored, (note,))
+        notes = (f"{new.name} is a new version of {stored.name}; what differs:", *(f"  {line}" for line in changed))
+        return Session(new, definition_of(new.space, definition.first), weights, True, stored, notes)
+    is_short = len(changed) <= FEW
+    there = _in_file(changed, options.in_file)
+    what, details = "; ".join(changed) if is_short else f"the {len(changed)} above", () if is_short else changed
     if changed and stored.own_backbone.get("sha256") != following.own_backbone.get("sha256"):
         raise SearchError(
-            f"the study {stored.name} began from another file ({'; '.join(changed)}): give that one, rename this one "
-            f"for a study of its own, or start a study beside it with --new-version"
+            f"the study {stored.name} began from another file ({what}): give that one, rename this one for a study of "
+            f"its own, or start a study beside it with --new-version",
+            details,
         )
     if changed:
         raise SearchError(
-            f"the study {stored.name} was made with other settings ({'; '.join(changed)}): leave these options out to "
-            f"go on with it, or start a study beside it with --new-version"
+            f"the study {stored.name} was made with other settings ({what}): leave these options out{there} to go on "
+            f"with it, or start a study beside it with --new-version",
+            details,
         )
     if options.new_version:
         raise SearchError(f"nothing differs from the study {stored.name}: give the new settings with --new-version")
@@ -176,6 +186,13 @@ def _go_on(
         raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
     weights = weights if "weights" in options.given else stored.weights
     return Session(stored, definition_of(stored.space, definition.first), weights, False)
+
+
+def _in_file(changed: list[str], in_file: frozenset[str]) -> str:
+    """Which of the settings that differ stand in the config file."""
+    keys = {part for line in changed for part in line.partition(":")[0].split(".")}
+    there = [f"`{name.replace('_', '-')}`" for name in sorted(keys & in_file)]
+    return f" ({' and '.join(there)} stand{'' if len(there) > 1 else 's'} in {CONFIG_FILE} [run])" if there else ""
 
 
 def _at_its_resolutions(session: Session, backbone: Backbone, image_shape: tuple[int, int, int]) -> Session:
@@ -296,6 +313,8 @@ def open_study(
             old = load_study(storage, session.predecessor.name)
             taken = take_over(old, study, definition, trials)
             say(f"{taken} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
+            if left := unfinished(old):
+                say(_stay_behind(left, session.predecessor.name, counted(old), settings.name))
         if hints is not None:
             take_hints(study, definition, hints, say)
         for first in definition.first if session.predecessor is None else ():
@@ -310,6 +329,16 @@ def open_study(
             take_hints(study, definition, hints, say)
     study.pruner = PRUNERS[settings.pruner](session.head_epochs, settings.recipe["epochs"])
     return study
+
+
+def _stay_behind(left: int, old: str, counted_there: int, new: str) -> str:
+    """Of trials that a new version does not take over, since they have no figures yet."""
+    them, s = ("it", "s") if left == 1 else ("them", "")
+    return (
+        f"{left} unfinished trial{'' if left == 1 else 's'} of {old}, waiting or running, stay{s} there: `hpsearch run "
+        f"--study {old} --trials {counted_there + left}` finishes {them}, `hpsearch enqueue --study {new} KEY=VALUE` "
+        f"proposes the same values here"
+    )
 
 
 def job_maker(workspace: Workspace, session: Session) -> Any:

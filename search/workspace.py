@@ -14,6 +14,12 @@ from data_prep.errors import DataError
 from search.errors import SearchError
 
 DEFAULT_FOLDER = "hpsearch-workspace"
+OWN_FOLDERS = {"demo": "hpsearch-demo"}
+"""Commands whose workspace is another one where the user names none."""
+
+
+def default_folder(command: str) -> str:
+    return OWN_FOLDERS.get(command, DEFAULT_FOLDER)
 
 
 def current_fingerprint(workspace: Workspace) -> str | None:

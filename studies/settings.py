@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # readers start without Optuna
 
 ATTRIBUTE = "hpsearch"
 FINGERPRINT_LETTERS = 8
+ABSENT: tuple[Any, ...] = (None, {})
+"""Values of a key that say no more than its absence."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,24 @@ def settings_from(text: str) -> StudySettings:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two nested tables, one line each, by the path of the key."""
-    before, after = _flat(old), _flat(new)
-    return [
-        f"{key}: {_text(before.get(key))} there, {_text(after.get(key))} here"
-        for key in sorted(before | after)
-        if before.get(key) != after.get(key)
-    ]
+    """What differs between two nested tables, one line each, by the path of the key. Tables that have no key in common,
+    as a range and a fixed value have none, are one line."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict) and before.keys() & after.keys():
+            lines += [f"{key}.{line}" for line in differences(before, after)]
+        elif before != after and not (before in ABSENT and after in ABSENT):
+            lines.append(f"{key}: {_text(before)} there, {_text(after)} here")
+    return lines
 
 
 def _text(value: Any) -> str:
-    return "absent" if value is None else str(value)
+    if value in ABSENT:
+        return "absent"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {inner}" for key, inner in _flat(value).items())
+    return str(value)
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from data_prep import npz_source, spill
 from data_prep.errors import DataError
 from data_prep.npz_source import read_images, read_npz
 from data_prep.prepared import PreparedSet
+from data_prep.sources import read_source
 from search.cli import main
 
 BYTES, LABELS = tiny_images(6, size=16)
@@ -119,6 +120,51 @@ def test_one_hot_labels_are_numbers_of_columns(tmp_path: Path, dtype: type) -> N
     data = read_npz(save(tmp_path, images=BYTES, labels=np.c_[ONE_HOT, np.zeros(6)].astype(dtype)))
     assert data.labels.tolist() == LABELS.tolist() and data.labels.dtype == np.int64
     assert data.class_names == ("0", "1", "2", "3")  # a column without images is a class all the same
+
+
+NAMES = np.array(["red", "green", "blå"])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [NAMES[LABELS], NAMES[LABELS][:, None], np.char.encode(NAMES[LABELS], "utf-8"), np.char.ljust(NAMES, 9)[LABELS]],
+)
+def test_labels_may_be_names(tmp_path: Path, labels: np.ndarray) -> None:
+    data = read_npz(save(tmp_path, images=BYTES, labels=labels))
+    assert data.class_names == ("blå", "green", "red") and data.labels.dtype == np.int64
+    assert [data.class_names[label] for label in data.labels] == NAMES[LABELS].tolist()
+    path = str(tmp_path / "a.npz")
+    assert read_source(path, class_names=data.class_names).class_names == data.class_names
+    with pytest.raises(DataError, match=r"sources that number their classes, but .* has blå, green, red: drop them"):
+        read_source(path, class_names=("blå", "red", "green"))
+
+
+def test_names_are_one_list_over_all_sides_and_numbers_among_them_by_value(tmp_path: Path) -> None:
+    arrays = medmnist_arrays()
+    for key in [key for key in arrays if key.endswith("labels")]:
+        arrays[key] = np.array(["10", "9", "other"])[arrays[key].astype(int) % 3]
+    arrays["val_labels"] = np.full_like(arrays["val_labels"], "9")
+    data = read_npz(save(tmp_path, **arrays))
+    assert data.class_names == ("9", "10", "other") and data.sides is not None
+    assert [data.class_names[label] for label in data.labels[data.sides == 2]] == arrays["test_labels"][:, 0].tolist()
+    arrays["val_labels"] = np.zeros(len(arrays["val_labels"]), int)
+    with pytest.raises(DataError, match="train_labels, test_labels are names and val_labels are numbers: write"):
+        read_npz(save(tmp_path, **arrays))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["red", "", "blue"], "each name in labels must be printable text, but row 1 is ''"),
+        (["red", "gr\neen", "blue"], r"row 1 is 'gr\\neen'"),
+        (["red", "Red", "blue"], "the classes 'Red' and 'red', one name but for case"),
+        ([b"red", b"gr\xfcn", b"blue"], "are no names that can be read .*: write them as UTF-8"),
+        ([0.5, 1.0, 2.0], "labels must be integers or names, but are float64"),
+    ],
+)
+def test_names_that_are_none_are_refused(tmp_path: Path, names: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_npz(save(tmp_path, images=BYTES[:3], labels=np.array(names)))
 
 
 def _at_row_four(*values: float) -> np.ndarray:

@@ -67,7 +67,7 @@ BAD_ARRAYS: list[tuple[str, dict[str, Any], str]] = [
     ("no labels", {"images": IMAGES}, "labels is missing; its keys: images"),
     ("other keys", {"x": IMAGES, "y": LABELS}, "its keys: x, y"),
     ("channels first", {"images": IMAGES.transpose(0, 3, 1, 2), "labels": LABELS}, r"but have \(6, 3, 16, 12\)"),
-    ("float labels", {"images": IMAGES, "labels": LABELS / 1}, "labels must be integers, but are float64"),
+    ("float labels", {"images": IMAGES, "labels": LABELS / 1}, "labels must be integers or names, but are float64"),
     ("cubes", {"images": IMAGES, "labels": np.zeros((6, 3, 1), int)}, r"one-hot \(n, classes\), but have \(6, 3, 1\)"),
     ("fewer labels", {"images": IMAGES, "labels": LABELS[:5]}, "there are 6 and 5"),
     ("none", {"images": IMAGES[:0], "labels": LABELS[:0]}, "has no images"),

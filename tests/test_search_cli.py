@@ -52,6 +52,19 @@ def test_every_command_has_help_with_an_example(name: str, call: Call) -> None:
     assert "--debug" in result.output
 
 
+def test_the_demo_has_a_folder_of_its_own_and_its_help_names_no_other(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "hpsearch-workspace" in call("status", "--help").output
+    output = call("demo", "--help").output
+    assert "default: hpsearch-demo" in " ".join(output.split()) and "hpsearch-workspace" not in output
+    places: list[Path] = []
+    monkeypatch.setattr("search.commands.demo._hpsearch", lambda workspace, step: places.append(workspace.folder) or 1)
+    for arguments in ((), ("-w", "hpsearch-workspace"), ("-w", "cells")):
+        call("demo", *arguments)
+    assert places == [Path("hpsearch-demo"), Path("hpsearch-workspace"), Path("cells")]
+
+
 def test_the_list_of_commands_says_what_each_does(call: Call) -> None:
     output = call("--help").output
     for name, line in COMMANDS.items():
@@ -232,7 +245,32 @@ def test_the_config_file_speaks_the_flags_own_names(call: Call, tmp_path: Path) 
     (tmp_path / "hpsearch.toml").write_text('[run]\nbackbone = ["small_cnn", "efficientnetv2"]\nhead-epochs = 2')
     refused(call("run"), 2, "did you mean efficientnetv2s?")
     (tmp_path / "hpsearch.toml").write_text("[run]\ntrials = 3.7")
-    refused(call("run", "--backbone", "small_cnn"), 2, "--trials", "3.7")
+    refused(call("run", "--backbone", "small_cnn"), 2, "--trials", "3.7", "(`trials` stands in hpsearch.toml [run])")
+    assert "hpsearch.toml" not in call("run", "--backbone", "small_cnn", "--trials", "3.8").stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "code", "where"),
+    [
+        ('[run]\nbackbone = "small_cn"', ("run",), 2, "(`backbone` stands in hpsearch.toml [run])"),
+        ('[run]\nbackbone = "small_cn"', ("run", "-b", "vgg1"), 2, None),
+        ('[run]\nbackbone = "small_cnn"', ("run", "--trials", "0"), 2, None),
+        ('[prepare]\nsource = "absent.npz"', ("prepare",), 1, "(`source` stands in hpsearch.toml [prepare])"),
+        ('[prepare]\nsource = "absent.npz"', ("prepare", "other.npz"), 1, None),
+        ('[prepare]\nsplit = "70/40/15"', ("prepare", "demo"), 2, "(`split` stands in hpsearch.toml [prepare])"),
+        ("[prepare]\nimage-size = 0", ("prepare", "demo"), 2, "(`image-size` stands in hpsearch.toml [prepare])"),
+        ('[run]\nsampler = "none"', ("run", "-b", "small_cnn"), 2, "(`sampler` stands in hpsearch.toml [run])"),
+        ('[run]\nweights = "none"', ("run", "-b", "small_cnn"), 1, None),
+        ('[export-best]\nbackbone = "nosuch"', ("export-best",), 2, "stands in hpsearch.toml [export-best])"),
+    ],
+)
+def test_an_error_says_when_the_value_stands_in_the_config_file(
+    text: str, words: tuple[str, ...], code: int, where: str | None, call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "hpsearch.toml").write_text(text)
+    done = call(*words)
+    refused(done, code, *([where] if where else []))
+    assert where or "hpsearch.toml" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +14,7 @@ from fake_search import SETTINGS, opened_study, searching
 
 from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named
+from models.own_backbones import asked_backbone
 from search.cli import main
 from search.errors import SearchError
 from search.sessions import RunOptions, open_study, plan_session
@@ -58,6 +61,34 @@ def test_enqueue_wants_the_study_of_a_backbone_on_this_prepared_set(tmp_path: Pa
     refused = call(tmp_path, "enqueue", "--study", SETTINGS.name, "learning_rate=0.25")
     assert f"the study {SETTINGS.name} is bound to another prepared set" in refused.stderr
     assert call(tmp_path, "enqueue", "learning_rate=0.25").exit_code == 2
+
+
+def own_network(path: Path, content: str) -> Path:
+    """A file that looks like a network to the asking process, which opens none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ZipFile(path, "w") as archive:
+        archive.writestr("config.json", f'{{"class_name": "{content}"}}')
+    return path
+
+
+def test_enqueue_takes_a_backbone_of_ones_own_as_run_does(tmp_path: Path, tiny_workspace: Path) -> None:
+    shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
+    cells = own_network(tmp_path / "my nets" / "cells.keras", "A")
+    prepared = PreparedSet.open(tmp_path / "prepared")
+    names = {}
+    for called in (str(cells), "nets:tiny"):
+        row = asked_backbone(called)
+        settings = replace(SETTINGS, backbone=row.name, own_backbone=dict(row.own), fingerprint=prepared.fingerprint)
+        names[called] = opened_study(tmp_path, settings).study_name
+        done = call(tmp_path, "enqueue", called, "learning_rate=0.25")
+        assert f"trial 0 of {names[called]} waits with learning_rate=0.25" in done.stdout
+        assert f"`hpsearch run --backbone {shlex.quote(called)} --trials 1` takes it first" in done.stdout
+    other = own_network(tmp_path / "other" / "cells.keras", "B")
+    for called, what in ((other, "file"), ("others:tiny", "function")):
+        refused = call(tmp_path, "enqueue", called, "learning_rate=0.25")
+        assert refused.exit_code == 1 and f"began from another {what} than {called}: name" in refused.stderr
+    assert "there is no file absent.keras" in call(tmp_path, "enqueue", "absent.keras", "learning_rate=0.25").stderr
+    assert "there is no study of nets:none on" in call(tmp_path, "enqueue", "nets:none", "learning_rate=0.25").stderr
 
 
 def test_the_best_trials_of_another_study_are_tried_first_and_once(tmp_path: Path, tiny_workspace: Path) -> None:

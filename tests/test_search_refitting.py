@@ -88,7 +88,8 @@ def test_a_refit_replays_the_epochs_up_to_the_best_one_and_is_trained_once(
     assert (done.refit / WEIGHTS_FILE).is_file()
     best = record.outcome["best"]["step"]
     images = len(prepared.labels("train")) + len(prepared.labels("validation"))
-    assert lines == [f"refitting on {images} training and validation images, {best + 1} epochs"]
+    name = f"trial {record.number} of {winner.settings.name}"
+    assert lines == [f"refitting {name} on {images} training and validation images, {best + 1} epochs"]
     assert len(made) == 1
     assert refitter.refitted(winner) == done
     assert len(lines) == 1  # it is kept

@@ -266,11 +266,25 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     narrow = RunOptions(space=str(space(tmp_path, "[space.dropout]\nlow = 0.2\nhigh = 0.5")), given=given)
     with pytest.raises(SearchError, match=r"space\.dropout\.low: 0\.0 there, 0\.2 here.*--new-version"):
         plan_session(storage, prepared, SMALL, narrow)
+    with pytest.raises(SearchError, match=r"options out \(`space` stands in hpsearch.toml \[run\]\) to go on"):
+        plan_session(storage, prepared, SMALL, replace(narrow, in_file=frozenset({"space", "trials"})))
+    other = replace(narrow, space="robust", epochs=2, given=given | {"epochs"})
+    with pytest.raises(SearchError, match=r"with other settings \(the \d+ above\): leave") as many:
+        plan_session(storage, prepared, SMALL, other)
+    assert f"the {len(many.value.details)} above" in str(many.value) and len(many.value.details) > 3
+    assert all(" there, " in line and line.endswith(" here") for line in many.value.details)
+    beside = plan_session(storage, prepared, SMALL, replace(other, new_version=True))
+    assert {f"  {line}" for line in many.value.details} < set(beside.notes)
     session = plan_session(storage, prepared, SMALL, replace(narrow, new_version=True))
     assert session.settings.name == f"{first.settings.name}-v2"
+    study.enqueue_trial({"dropout": 0.3})
     lines: list[str] = []
     newer = open_study(storage, session, tmp_path, lines.append)
-    assert lines == [f"1 of 2 trials of {first.settings.name} fit and are taken over"]
+    assert lines[0] == f"1 of 2 trials of {first.settings.name} fit and are taken over"
+    assert lines[1].startswith(f"1 unfinished trial of {first.settings.name}, waiting or running, stays there: ")
+    assert (
+        f"--study {first.settings.name} --trials 3`" in lines[1] and f"--study {session.settings.name} KEY" in lines[1]
+    )
     (taken,) = newer.trials
     assert (taken.value, taken.params, taken.intermediate_values) == (0.8, {"dropout": 0.4}, {0: 0.8})
     weights = trial_folder(tmp_path, newer.study_name, 0) / WEIGHTS_FILE

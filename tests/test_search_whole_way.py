@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -69,6 +70,7 @@ def exported(searched: Path) -> Path:
     out = searched / "winner"
     shown = hpsearch(searched, "export-best", "--out", str(out), "--format", "onnx").stdout
     assert "reading 1 of this workspace" in shown and "model.onnx" in shown
+    assert re.search(r"writing as ONNX and checking it on \d+ validation images\nwritten in .* s, checked in", shown)
     return out
 
 
@@ -291,7 +293,7 @@ def test_a_refitted_model_is_marked_read_once_and_shows_the_figures_from_before(
     out = hpsearch(tmp_path, "export-best", "--trial", str(number), "--refit", "--out", "refitted").stdout
     prepared = PreparedSet.open(tmp_path / "prepared")
     train, validation = (len(prepared.labels(split)) for split in ("train", "validation"))
-    assert f"refitting on {train + validation} training and validation images" in out
+    assert f"on {train + validation} training and validation images" in out and f"refitting trial {number} of " in out
     assert "validation, before refit" in out and "reading 1 of this workspace" in out
     metrics = json.loads((tmp_path / "refitted/metrics.json").read_text())
     assert metrics["refit"]["trained_on"] == {"train": train, "validation": validation}

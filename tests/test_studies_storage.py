@@ -56,6 +56,15 @@ def test_differences_name_the_setting_and_both_values() -> None:
     assert differences(asdict(SETTINGS), asdict(SETTINGS)) == []
 
 
+def test_a_table_of_other_keys_is_one_difference() -> None:
+    old = {"space": {"rate": {"low": 0.1, "high": 1.0}, "mixing": {"value": 0.0}}, "own": {}}
+    new = {"space": {"rate": {"value": 0.5}, "mixing": {"value": 0.0, "when": {"mode": ["a"]}}}, "more": {}}
+    assert differences(old, new) == [
+        "space.mixing.when: absent there, mode ['a'] here",
+        "space.rate: low 0.1, high 1.0 there, value 0.5 here",
+    ]
+
+
 def test_a_missing_study_is_answered_with_those_there_are(study: optuna.Study, tmp_path: Path) -> None:
     storage = existing_storage(tmp_path / "studies.db")
     assert study_names(storage) == ["vgg19-1a2b3c4d"]

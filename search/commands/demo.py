@@ -7,14 +7,12 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import click
 
 from search.durations import duration
-from search.workspace import DEFAULT_FOLDER, Workspace
+from search.workspace import Workspace
 
-DEMO_FOLDER = "hpsearch-demo"
 TRIALS, EPOCHS = 14, 12
 SPLIT = "60/20/20"  # of so few images, more than usual are needed to measure on
 
@@ -30,11 +28,9 @@ def demo(ctx: click.Context, /, trials: int, epochs: int, seed: int) -> None:
     \b
     hpsearch demo
 
-    Works in the folder hpsearch-demo unless -w names another; called again, it goes on where it stopped.
+    Works in the folder hpsearch-demo unless another is named; called again, it goes on where it stopped.
     """
     workspace: Workspace = ctx.obj
-    if workspace.folder == Path(DEFAULT_FOLDER):
-        workspace = Workspace(Path(DEMO_FOLDER))
     started = time.monotonic()
     search = f"run --backbone small_cnn --trials {trials} --epochs {epochs} --seed {seed}"
     for step in (f"prepare demo --seed {seed} --split {SPLIT}", search, "compare", "export-best"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from data_prep.prepared import PreparedSet
@@ -26,6 +28,9 @@ def enqueue(workspace: Workspace, words: tuple[str, ...], study: str | None) -> 
     \b
     hpsearch enqueue efficientnetv2s learning_rate=0.0001 dropout=0.2
     hpsearch enqueue --study efficientnetv2s-1a2b3c4d-v2 optimizer=sgd momentum=0.9
+    hpsearch enqueue my-network.keras dropout=0.3
+
+    BACKBONE is what `run --backbone` takes, one of your own too: PATH.keras or module:function.
 
     The sampler proposes what is left out. Names and values must lie in the study's search space, which is shown when
     none are given. A run that is at work takes the trial too, as long as its --trials allow.
@@ -55,5 +60,5 @@ def enqueue(workspace: Workspace, words: tuple[str, ...], study: str | None) -> 
     if before is not None:
         click.echo(f"trial {before} has these values too")
     ahead = f", after {waiting} that run or wait already" if waiting else ""
-    which = f"--study {settings.name}" if study else f"--backbone {settings.backbone}"
+    which = f"--study {settings.name}" if study else f"--backbone {shlex.quote(backbones[0])}"
     click.echo(f"`hpsearch run {which} --trials {counted(found) + waiting + 1}` takes it first{ahead}")

@@ -72,7 +72,8 @@ def export_best(
     --max-params, --max-flops, --max-ms and --max-mb take the best trial, of all backbones, that costs no more; the
     figures are those of `compare`, milliseconds as measured by the trial on its own machine.
     --refit trains the chosen trial anew, for as many epochs as its best one had, on the validation images too. It has
-    no validation score then: the validation figures shown are those from before.
+    no validation score then: the validation figures shown are those from before. With --average, what is kept is
+    settled first, and each of its trials trained anew.
     Figures come with 95 % intervals. calibration.json keeps what `evaluate` and `predict` say of how sure they are.
     """
     if backbone:

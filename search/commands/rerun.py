@@ -35,9 +35,10 @@ def rerun(ctx: click.Context, /, study: str, trial: int, tolerance: float, weigh
     hpsearch rerun efficientnetv2s-1a2b3c4d 7
     hpsearch rerun efficientnetv2s 7 --restore
 
-    STUDY is the name of a study, or that of a backbone, whose latest study is meant. The trial is trained with its own
-    seed and hyperparameters, a pruned one up to the same epoch; study and trial stay as they are. On a CPU the same
-    versions and number of threads give the same bits. A GPU does not: give a --tolerance such as 0.01 there.
+    STUDY is the name of a study, or a backbone as `run --backbone` takes it, whose latest study is meant. The
+    trial is trained with its own seed and hyperparameters, a pruned one up to the same epoch; study and trial stay as
+    they are. On a CPU the same versions and number of threads give the same bits. A GPU does not: give a --tolerance
+    such as 0.01 there.
 
     --restore brings back weights that were removed (`run --keep`), for `export-best --trial`.
     """

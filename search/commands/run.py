@@ -164,7 +164,9 @@ def run(
     """
     limits = Limits(**{name: options.pop(name) for name in (one.name for one in fields(Limits))})
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
-    chosen = RunOptions(**options, confirmation=Confirmation(*confirm, folds or 0), given=given)
+    in_file = frozenset(name for name in given if ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP)
+    again = Confirmation(*confirm, folds or 0)
+    chosen = RunOptions(**options, confirmation=again, given=given, in_file=in_file)
     workspace: Workspace = ctx.obj
     rows = _backbones(workspace, backbones, chosen)
     out = console()
