@@ -68,14 +68,14 @@ def read_npz(path: Path, value_range: str | None = None) -> LabelledImages:
         images = _read_images(archive, {key: headers[key] for key, _ in layout}, path, value_range)
     counts = [len(some) for some in numbers]
     sides = np.repeat(np.arange(len(layout), dtype=np.int8), counts) if len(layout) > 1 else None
-    prefixes = [key.removesuffix("images").replace("_", "/") for key, _ in layout]  # "train/", or none
-    return LabelledImages(
-        images,
-        np.concatenate(numbers),
-        class_names,
-        tuple(f"{prefix}{row}" for prefix, count in zip(prefixes, counts, strict=True) for row in range(count)),
-        sides=sides,
-    )
+    names = _names({key: headers[key] for key, _ in layout})
+    return LabelledImages(images, np.concatenate(numbers), class_names, names, sides=sides)
+
+
+def _names(headers: Mapping[str, _Header]) -> tuple[str, ...]:
+    """Of the images under these keys: their rows, with their side where there are several, as `train/0`."""
+    prefixes = {key: key.removesuffix("images").replace("_", "/") for key in headers}
+    return tuple(f"{prefixes[key]}{row}" for key, header in headers.items() for row in range(header.shape[0]))
 
 
 def brings_split(path: Path) -> bool:
@@ -84,12 +84,16 @@ def brings_split(path: Path) -> bool:
         return len(_layout(archive, path)) > 1
 
 
-def read_images(path: Path, value_range: str | None = None) -> np.ndarray:
-    """`images` alone, whatever else is in the file: uint8 (n, h, w, 3). Arguments and errors as for `read_npz`."""
+def read_images(path: Path, value_range: str | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The images alone, labels or not: uint8 (n, h, w, 3), those of all sides that are there in a row, and their names,
+    as `read_npz` gives both. Arguments and errors as there."""
     with _opened(path) as archive:
-        header = _header(archive, "images", path)
-        _check_images(header, "images", path)
-        return _read_images(archive, {"images": header}, path, value_range)
+        layout = _layout(archive, path)
+        there = [key for key, _ in layout if f"{key}.npy" in archive.namelist()] or [layout[0][0]]
+        headers = {key: _header(archive, key, path) for key in there}
+        for key, header in headers.items():
+            _check_images(header, key, path)
+        return _read_images(archive, headers, path, value_range), _names(headers)
 
 
 def has_labels(path: Path) -> bool:

@@ -111,7 +111,7 @@ def _last_side(found: LabelledImages, data: str) -> np.ndarray | slice:
 def chunks(
     data: Path, shape: tuple[int, int, int], progress: Progress | None = None, value_range: str | None = None
 ) -> Iterator[Chunk]:
-    """All images of an .npz file (its `images`), of a folder with all folders in it, of a table of paths, or one
+    """All images of an .npz file, of a folder with all folders in it, of a table of paths, or one
     picture; labels aside.
 
     Cropped to the middle and resized, as `prepare` does with pictures; hidden files are passed over.
@@ -130,11 +130,11 @@ def chunks(
     watcher = progress or Silent()
     step = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(shape)))
     if data.is_file() and zipfile.is_zipfile(data):
-        images = read_images(data, value_range)
+        images, names = read_images(data, value_range)
         watcher.start("labelling", len(images))
         for start in range(0, len(images), step):
             part = _fitted(images[start : start + step], shape)
-            yield Chunk(tuple(str(start + number) for number in range(len(part))), part, {})
+            yield Chunk(names[start : start + step], part, {})
             watcher.advance(len(part))
         return
     _require_square(shape)

@@ -51,7 +51,7 @@ def test_numbers_whose_range_is_certain_become_bytes(tmp_path: Path, images: np.
     data = read_npz(save(tmp_path, images=images, labels=LABELS), said)
     assert data.images.dtype == np.uint8 and data.images.flags.c_contiguous and (data.images == BYTES).all()
     if said is None:
-        assert (read_images(tmp_path / "a.npz") == BYTES).all()
+        assert (read_images(tmp_path / "a.npz")[0] == BYTES).all()
 
 
 BLACK_AND_WHITE: list[tuple[str, np.ndarray, str | None, int]] = [
@@ -196,6 +196,13 @@ def test_the_keys_of_medmnist_are_a_split_of_the_files_own(tmp_path: Path) -> No
     assert (data.images == np.concatenate([arrays[f"{side}_images"] for side in COUNTS])).all()
     assert (data.labels == np.concatenate([arrays[f"{side}_labels"][:, 0] for side in COUNTS])).all()
     assert data.names[0] == "train/0" and data.names[30] == "val/0" and data.names[-1] == "test/8"
+
+
+def test_images_of_all_sides_that_are_there_are_read_without_labels(tmp_path: Path) -> None:
+    images, names = read_images(save(tmp_path, test_images=BYTES[:2]))
+    assert (images == BYTES[:2]).all() and names == ("test/0", "test/1")
+    images, names = read_images(save(tmp_path, train_images=BYTES[:2], val_images=BYTES[2:3], train_labels=LABELS[:2]))
+    assert (images == BYTES[:3]).all() and names == ("train/0", "train/1", "val/0")
 
 
 WRONG_KEYS: list[tuple[str, dict[str, Any], str]] = [
