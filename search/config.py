@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,13 @@ def of_file(ctx: click.Context, message: str, parameter: click.Parameter | None 
     ]
     said = re.sub(r"`[^`]*`", "", message)
     about = [one for one in read if one is parameter or (parameter is None and _is_named(ctx, one, said))]
-    if not about:
-        return ""
-    names = " and ".join(f"`{_own_name(one)}`" for one in about)
-    return f" ({names} stand{'' if len(about) > 1 else 's'} in {CONFIG_FILE} [{ctx.info_name}])"
+    return stand_in_file([_own_name(one) for one in about], ctx.info_name or "")
+
+
+def stand_in_file(names: Sequence[str], command: str) -> str:
+    """In brackets, for an error: that these options, by the flags' own names, stand in the file; nothing for none."""
+    listed = " and ".join(f"`{name}`" for name in names)
+    return f" ({listed} stand{'' if len(names) > 1 else 's'} in {CONFIG_FILE} [{command}])" if names else ""
 
 
 def _is_named(ctx: click.Context, parameter: click.Parameter, message: str) -> bool:

@@ -25,13 +25,13 @@ from models.backbones import (
 from models.hyperparameters import Hyperparameters, names
 from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.recipe import Recipe
-from search.config import CONFIG_FILE
+from search.config import stand_in_file
 from search.errors import SearchError
 from search.finding import latest_study
 from search.job import CACHE_OFF, TrainingJob, trial_folder
 from search.retraining import Confirmation
 from search.spaces import check_definition, complete, resolutions_of
-from search.versions import take_over
+from search.versions import stay_behind, take_over
 from search.warm_start import Hints, take_hints
 from search.workspace import Workspace
 from studies.definition import Definition, definition_of, read_definition
@@ -191,8 +191,7 @@ def _go_on(
 def _in_file(changed: list[str], in_file: frozenset[str]) -> str:
     """Which of the settings that differ stand in the config file."""
     keys = {part for line in changed for part in line.partition(":")[0].split(".")}
-    there = [f"`{name.replace('_', '-')}`" for name in sorted(keys & in_file)]
-    return f" ({' and '.join(there)} stand{'' if len(there) > 1 else 's'} in {CONFIG_FILE} [run])" if there else ""
+    return stand_in_file([name.replace("_", "-") for name in sorted(keys & in_file)], "run")
 
 
 def _at_its_resolutions(session: Session, backbone: Backbone, image_shape: tuple[int, int, int]) -> Session:
@@ -314,7 +313,7 @@ def open_study(
             taken = take_over(old, study, definition, trials)
             say(f"{taken} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
             if left := unfinished(old):
-                say(_stay_behind(left, session.predecessor.name, counted(old), settings.name))
+                say(stay_behind(left, session.predecessor.name, counted(old), settings.name))
         if hints is not None:
             take_hints(study, definition, hints, say)
         for first in definition.first if session.predecessor is None else ():
@@ -329,16 +328,6 @@ def open_study(
             take_hints(study, definition, hints, say)
     study.pruner = PRUNERS[settings.pruner](session.head_epochs, settings.recipe["epochs"])
     return study
-
-
-def _stay_behind(left: int, old: str, counted_there: int, new: str) -> str:
-    """Of trials that a new version does not take over, since they have no figures yet."""
-    them, s = ("it", "s") if left == 1 else ("them", "")
-    return (
-        f"{left} unfinished trial{'' if left == 1 else 's'} of {old}, waiting or running, stay{s} there: `hpsearch run "
-        f"--study {old} --trials {counted_there + left}` finishes {them}, `hpsearch enqueue --study {new} KEY=VALUE` "
-        f"proposes the same values here"
-    )
 
 
 def job_maker(workspace: Workspace, session: Session) -> Any:

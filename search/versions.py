@@ -55,6 +55,16 @@ def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, tria
     return taken
 
 
+def stay_behind(left: int, old: str, counted_there: int, new: str) -> str:
+    """Of trials that a new version does not take over, since they have no figures yet."""
+    them, s = ("it", "s") if left == 1 else ("them", "")
+    return (
+        f"{left} unfinished trial{'' if left == 1 else 's'} of {old}, waiting or running, stay{s} there: `hpsearch run "
+        f"--study {old} --trials {counted_there + left}` finishes {them}, `hpsearch enqueue --study {new} KEY=VALUE` "
+        f"proposes the same values here"
+    )
+
+
 def _whole(values: dict[str, Any], definition: Definition) -> dict[str, Any]:
     """A trial of before knew nothing of hyperparameters that came later, and was trained with their defaults."""
     missing = [parameter.name for parameter in definition.parameters if parameter.is_used(values)]
