@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
+from models.arithmetic import Arithmetic
 from models.backbones import build
 from models.classifier import ClassifierSettings, Frozen, TunableDropout, make_classifier, preprocessed, set_trainable
 from models.cut_points import CutPoint, nearest_cut
@@ -47,10 +49,14 @@ class Networks:
         self._kept.append(found)
         return found
 
-    def taken(self, settings: ClassifierSettings, dropout: float, seed: int) -> Network:
-        """The same, as new: the weights of a fresh network of this seed, this rate of dropout."""
+    def taken(
+        self, settings: ClassifierSettings, dropout: float, seed: int, arithmetic: Arithmetic | None = None
+    ) -> Network:
+        """The same, as new: the weights of a fresh network of this seed, this rate of dropout, trained in this
+        arithmetic."""
         network = self.built(settings)
         network.reset(dropout, seed)
+        network.arithmetic = arithmetic or Arithmetic()
         return network
 
 
@@ -61,7 +67,8 @@ class Network:
         self.classifier = make_classifier(settings, dropout=0.0)
         self.dropout = TunableDropout(name="dropout_in_training")
         self._weights = self.classifier.network.get_weights() if settings.pretrained else None
-        self._parts: dict[tuple[CutPoint, bool, bool], Part] = {}
+        self.arithmetic = Arithmetic()
+        self._parts: dict[tuple[CutPoint, bool, bool, Arithmetic], Part] = {}
         self._suffixes: dict[CutPoint, keras.Model] = {}
 
     @property
@@ -93,7 +100,7 @@ class Network:
         """
         cut = self.cut(frozen_fraction)
         self._set_trainable(cut)
-        key = (cut, in_model, on_features)
+        key = (cut, in_model, on_features, self.arithmetic)
         if key not in self._parts:
             self._parts[key] = self._made(cut, in_model, on_features)
         return self._parts[key]
@@ -136,7 +143,9 @@ class Network:
         if cut.fraction < 1:
             x = pool(self._suffix(cut)(x))
         model = keras.Model(inputs, dense(self.dropout(x)))
-        return Part.of(cut, model, prefix)
+        layers = tuple(classifier.network._flatten_layers(include_self=False))
+        gradients = partial(gradient_function, arithmetic=self.arithmetic, layers=layers)
+        return Part.of(cut, model, prefix, gradients)
 
 
 @dataclass(frozen=True)
@@ -156,7 +165,9 @@ class Part:
     """Assigns a flat vector of values to `variables`."""
 
     @staticmethod
-    def of(cut: CutPoint, model: keras.Model, prefix: keras.Model | None) -> Part:
+    def of(
+        cut: CutPoint, model: keras.Model, prefix: keras.Model | None, gradients_of: Callable[..., Callable[..., Any]]
+    ) -> Part:
         variables = tuple(model.trainable_variables)
         shapes = [variable.shape for variable in variables]
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
@@ -165,7 +176,7 @@ class Part:
             for variable, part, shape in zip(variables, keras.ops.split(flat, ends.tolist()), shapes, strict=True):
                 variable.assign(keras.ops.reshape(part, shape))
 
-        return Part(cut, model, prefix, variables, gradient_function(model, variables), compiled(spread, variables))
+        return Part(cut, model, prefix, variables, gradients_of(model, variables), compiled(spread, variables))
 
     def gathered(self) -> np.ndarray:
         """The values of `variables`, float32, as one flat vector."""

@@ -5,11 +5,14 @@ The only module that knows one backend from another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 
+from models.arithmetic import FLOAT32, Arithmetic
 from models.errors import ModelError
 
 LOSS = keras.losses.CategoricalCrossentropy()
@@ -23,36 +26,81 @@ def compiled(function: Function, variables: Sequence[keras.Variable]) -> Functio
     Args:
         variables: all that the function reads or assigns; they keep what it assigns.
     """
-    result: Function = _backend()[0](function, variables)
+    result: Function = _backend().compiled(function, variables)
     return result
 
 
-def gradient_function(model: keras.Model, variables: Sequence[keras.Variable]) -> Function:
-    """(inputs, targets (b, classes), weights (b,)) -> (mean loss, its gradient by `variables` as one flat vector)."""
-    result: Function = _backend()[1](model, variables)
+def gradient_function(
+    model: keras.Model,
+    variables: Sequence[keras.Variable],
+    arithmetic: Arithmetic | None = None,
+    layers: Sequence[keras.layers.Layer] = (),
+) -> Function:
+    """(inputs, targets (b, classes), weights (b,)) -> (mean loss, its gradient by `variables` as one flat vector).
+
+    Args:
+        layers: those that compute in the precision of `arithmetic`, here and nowhere else.
+    """
+    arithmetic = arithmetic or Arithmetic()
+    # Layers that change images at random have operations that XLA lacks, and say so.
+    xla = arithmetic.xla and all(layer.supports_jit for layer in model._flatten_layers())
+
+    def loss(inputs: Any, targets: Any, weights: Any) -> Any:
+        with _computing_in(arithmetic.precision, layers):
+            predicted = model(inputs, training=True)
+        return LOSS(targets, predicted, sample_weight=weights)
+
+    result: Function = _backend().gradients(loss, model, variables, xla)
     return result
 
 
-def _backend() -> tuple[Function, Function]:
+def device() -> Device:
+    """What training runs on in this process."""
+    result: Device = _backend().device()
+    return result
+
+
+@dataclass(frozen=True)
+class Device:
+    """An accelerator, or the CPU."""
+
+    name: str
+    is_cpu: bool = True
+    has_bfloat16: bool = True
+    """In its matrix units; a CPU's figures tell."""
+
+
+@contextmanager
+def _computing_in(precision: str, layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
+    """What is traced meanwhile computes in this precision. The layers' variables are float32 before, in it and after:
+    a mixed policy casts them when they are used, and the gradient with them."""
+    changed = [layer for layer in layers if precision != FLOAT32 and layer.dtype_policy.name == FLOAT32]
+    try:
+        for layer in changed:
+            layer.dtype_policy = precision
+        yield
+    finally:
+        for layer in changed:
+            layer.dtype_policy = FLOAT32
+
+
+def _backend() -> Backend:
     name = keras.backend.backend()
     if name not in BACKENDS:
         raise ModelError(f"training runs on {' or '.join(BACKENDS)}, and KERAS_BACKEND is {name}")
     return BACKENDS[name]
 
 
-def _loss(model: keras.Model, inputs: Any, targets: Any, weights: Any) -> Any:
-    return LOSS(targets, model(inputs, training=True), sample_weight=weights)
-
-
-def _tensorflow_compiled(function: Function, variables: Sequence[keras.Variable]) -> Function:
+def _tensorflow_compiled(function: Function, variables: Sequence[keras.Variable], xla: bool = False) -> Function:
     import tensorflow as tf
 
-    # XLA costs more to compile on a CPU than it wins back in a trial of some minutes.
-    result: Function = tf.function(function, autograph=False)
+    result: Function = tf.function(function, autograph=False, jit_compile=xla or None)
     return result
 
 
-def _tensorflow_gradients(model: keras.Model, variables: Sequence[keras.Variable]) -> Function:
+def _tensorflow_gradients(
+    loss_of: Function, model: keras.Model, variables: Sequence[keras.Variable], xla: bool
+) -> Function:
     import tensorflow as tf
 
     watched = [variable.value for variable in variables]
@@ -60,11 +108,26 @@ def _tensorflow_gradients(model: keras.Model, variables: Sequence[keras.Variable
     def gradients(inputs: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(watched)
-            loss = _loss(model, inputs, targets, weights)
+            loss = loss_of(inputs, targets, weights)
         found = tape.gradient(loss, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return loss, tf.concat([tf.reshape(part, [-1]) for part in found], axis=0)
 
-    return _tensorflow_compiled(gradients, model.variables)
+    return _tensorflow_compiled(gradients, model.variables, xla)
+
+
+def _tensorflow_device() -> Device:
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    if not found:
+        return Device("CPU")
+    details = tf.config.experimental.get_device_details(found[0])
+    return Device(details.get("device_name", "GPU"), False, _has_bfloat16(details.get("compute_capability", (0,))[0]))
+
+
+def _has_bfloat16(capability: int) -> bool:
+    """From Ampere on (CUDA C++ Programming Guide, "Compute Capabilities")."""
+    return capability >= 8
 
 
 def _jax_compiled(function: Function, variables: Sequence[keras.Variable]) -> Function:
@@ -92,7 +155,7 @@ def _jax_compiled(function: Function, variables: Sequence[keras.Variable]) -> Fu
     return call
 
 
-def _jax_gradients(model: keras.Model, variables: Sequence[keras.Variable]) -> Function:
+def _jax_gradients(loss_of: Function, model: keras.Model, variables: Sequence[keras.Variable], xla: bool) -> Function:
     import jax
     import jax.numpy as jnp
 
@@ -103,14 +166,14 @@ def _jax_gradients(model: keras.Model, variables: Sequence[keras.Variable]) -> F
         """Runs inside the scope of `_jax_compiled`, which holds the values of all variables."""
         held = [variable.value for variable in others]
 
-        def loss_of(values: Sequence[Any]) -> tuple[Any, list[Any]]:
+        def with_values(values: Sequence[Any]) -> tuple[Any, list[Any]]:
             mapping = [*zip(variables, values, strict=True), *zip(others, held, strict=True)]
             with keras.StatelessScope(mapping) as scope:
-                loss = _loss(model, inputs, targets, weights)
+                loss = loss_of(inputs, targets, weights)
             return loss, [scope.get_current_value(variable) for variable in others]
 
         start = [variable.value for variable in variables]
-        (loss, after), found = jax.value_and_grad(loss_of, has_aux=True)(start)
+        (loss, after), found = jax.value_and_grad(with_values, has_aux=True)(start)
         for variable, old, new in zip(others, held, after, strict=True):
             if new is not old:
                 variable.assign(new)
@@ -119,7 +182,26 @@ def _jax_gradients(model: keras.Model, variables: Sequence[keras.Variable]) -> F
     return _jax_compiled(gradients, [*variables, *others])
 
 
-BACKENDS: dict[str, tuple[Function, Function]] = {
-    "tensorflow": (_tensorflow_compiled, _tensorflow_gradients),
-    "jax": (_jax_compiled, _jax_gradients),
+def _jax_device() -> Device:
+    import jax
+
+    found = jax.devices()[0]
+    if found.platform == "cpu":
+        return Device("CPU")
+    is_nvidia = found.platform == "gpu" and hasattr(found, "compute_capability")
+    return Device(found.device_kind, False, not is_nvidia or _has_bfloat16(int(float(found.compute_capability))))
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One row: `compiled`, `gradients` (of a loss; by XLA or not) and `device`, as the functions of those names."""
+
+    compiled: Function
+    gradients: Function
+    device: Callable[[], Device]
+
+
+BACKENDS: dict[str, Backend] = {
+    "tensorflow": Backend(_tensorflow_compiled, _tensorflow_gradients, _tensorflow_device),
+    "jax": Backend(_jax_compiled, _jax_gradients, _jax_device),
 }

@@ -79,7 +79,7 @@ class _Run:
         self.plan, self.data, self.on_epochs, self.cache = plan, data, on_epochs, surroundings.cache
         hyperparameters = plan.hyperparameters
         self.networks = surroundings.networks
-        self.network = surroundings.networks.taken(plan.network, hyperparameters.dropout, plan.seed)
+        self.network = surroundings.networks.taken(plan.network, hyperparameters.dropout, plan.seed, plan.arithmetic)
         self.joined = self.network.classifier.joined
         self.stopped, self.first_step_s = False, 0.0
         self.epochs: list[EpochFigures] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from models.arithmetic import Arithmetic
 from models.classifier import Classifier, ClassifierSettings
 from models.external import ExternalSet
 from models.feeding import TrainingViews
@@ -48,6 +49,8 @@ class Plan:
     replayed: tuple[float, ...] = ()
     """Values that an earlier trial reported, one an epoch. They stand in for this one's own, so that its rates fall and
     its phases end when they did there; it ends after the last one, and keeps the weights of that epoch."""
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    """Of its training steps."""
 
     @property
     def network(self) -> ClassifierSettings:

@@ -1,14 +1,15 @@
 """What the asking process sends to a training process, and what comes back: one JSON object a line, both ways.
 
-Requests: `describe` (build the network once: are its weights there, what is it like), `time` (short trials like these
-`TrainingJob`s: what will they take) and `train` (a `TrainingJob`). Replies to `describe` and `time`: `described`,
-`timed` or `failed`. While training: `epochs` after each epoch, and first of all with the
-earlier ones of a trial that is taken up again, each answered with `continue` or `stop`; at the end `done` or `failed`.
+Requests: `describe` (build the network once: are its weights there, what is it like), `choose` (which precision, and
+XLA or not), `time` (short trials like these `TrainingJob`s: what will they take) and `train` (a `TrainingJob`).
+Replies to the first three: `described`, `chosen`, `timed` or `failed`. While training: `epochs` after each epoch, and
+first of all with the earlier ones of a trial that is taken up again, each answered with `continue` or `stop`; at the
+end `done` or `failed`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ class TrainingJob:
     """The folder of augmented views of the validation images, where those are trained on as well: a refit."""
     replayed: tuple[float, ...] = ()
     """As models.trial.Plan."""
+    precision: str = "float32"
+    xla: bool = False
+    """As models.arithmetic.Arithmetic."""
+
+    def decisive(self, *places: str) -> dict[str, Any]:
+        """All that decides a trial, without the `places`. What jobs had not from the start is left out where it is as
+        it was then: trials under way go on, and refits are found."""
+        later: dict[str, tuple[Any, ...]] = {"replayed": ((), []), "precision": ("float32",), "xla": (False,)}
+        facts = {key: value for key, value in asdict(self).items() if key not in places}
+        return {key: value for key, value in facts.items() if value not in later.get(key, ())}
 
 
 DESCRIBED = ("prepared", "backbone", "weights", "own_backbone", "backbone_file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,7 @@ class Refitter:
 
 def _facts(job: TrainingJob) -> dict[str, Any]:
     """All that decides the weights, wherever the workspace lies; the study in the folder's name is of one data set."""
-    facts = {key: value for key, value in asdict(job).items() if key not in PLACES}
-    read_back: dict[str, Any] = json.loads(json.dumps(facts))
+    read_back: dict[str, Any] = json.loads(json.dumps(job.decisive(*PLACES)))
     return read_back
 
 

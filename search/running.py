@@ -11,7 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from data_prep.prepared import PreparedSet
+from models.arithmetic import FLOAT32
 from models.backbones import IMAGENET, Backbone
+from search.choosing import choose, with_choice
 from search.claims import Claims
 from search.dry_run import RULE, DryRun, scratch_folder, show
 from search.durations import duration
@@ -28,6 +30,7 @@ from search.warm_start import Hints
 from search.workers import Worker, WorkerDiedError
 from search.workspace import Workspace
 from studies.records import best_record, records_of
+from studies.settings import StudySettings
 from studies.storage import existing_storage, load_study, open_storage
 from studies.trials import counted
 
@@ -103,13 +106,14 @@ def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
             name = session.settings.name
             done = 0 if session.is_new else counted(load_study(existing_storage(database), name))
             trials = max(0, run.options.trials - done) + again.top * again.seeds + again.folds
-            dry = DryRun(run.workspace, session, trials, run.limits.keep, run.limits.fresh_workers)
             run.say(f"timing {name}{' (new)' if session.is_new else ''}, at most {session.most_epochs} epochs a trial")
             with (
                 _kept_backbone(run, backbone),
                 scratch_folder(run.workspace) as scratch,
                 run.worker(name, scratch) as worker,
             ):
+                chosen = with_choice(session, choose(worker, run.workspace, session, run.options, run.say))
+                dry = DryRun(run.workspace, chosen, trials, run.limits.keep, run.limits.fresh_workers)
                 totals_s.append(show(dry.forecast(worker, scratch), run.workspace, run.say))
     if len(rows) > 1:
         run.say(f"all studies: about {duration(sum(totals_s))}")
@@ -136,16 +140,17 @@ def _planned(run: Run, backbone: Backbone) -> Session:
 def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
     workspace, options, out = run.workspace, run.options, run.out
     storage = open_storage(workspace.database)
+    choice = choose(worker, workspace, _planned(run, backbone), options, run.say)
     # Planned again: another run may have made the study while this one built its network.
     with workspace.making_studies():
-        session = _planned(run, backbone)
+        session = with_choice(_planned(run, backbone), choice)
         for note in session.notes:
             run.say(note)
         study = open_study(storage, session, workspace.trials, run.say, run.hints)
     settings = session.settings
     run.say(
         f"study {settings.name}{' (new)' if session.is_new else ''}: weights {settings.weights}, at most "
-        f"{session.most_epochs} epochs a trial, maximizing {settings.objective}"
+        f"{session.most_epochs} epochs a trial, maximizing {settings.objective}{_unusual(settings)}"
     )
     folder = workspace.trials / settings.name
     retention = Retention(storage, folder, run.limits.keep, run.limits.disk_budget_gb or inf)
@@ -168,6 +173,10 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
     if options.confirmation != Confirmation() and not run.leaving.wanted:
         with workspace.retraining(settings.name):
             _confirm_best(run, session, worker)
+
+
+def _unusual(settings: StudySettings) -> str:
+    return "" if settings.arithmetic == FLOAT32 else f", trained in {settings.arithmetic}"
 
 
 def _confirm_best(run: Run, session: Session, worker: Worker) -> None:

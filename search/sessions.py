@@ -13,6 +13,7 @@ import optuna
 from optuna.storages import RDBStorage
 
 from data_prep.prepared import PreparedSet
+from models.arithmetic import FLOAT32, PRECISIONS
 from models.backbones import (
     BACKBONES,
     NAMED_WEIGHTS,
@@ -45,10 +46,15 @@ AUTO = "auto"
 PREFIX_CACHES = (AUTO, CACHE_OFF, "float32", "float16")
 FOLLOWED = (
     "weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_gb", "space", "resolution",
+    "precision", "xla", "measured",
 )  # fmt: skip
 """Settings that follow the stored study where the user says nothing."""
 FEW = 3
 """Differences that an error names in its one line; more stand above it, a line each."""
+MEASURE, XLA_ON, XLA_OFF = "measure", "on", "off"
+OPEN_PRECISIONS = (AUTO, MEASURE)
+"""Decided once, when the study is made (search/choosing.py); `measure` by figures on a CPU too."""
+PRECISION_CHOICES, XLA_CHOICES = (*OPEN_PRECISIONS, *PRECISIONS), (AUTO, XLA_ON, XLA_OFF)
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
 
 
@@ -71,6 +77,8 @@ class RunOptions:
     seed: int = 0
     prefix_cache: str = AUTO
     prefix_cache_gb: float = 8.0
+    precision: str = AUTO
+    xla: str = AUTO
     space: str = "default"
     confirmation: Confirmation = field(default_factory=Confirmation)
     study: str | None = None
@@ -132,6 +140,8 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         seed=options.seed,
         prefix_cache=chosen_cache(options.prefix_cache, weights),
         prefix_cache_gb=options.prefix_cache_gb,
+        precision=FLOAT32 if options.precision in OPEN_PRECISIONS else options.precision,
+        xla=chosen_xla(options.xla),
         resolution=options.resolution,
         keras_backend=keras_backend(),
         space=definition.as_dict(),
@@ -157,7 +167,10 @@ def _go_on(
 ) -> Session:
     """The stored study, or the next version of it."""
     stored = stored_settings(study)
-    following = _following(stored, wanted, options.given)
+    # What was left open then was decided then.
+    undecided = {"precision": options.precision in OPEN_PRECISIONS, "xla": options.xla == AUTO}
+    given = options.given - {name for name, is_open in undecided.items() if is_open}
+    following = _following(stored, wanted, given)
     changed = differences(asdict(stored), asdict(following))
     if changed and not study.trials:
         return Session(replace(wanted, version=stored.version), definition, weights, True)
@@ -211,6 +224,15 @@ def chosen_cache(asked: str, weights: str) -> str:
     if weights == UNTRAINED:
         return CACHE_OFF
     return "float32" if asked == AUTO else asked
+
+
+def chosen_xla(asked: str) -> str:
+    """`on` or `off`, as it is before anything is measured. SearchError for what JAX cannot do."""
+    if keras_backend() != "jax":
+        return XLA_OFF if asked == AUTO else asked
+    if asked == XLA_OFF:
+        raise SearchError("KERAS_BACKEND is jax, which compiles all by XLA: leave --xla off out, or use tensorflow")
+    return XLA_ON
 
 
 def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
@@ -344,6 +366,8 @@ def job_maker(workspace: Workspace, session: Session) -> Any:
             objective=settings.objective,
             hyperparameters=dict(hyperparameters),
             seed=seed,
+            precision=settings.precision,
+            xla=settings.xla == XLA_ON,
             prefix_cache=settings.prefix_cache,
             cache_gb=settings.prefix_cache_gb,
             cache_folder=str(workspace.features.resolve()),

@@ -17,15 +17,18 @@ import psutil
 from data_prep.corrupted import corrupted_views
 from data_prep.folds import training_folds
 from data_prep.prepared import PreparedSet
+from models.arithmetic import FLOAT32, Arithmetic, quickest
 from models.classifier import ClassifierSettings
 from models.cut_points import CutPoint
 from models.external import ExternalSet
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
+from models.measuring import step_times
 from models.networks import Networks
 from models.own_networks import ready_backbone
 from models.prefix_cache import CacheSettings
 from models.recipe import Recipe
+from models.stepping import device as here
 from models.timing import Bench, timed_trial
 from models.training import Surroundings, run_trial
 from models.trial import EpochFigures, Plan, TrainingData, TrialOutcome
@@ -48,6 +51,21 @@ class KerasTrainer:
         settings = classifier_settings(PreparedSet.open(Path(request["prepared"])), request)
         settings = replace(settings, resolution=request["resolution"])
         return {"parameters": self.networks.built(settings).classifier.joined.count_params()}
+
+    def choose(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The arithmetic, of the `precisions` and `xla` that are open, in which a trial of so many `steps` of
+        `batch_size` is the quickest, and what was measured. The first ones on a CPU, unless `on_cpu` asks."""
+        device = here()
+        candidates = [Arithmetic(precision, xla) for xla in request["xla"] for precision in request["precisions"]]
+        chosen, rows = candidates[0], []
+        if request["on_cpu"] or not device.is_cpu:
+            settings = classifier_settings(PreparedSet.open(Path(request["prepared"])), request)
+            settings = replace(settings, resolution=request["resolution"])
+            fit = [one for one in candidates[1:] if device.has_bfloat16 or one.precision == FLOAT32]
+            rows = step_times(settings, request["batch_size"], [chosen, *fit])
+            if rows:  # where none fits into memory, a trial's batches will be cut
+                chosen = quickest(rows, request["steps"]).arithmetic
+        return asdict(chosen) | {"device": device.name, "steps": [asdict(row) for row in rows]}
 
     def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
         """One trial. Leaves its state after each epoch, and weights and validation probabilities unless it is stopped,
@@ -108,6 +126,7 @@ def plan_of(job: TrainingJob, prepared: PreparedSet) -> Plan:
         job.seed,
         job.batch_divisor,
         tuple(job.replayed),
+        Arithmetic(job.precision, job.xla),
     )
 
 
@@ -120,10 +139,7 @@ def cache_settings(job: TrainingJob, prepared: PreparedSet) -> CacheSettings | N
 
 def identity_of(job: TrainingJob, prepared: PreparedSet) -> str:
     """Of all that decides a trial, wherever the workspace lies."""
-    decisive = {key: value for key, value in asdict(job).items() if key not in PLACES}
-    if not decisive["replayed"]:
-        del decisive["replayed"]  # as before there were refits: trials under way go on
-    text = json.dumps(decisive | {"fingerprint": prepared.fingerprint}, sort_keys=True)
+    text = json.dumps(job.decisive(*PLACES) | {"fingerprint": prepared.fingerprint}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

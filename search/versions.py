@@ -19,7 +19,7 @@ from studies.trials import COUNTED
 
 TAKEN_FROM = "hpsearch:taken_from"
 """User attribute: study and number of the trial as it was trained."""
-MUST_AGREE = ("weights", "own_backbone", "recipe", "objective", "keras_backend")
+MUST_AGREE = ("weights", "own_backbone", "recipe", "objective", "keras_backend", "precision")
 """Settings without which two trials with the same hyperparameters are not the same trial."""
 
 

@@ -33,7 +33,7 @@ MEMORY_LIMIT = "HPSEARCH_WORKER_MEMORY_MB"
 """Environment variable: megabytes of memory beyond which the process ends itself with OUTGROWN."""
 OUTGROWN = 86  # no signal's number, and none that Python or TensorFlow ends with
 MEMORY_CHECK_S = 0.2
-REPLIES = {"describe": "described", "time": "timed"}
+REPLIES = {"describe": "described", "choose": "chosen", "time": "timed"}
 """Requests that are answered once, by the trainer's method of that name."""
 
 Figures = dict[str, Any]
@@ -43,6 +43,8 @@ class Trainer(Protocol):
     """What a worker does with its requests; search/trainer.py is the real one."""
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]: ...
+
+    def choose(self, request: dict[str, Any]) -> dict[str, Any]: ...
 
     def time(self, request: dict[str, Any]) -> dict[str, Any]: ...
 

@@ -64,6 +64,10 @@ class Worker:
         """The reply to a `describe` request. SearchError with the worker's reason when the network cannot be built."""
         return self._asked("describe", request)
 
+    def choose(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to a `choose` request. SearchError with the worker's reason when nothing can be measured."""
+        return self._asked("choose", request)
+
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to a `time` request. SearchError with the worker's reason when the trials cannot be trained."""
         return self._asked("time", request)

@@ -40,6 +40,12 @@ class StudySettings:
     """The precision in which the output of frozen layers is kept between trials, or `off`."""
     prefix_cache_gb: float = 0.0
     """Gigabytes that all of it may take; a cut whose output takes more is not kept."""
+    precision: str = "float32"
+    """In which trials train, a name of Keras's dtype policies; scores and exports are float32."""
+    xla: str = "off"
+    """Whether training steps are compiled by XLA: on or off. JAX has it in any case."""
+    measured: dict[str, Any] = field(default_factory=dict)
+    """What these two were chosen by: the `device`, and the `steps` timed on it; empty where the user chose."""
     keras_backend: str = "tensorflow"
     """What Keras runs on: the same trial has other figures on another one."""
     resolution: int | None = None
@@ -52,6 +58,11 @@ class StudySettings:
     @property
     def name(self) -> str:
         return study_name(self.backbone, self.fingerprint) + (f"-v{self.version}" if self.version > 1 else "")
+
+    @property
+    def arithmetic(self) -> str:
+        """As one reads it."""
+        return self.precision + (" with XLA" if self.xla == "on" else "")
 
 
 def study_name(backbone: str, fingerprint: str) -> str:

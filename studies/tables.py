@@ -7,6 +7,7 @@ from typing import Any
 
 from studies.reading import StoredStudy
 from studies.records import TrialRecord, best_record
+from studies.settings import StudySettings
 
 COSTS = ("parameters", "flops_per_image", "ms_per_image", "weights_mb")
 COMPARED = ("accuracy", "macro_precision", "macro_recall")
@@ -33,11 +34,26 @@ def status_row(study: StoredStudy) -> dict[str, Any]:
             "served": sum(share > 0 for share in shares),
             "views": sum(shares) / len(shares) if shares else 0.0,
         },
+        "precision": study.settings.precision,
+        "xla": study.settings.xla,
+        "measured": study.settings.measured,
         "seconds": round(sum(record.seconds for record in records), 1),
         "objective": study.settings.objective,
         "best_value": best.value if best else None,
         "best_trial": best.number if best else None,
     }
+
+
+def training_text(settings: StudySettings) -> str:
+    """In what precision trials train, and what it was chosen by; empty for plain float32 that nobody measured."""
+    if not settings.measured.get("steps"):
+        return "" if settings.arithmetic == "float32" else f"trained in {settings.arithmetic}"
+    rows = [
+        f"{row['arithmetic']['precision']}{' with XLA' if row['arithmetic']['xla'] else ''} {row['step_ms']:.1f} ms a "
+        f"step and {row['compile_s']:.1f} s of compiling"
+        for row in settings.measured["steps"]
+    ]
+    return f"trained in {settings.arithmetic}, measured on {settings.measured['device']}: {'; '.join(rows)}"
 
 
 def costs(record: TrialRecord) -> dict[str, float | None]:

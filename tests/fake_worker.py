@@ -29,6 +29,15 @@ class FakeTrainer:
             raise ModelError("the weights are not there: put x.h5 into /somewhere")
         return {"parameters": 7}
 
+    def choose(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The last of what is open, as if it had been measured on a GPU."""
+        rows = [
+            {"arithmetic": {"precision": precision, "xla": xla}, "compile_s": 1.0, "step_ms": 9.0}
+            for xla in request["xla"]
+            for precision in request["precisions"]
+        ]
+        return rows[-1]["arithmetic"] | {"device": "Fake GPU", "steps": rows}
+
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
         """The slowest trials take twice as long as others."""
         if MODE == "huge":

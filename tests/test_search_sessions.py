@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -12,17 +13,21 @@ from data_prep.prepared import PreparedSet
 from models.backbones import Backbone, backbone_named
 from models.errors import ModelError
 from models.own_backbones import asked_backbone
+from search.choosing import choose, with_choice
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
 from search.sessions import RunOptions, job_maker, open_study, plan_session, weights_identity
+from search.workers import Worker
 from search.workspace import Workspace
 from studies.definition import definition_of
 from studies.errors import StudyError
 from studies.records import Ended, store_record
 from studies.settings import StudySettings
 from studies.storage import create_study, is_complete, open_storage
+from studies.tables import training_text
 
 SMALL = backbone_named("small_cnn")
+FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
 
 @pytest.fixture
@@ -372,3 +377,62 @@ def test_an_objective_on_an_external_set_needs_that_set(prepared: PreparedSet, t
         planned("external:other", PreparedSet(prepared.folder, without))
     with pytest.raises(SearchError, match=r"unknown objective 'luck': .*, external:NAME"):
         planned("luck")
+
+
+def test_precision_and_xla_are_decided_once_and_kept(
+    prepared: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    workspace, worker = Workspace(prepared.folder.parent), Worker(tmp_path / "log", FAKE_WORKER)
+    storage = open_storage(tmp_path / "studies.db")
+    new = plan_session(storage, prepared, SMALL, RunOptions())
+    assert (new.settings.precision, new.settings.xla) == ("float32", "off")  # until it is decided
+    choice = choose(worker, workspace, new, RunOptions(), said.append)
+    assert worker.process is None  # trials begin in a process that measured nothing
+    session = with_choice(new, choice)
+    open_study(storage, session, tmp_path, said.append).ask()
+    assert said == [
+        "trained in mixed_bfloat16 with XLA, measured on Fake GPU: float32 9.0 ms a step and 1.0 s of compiling; "
+        "mixed_bfloat16 9.0 ms a step and 1.0 s of compiling; float32 with XLA 9.0 ms a step and 1.0 s of compiling; "
+        "mixed_bfloat16 with XLA 9.0 ms a step and 1.0 s of compiling"
+    ]
+    every = frozenset({"precision", "xla"})
+    for options in (RunOptions(), RunOptions(given=every), RunOptions(precision="measure", given=every)):
+        again = plan_session(storage, prepared, SMALL, options)
+        assert not again.is_new and again.settings == session.settings
+        assert choose(worker, workspace, again, options, said.append) == {}
+    job = job_maker(workspace, again)(0, {}, 0)
+    assert (job.precision, job.xla) == ("mixed_bfloat16", True)
+    for changed, words in [
+        (RunOptions(precision="float32", given=every), "precision: mixed_bfloat16 there, float32 here"),
+        (RunOptions(xla="off", given=every), "xla: on there, off here"),
+    ]:
+        with pytest.raises(SearchError, match=words):
+            plan_session(storage, prepared, SMALL, changed)
+    beside = RunOptions(precision="float32", given=every, new_version=True)
+    version = plan_session(storage, prepared, SMALL, beside)
+    assert version.settings.arithmetic == "float32 with XLA"
+    assert choose(worker, workspace, version, beside, said.append) == {}
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(SearchError, match="KERAS_BACKEND is jax, which compiles all by XLA"):
+        plan_session(None, prepared, SMALL, RunOptions(xla="off", given=every))
+
+
+def test_what_the_user_chose_is_not_measured(prepared: PreparedSet, tmp_path: Path) -> None:
+    workspace, worker = Workspace(prepared.folder.parent), Worker(tmp_path / "log", FAKE_WORKER)
+    options = RunOptions(precision="mixed_bfloat16", xla="off")
+    session = plan_session(None, prepared, SMALL, options)
+    assert choose(worker, workspace, session, options, print) == {} and worker.process is None
+    open_xla = replace(options, xla="auto")
+    found = choose(worker, workspace, session, open_xla, lambda line: None)
+    assert (found["precision"], found["xla"], len(found["measured"]["steps"])) == ("mixed_bfloat16", "on", 2)
+
+
+def test_a_study_from_before_precision_trains_as_it_did(prepared: PreparedSet) -> None:
+    session = plan_session(None, prepared, SMALL, RunOptions())
+    later = ("precision", "xla", "measured")
+    old = StudySettings(**{key: value for key, value in vars(session.settings).items() if key not in later})
+    assert old.arithmetic == "float32" and training_text(old) == ""
+    job = job_maker(Workspace(prepared.folder.parent), replace(session, settings=old))(0, {}, 0)
+    assert not {"precision", "xla", "replayed"} & set(job.decisive())
+    assert {"precision", "xla"} < set(replace(job, precision="mixed_bfloat16", xla=True).decisive())

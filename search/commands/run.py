@@ -24,7 +24,7 @@ from search.per_gpu import ON_GPU, run_on_each
 from search.retention import DEFAULT_KEEP
 from search.retraining import Confirmation
 from search.running import Limits, Run, estimate_backbones, run_backbones
-from search.sessions import AUTO, PREFIX_CACHES, RunOptions
+from search.sessions import AUTO, PRECISION_CHOICES, PREFIX_CACHES, XLA_CHOICES, RunOptions
 from search.warm_start import DEFAULT_HINTS, read_hints
 from search.workspace import Workspace
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
@@ -118,6 +118,13 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option(
     "--prefix-cache-gb", type=GIGABYTES, default=RunOptions.prefix_cache_gb, help="Gigabytes of it at most, on disk."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISION_CHOICES),
+    default=AUTO,
+    help="Of training steps; auto: the quickest of a short measurement on a GPU, float32 on a CPU; measure: on both.",
+)
+@click.option("--xla", type=click.Choice(XLA_CHOICES), default=AUTO, help="Compile training steps; auto: as above.")
 @click.option("--gpus", callback=_gpus, metavar="0,1", help="One run for each of these GPUs, on the same studies.")
 @click.option("--fresh-workers", is_flag=True, help="A new training process for each trial: slower, for comparison.")
 @click.option("--dry-run", is_flag=True, help="Train a little, say what the search would take, and store nothing.")
