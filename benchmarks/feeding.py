@@ -68,11 +68,11 @@ def fit_model(network: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
     import keras
     import numpy as np
 
-    # Nothing frozen but batch norm, as in the part that a trial trains.
+    # Nothing frozen but the batch norm of pretrained networks, as in the part that a trial trains.
     model = keras.models.clone_model(network.part(0.0).model)
     model.set_weights(network.part(0.0).model.get_weights())
     for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, keras.layers.BatchNormalization):
+        if network.classifier.settings.pretrained and isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
     model.compile(keras.optimizers.AdamW(1e-4, weight_decay=0.004), "categorical_crossentropy", jit_compile=False)
     one_hot = np.eye(len(data.class_weights), dtype="float32")

@@ -10,17 +10,8 @@ from typing import Any
 from data_prep.prepared import PreparedSet
 from models.arithmetic import PRECISIONS
 from search.job import DESCRIBED
-from search.sessions import (
-    AUTO,
-    MEASURE,
-    OPEN_PRECISIONS,
-    XLA_OFF,
-    XLA_ON,
-    RunOptions,
-    Session,
-    job_maker,
-    keras_backend,
-)
+from search.run_options import AUTO, MEASURE, OPEN_PRECISIONS, XLA_OFF, XLA_ON, RunOptions, keras_backend
+from search.sessions import Session, job_maker
 from search.workers import Worker
 from search.workspace import Workspace
 from studies.tables import training_text

@@ -11,7 +11,8 @@ from models.backbones import NAMED_WEIGHTS
 from search.errors import SearchError
 from search.job import TrainingJob
 from search.loop import seed_of
-from search.sessions import Session, job_maker, keras_backend, weights_identity
+from search.run_options import keras_backend, weights_identity
+from search.sessions import Session, job_maker
 from search.versions import TAKEN_FROM
 from search.workspace import Workspace
 from studies.definition import definition_of

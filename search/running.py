@@ -25,7 +25,8 @@ from search.output import print_table
 from search.progress import observing
 from search.retention import Retention
 from search.retraining import Confirmation, Retrainer, summary
-from search.sessions import RunOptions, Session, job_maker, open_study, plan_session
+from search.run_options import RunOptions
+from search.sessions import Session, job_maker, open_study, plan_session
 from search.warm_start import Hints
 from search.workers import Worker, WorkerDiedError
 from search.workspace import Workspace

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import optuna
 from optuna.storages import RDBStorage
 
 from data_prep.prepared import PreparedSet
-from models.arithmetic import FLOAT32, PRECISIONS
 from models.backbones import (
     BACKBONES,
     NAMED_WEIGHTS,
@@ -24,26 +21,22 @@ from models.backbones import (
     default_weights,
 )
 from models.hyperparameters import Hyperparameters, names
-from models.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
-from models.recipe import Recipe
 from search.config import stand_in_file
 from search.errors import SearchError
 from search.finding import latest_study
-from search.job import CACHE_OFF, TrainingJob, trial_folder
-from search.retraining import Confirmation
+from search.job import TrainingJob, trial_folder
+from search.run_options import AUTO, OPEN_PRECISIONS, XLA_ON, RunOptions, wanted_settings
 from search.spaces import check_definition, complete, resolutions_of
 from search.versions import stay_behind, take_over
 from search.warm_start import Hints, take_hints
 from search.workspace import Workspace
 from studies.definition import Definition, definition_of, read_definition
 from studies.proposals import tried
-from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS
+from studies.samplers import PRUNERS
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import create_study, finish_study, load_study, study_names
 from studies.trials import counted, unfinished
 
-AUTO = "auto"
-PREFIX_CACHES = (AUTO, CACHE_OFF, "float32", "float16")
 FOLLOWED = (
     "weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_gb", "space", "resolution",
     "precision", "xla", "measured",
@@ -51,43 +44,6 @@ FOLLOWED = (
 """Settings that follow the stored study where the user says nothing."""
 FEW = 3
 """Differences that an error names in its one line; more stand above it, a line each."""
-MEASURE, XLA_ON, XLA_OFF = "measure", "on", "off"
-OPEN_PRECISIONS = (AUTO, MEASURE)
-"""Decided once, when the study is made (search/choosing.py); `measure` by figures on a CPU too."""
-PRECISION_CHOICES, XLA_CHOICES = (*OPEN_PRECISIONS, *PRECISIONS), (AUTO, XLA_ON, XLA_OFF)
-NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What `run` was asked for. `given` names the options that the user wrote; the others may follow a stored study."""
-
-    trials: int = 20
-    weights: str | None = None
-    preprocessing: str | None = None
-    """Of a backbone of the user's own."""
-    head_epochs: int = Recipe.head_epochs
-    epochs: int = Recipe.epochs
-    batch_size: int = Recipe.batch_size
-    resolution: int | None = None
-    """Of all trials, in place of what the space says."""
-    objective: str = DEFAULT_OBJECTIVE
-    sampler: str = DEFAULT_SAMPLER
-    pruner: str = DEFAULT_PRUNER
-    seed: int = 0
-    prefix_cache: str = AUTO
-    prefix_cache_gb: float = 8.0
-    precision: str = AUTO
-    xla: str = AUTO
-    space: str = "default"
-    confirmation: Confirmation = field(default_factory=Confirmation)
-    study: str | None = None
-    """The name of a stored study to go on with."""
-    new_version: bool = False
-    """Where a stored study has other settings: start a study beside it, which takes over the trials that still fit."""
-    given: frozenset[str] = frozenset()
-    in_file: frozenset[str] = frozenset()
-    """Those of `given` that stand in the config file."""
 
 
 @dataclass(frozen=True)
@@ -129,25 +85,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
     check_definition(asked)
     possible = asked.without_levels(prepared.levels)
     definition = complete(possible, prepared, backbone)
-    wanted = StudySettings(
-        backbone=backbone.name,
-        fingerprint=prepared.fingerprint,
-        weights=weights_identity(weights),
-        recipe=asdict(Recipe(options.head_epochs, options.epochs, options.batch_size)),
-        objective=chosen_objective(prepared, options),
-        sampler=options.sampler,
-        pruner=options.pruner,
-        seed=options.seed,
-        prefix_cache=chosen_cache(options.prefix_cache, weights),
-        prefix_cache_gb=options.prefix_cache_gb,
-        precision=FLOAT32 if options.precision in OPEN_PRECISIONS else options.precision,
-        xla=chosen_xla(options.xla),
-        resolution=options.resolution,
-        keras_backend=keras_backend(),
-        space=definition.as_dict(),
-        own_backbone=dict(backbone.own),
-        preparation={key: prepared.manifest[key] for key in ("source", "settings", "versions")},
-    )
+    wanted = wanted_settings(prepared, backbone, options, definition)
     study = existing_study(storage, wanted, options.study)
     lacking = f"augmentation choices that the prepared set lacks are left out: it has {', '.join(prepared.levels)}"
     notes = () if possible == asked else (f"{lacking}; `hpsearch prepare --levels` makes others",)
@@ -218,47 +156,6 @@ def _at_its_resolutions(session: Session, backbone: Backbone, image_shape: tuple
     return replace(session, definition=definition, resolutions=resolutions)
 
 
-def chosen_cache(asked: str, weights: str) -> str:
-    """`auto` is float32, which changes no prediction by more than its rounding; without pretrained weights nothing is
-    frozen, and there is nothing to keep."""
-    if weights == UNTRAINED:
-        return CACHE_OFF
-    return "float32" if asked == AUTO else asked
-
-
-def chosen_xla(asked: str) -> str:
-    """`on` or `off`, as it is before anything is measured. SearchError for what JAX cannot do."""
-    if keras_backend() != "jax":
-        return XLA_OFF if asked == AUTO else asked
-    if asked == XLA_OFF:
-        raise SearchError("KERAS_BACKEND is jax, which compiles all by XLA: leave --xla off out, or use tensorflow")
-    return XLA_ON
-
-
-def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
-    """The objective asked for; left open on a set without corrupted images, the clean one. SearchError when such a set
-    cannot give what was asked for."""
-    if (name := external_name(options.objective)) is not None:
-        if name not in prepared.external_names:
-            there = ", ".join(prepared.external_names) or "none"
-            raise SearchError(
-                f"the objective {options.objective} needs an external set {name!r}, and {prepared.folder} has "
-                f"{there}: name one of them, or prepare again with --external {name}=PATH --force"
-            )
-        return options.objective
-    if options.objective not in OBJECTIVES:
-        known = ", ".join((*OBJECTIVES, EXTERNAL_OBJECTIVE))
-        raise SearchError(f"unknown objective {options.objective!r}: there are {known}")
-    if prepared.corrupted("validation") is not None or options.objective in NEED_NO_CORRUPTIONS:
-        return options.objective
-    if "objective" not in options.given:
-        return CLEAN_OBJECTIVE
-    raise SearchError(
-        f"the objective {options.objective} needs corrupted validation images, and {prepared.folder} has none: "
-        f"give --objective {CLEAN_OBJECTIVE}, or prepare again with --corrupted-views 2 --force"
-    )
-
-
 def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str | None = None) -> optuna.Study | None:
     """The study called `name`, or the latest version of this backbone's on this prepared set; None without any.
 
@@ -307,18 +204,6 @@ def _earlier(storage: RDBStorage | None, wanted: StudySettings) -> tuple[str, ..
                 f"what differs: {'; '.join(changed)}"
             )
     return tuple(lines)
-
-
-def keras_backend() -> str:
-    """What Keras runs on here."""
-    return os.environ.get("KERAS_BACKEND", "tensorflow")
-
-
-def weights_identity(weights: str) -> str:
-    """`imagenet`, `none` and `own` as they are; a file by its content, so that moving it changes nothing."""
-    if weights in NAMED_WEIGHTS:
-        return weights
-    return f"sha256:{hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
 
 
 def open_study(

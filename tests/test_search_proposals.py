@@ -17,7 +17,8 @@ from models.backbones import backbone_named
 from models.own_backbones import asked_backbone
 from search.cli import main
 from search.errors import SearchError
-from search.sessions import RunOptions, open_study, plan_session
+from search.run_options import RunOptions
+from search.sessions import open_study, plan_session
 from search.warm_start import HINT_OF, read_hints
 from search.workspace import Workspace
 from studies.proposals import FIXED_PARAMS

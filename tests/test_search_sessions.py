@@ -16,7 +16,8 @@ from models.own_backbones import asked_backbone
 from search.choosing import choose, with_choice
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
-from search.sessions import RunOptions, job_maker, open_study, plan_session, weights_identity
+from search.run_options import RunOptions, weights_identity
+from search.sessions import job_maker, open_study, plan_session
 from search.workers import Worker
 from search.workspace import Workspace
 from studies.definition import definition_of

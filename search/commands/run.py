@@ -23,8 +23,8 @@ from search.output import console
 from search.per_gpu import ON_GPU, run_on_each
 from search.retention import DEFAULT_KEEP
 from search.retraining import Confirmation
+from search.run_options import AUTO, PRECISION_CHOICES, PREFIX_CACHES, XLA_CHOICES, RunOptions
 from search.running import Limits, Run, estimate_backbones, run_backbones
-from search.sessions import AUTO, PRECISION_CHOICES, PREFIX_CACHES, XLA_CHOICES, RunOptions
 from search.warm_start import DEFAULT_HINTS, read_hints
 from search.workspace import Workspace
 from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
