@@ -25,6 +25,8 @@ from search.worker import MEMORY_LIMIT, OUTGROWN
 WORKER_COMMAND = (sys.executable, "-P", "-m", "search.worker")
 MEMORY_GROWTH = 0.08
 """Share of its size by which a process may grow without tracing anything; beyond, it is replaced."""
+SETTLING_TRIALS = 2
+"""After something was traced: the first trials of a process take memory that those after them use again."""
 MEMORY_SHARE = 0.9
 """Of the memory that is free when a process starts: beyond, the system would kill something."""
 STOP_TIMEOUT_S = 10
@@ -44,8 +46,8 @@ class Worker:
     """One training process, started when it is first needed and again after it died.
 
     It keeps its networks from trial to trial. What else it leaves behind adds up, so a process that the next trial
-    would make larger by MEMORY_GROWTH than it was when it last traced a network, going by what trials added since, is
-    replaced before; `fresh`: after each trial.
+    would make larger by MEMORY_GROWTH than it was when it had settled, going by what trials added since, is replaced
+    before; `fresh`: after each trial.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Worker:
         self.log, self.command, self.memory_limit_mb, self.fresh = log, command, memory_limit_mb, fresh
         self.process: subprocess.Popen[str] | None = None
         self.networks_traced = -1
-        self.settled_memory_mb = self.last_memory_mb = self.growth_mb = 0
+        self.settling = self.settled_memory_mb = self.last_memory_mb = self.growth_mb = 0
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to a `describe` request. SearchError with the worker's reason when the network cannot be built."""
@@ -156,6 +158,10 @@ class Worker:
     def _recycle(self, memory_mb: int, networks_traced: int) -> None:
         if networks_traced > self.networks_traced or self.settled_memory_mb == 0:
             self.networks_traced, self.settled_memory_mb, self.growth_mb = networks_traced, memory_mb, 0
+            self.settling = SETTLING_TRIALS
+        elif self.settling:
+            self.settled_memory_mb = max(self.settled_memory_mb, memory_mb)
+            self.settling -= 1
         else:
             self.growth_mb = max(self.growth_mb, memory_mb - self.last_memory_mb)
         self.last_memory_mb = memory_mb

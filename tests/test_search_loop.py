@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,10 @@ from optuna.trial import TrialState
 
 from search.claims import Claims
 from search.errors import SearchError
-from search.job import trial_folder
+from search.job import TrainingJob, trial_folder
 from search.leaving import Leaving
 from search.loop import seed_of
+from search.workers import Worker
 from studies.records import records_of
 from studies.retrainings import Finished, Retraining, store_retraining
 from studies.trials import BATCH_DIVISOR, DEATHS_ALLOWED
@@ -223,6 +226,42 @@ def test_a_worker_that_has_grown_is_replaced(tmp_path: Path, monkeypatch: pytest
     with searching(tmp_path) as (search, _):
         search.run(2)
         assert search.worker.process is None
+
+
+MEMORY = [
+    ("one that has settled", [(1, 500), (1, 600), (1, 610), (1, 615), (1, 612)], [False] * 5),
+    ("one that traces", [(1, 500), (2, 900), (3, 1500), (3, 1520), (3, 1510)], [False] * 5),
+    ("one that leaks", [(1, 500), (1, 600), (1, 610), (1, 640), (1, 400)], [False, False, False, True, False]),
+]
+
+
+@pytest.mark.parametrize(("reports", "replaced"), [row[1:] for row in MEMORY], ids=[row[0] for row in MEMORY])
+def test_a_worker_is_replaced_when_it_grows_after_it_has_settled(
+    tmp_path: Path, reports: list[tuple[int, int]], replaced: list[bool]
+) -> None:
+    """`reports`: networks traced and megabytes after each trial."""
+    lines = [
+        json.dumps({"event": "done", "memory_mb": memory_mb, "outcome": {"networks_traced": traced}})
+        for traced, memory_mb in reports
+    ]
+    (tmp_path / "lines").write_text("\n".join(lines))
+    code = """
+import sys
+for request in sys.stdin:
+    first, _, rest = open(sys.argv[1]).read().partition("\\n")
+    open(sys.argv[1], "w").write(rest)
+    print(first, flush=True)
+"""
+    worker = Worker(tmp_path / "worker.log", (sys.executable, "-c", code, str(tmp_path / "lines")), 10_000)
+    job = TrainingJob("", "", "small_cnn", "none", {}, "macro_f1", {}, 0)
+    found = []
+    try:
+        for _ in reports:
+            worker.train(job, lambda epochs: False)
+            found.append(worker.process is None)
+    finally:
+        worker.stop()
+    assert found == replaced
 
 
 def test_the_samplers_seed_differs_by_place_and_purpose() -> None:
