@@ -62,21 +62,29 @@ CHANGES = (
 )
 
 
+def first_trial() -> dict[str, Any]:
+    """Hyperparameters of the first trial of the robust study."""
+    from models.backbones import BACKBONES
+    from models.hyperparameters import names
+    from studies.definition import read_definition
+
+    return dict(read_definition("robust", BACKBONE, names(), [row.name for row in BACKBONES]).first[0])
+
+
 def train(workspace: Path, out: Path) -> None:
     """Adds each row that OUT does not have yet."""
     from data_prep.prepared import PreparedSet
-    from models.backbones import BACKBONES, IMAGENET, backbone_named
+    from models.backbones import IMAGENET, backbone_named
     from models.classifier import ClassifierSettings
-    from models.hyperparameters import Hyperparameters, names
+    from models.hyperparameters import Hyperparameters
     from models.objectives import DEFAULT_OBJECTIVE
     from models.recipe import Recipe
     from models.training import run_trial
     from models.trial import Plan
     from search.trainer import training_data
-    from studies.definition import read_definition
 
     prepared = PreparedSet.open(workspace / "prepared")
-    base = dict(read_definition("robust", BACKBONE, names(), [row.name for row in BACKBONES]).published)
+    base = first_trial()
     network = ClassifierSettings(backbone_named(BACKBONE), IMAGENET, prepared.image_shape, len(prepared.class_names))
     report = json.loads(out.read_text()) if out.exists() else {"base": base, "rows": []}
     done = {(row["change"], row["seed"]) for row in report["rows"]}
