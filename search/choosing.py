@@ -22,8 +22,9 @@ def choose(
 ) -> dict[str, Any]:
     """The settings that were left open, as StudySettings has them; none for a study that is there, or that follows one.
 
-    A CPU has float32 without XLA, unmeasured. MobileNetV2 0.35 at 96 pixels, batches of 32, two x86 cores without
-    bfloat16 units (2026-11-24, `step_times` of models/measuring.py), ms a step: float32 120 to 250, mixed_bfloat16 200 to 590; with XLA 4,800, after 30 s of compiling.
+    A CPU has float32 without XLA, unmeasured. MobileNetV2 0.35 at 96 pixels, batches of 32, two busy x86 cores without
+    bfloat16 units (2026-11-24), ms a step: float32 120 to 250, mixed_bfloat16 200 to 590; with XLA 4,800, after 30 s
+    of compiling. `--precision measure` times another network or machine.
 
     SearchError when the network cannot be trained.
     """
