@@ -9,6 +9,8 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from threading import Event, Lock
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -18,7 +20,7 @@ from data_prep import strong_views
 from data_prep.progress import Progress
 from data_prep.settings import STRENGTHS
 
-_BATCH = 128
+_BATCH = 64
 
 
 def level_seed(seed: int, level: str, generation: int) -> int:
@@ -27,7 +29,7 @@ def level_seed(seed: int, level: str, generation: int) -> int:
 
 
 def augment(images: np.ndarray, views: Mapping[str, np.ndarray], seed: tuple[int, int], progress: Progress) -> None:
-    """Fills each level's `views` with augmented versions of `images`, a batch of each level in turn.
+    """Fills each level's `views` with augmented versions of `images`, the levels side by side in threads.
 
     The same seed gives the same views, on CPU; what else is made beside them does not matter.
 
@@ -37,25 +39,34 @@ def augment(images: np.ndarray, views: Mapping[str, np.ndarray], seed: tuple[int
         seed: (seed, generation).
         progress: advanced by the views made.
     """
-    waiting = [
+    makers = [
         MAKERS[level](images, array, STRENGTHS[level], level_seed(seed[0], level, seed[1]))
         for level, array in views.items()
     ]
-    while waiting:
-        for made in list(waiting):
-            count = next(made, 0)
-            if count:
+    reporting, stopped = Lock(), Event()
+
+    def exhaust(maker: Iterator[int]) -> None:
+        for count in maker:
+            with reporting:
                 progress.advance(count)
-            else:
-                waiting.remove(made)
+            if stopped.is_set():
+                return
+
+    with ThreadPoolExecutor(max(1, len(makers))) as threads:
+        try:
+            for done in as_completed([threads.submit(exhaust, maker) for maker in makers]):
+                done.result()
+        finally:  # an error of one level or Ctrl-C ends the others too
+            stopped.set()
 
 
-def _fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int) -> Iterator[int]:
-    """By keras-cv; strength: severity of AugMix, magnitude of RandAugment. Sets TensorFlow's, Keras's, NumPy's and
-    Python's global random state, before the first batch.
+def _with_keras_cv(images: np.ndarray, views: np.ndarray, strength: float, seed: int) -> Iterator[int]:
+    """By keras-cv; strength: severity of AugMix, magnitude of RandAugment. Traces its graph at once, for which it sets
+    TensorFlow's, Keras's, NumPy's and Python's global random state; the views are drawn while the result is iterated,
+    in any thread.
 
-    A level must draw in order, on one core. The prefetched batches are made in TensorFlow's threads, so that the levels
-    together keep several cores busy.
+    Views are drawn one after the other, on one core: a level must draw in order. Graphs called from Python threads fill
+    the cores; tf.data pipelines side by side left half of two cores idle.
     """
     tf, keras, keras_cv = _libraries()
     keras.utils.set_random_seed(seed)
@@ -63,37 +74,38 @@ def _fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int) -> 
     with tf.device("CPU:0"):
         generator = tf.random.Generator.from_seed(seed)
     tf.random.set_global_generator(generator)
+    view = _one_view(tf, keras_cv, generator, strength)
+    shape = images.shape[1:]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.uint8)])  # type: ignore[untyped-decorator]
+    def batch_of_views(batch: Any) -> Any:
+        return tf.map_fn(view, batch, parallel_iterations=1)
+
+    return _fill(batch_of_views.get_concrete_function(), tf.constant, images, views)
+
+
+def _fill(batch_of_views: Any, tensor: Any, images: np.ndarray, views: np.ndarray) -> Iterator[int]:
+    """A batch after the other, in the order of the rows, each row's copies beside each other."""
     count, copies = views.shape[:2]
-    dataset = (
-        tf.data.Dataset.range(count * copies)
-        .batch(_BATCH)
-        .map(lambda rows: tf.numpy_function(lambda at: images[at // copies], [rows], tf.uint8, stateful=False))
-        .unbatch()
-        .map(_one_view(tf, keras_cv, generator, strength, images.shape[1:]))
-        .batch(_BATCH)
-        .prefetch(2)
-    )
-    done = 0
-    for batch in dataset:
-        at = np.arange(done, done + len(batch))
-        views[at // copies, at % copies] = batch.numpy()
-        done += len(batch)
-        yield len(batch)
+    for start in range(0, count * copies, _BATCH):
+        at = np.arange(start, min(start + _BATCH, count * copies))
+        views[at // copies, at % copies] = batch_of_views(tensor(images[at // copies])).numpy()
+        yield len(at)
 
 
 Maker = Callable[[np.ndarray, np.ndarray, float, int], Iterator[int]]
 MAKERS: Mapping[str, Maker] = MappingProxyType(
-    {"low": _fill, "medium": _fill, "hard": _fill, "strong": strong_views.fill},
+    {"low": _with_keras_cv, "medium": _with_keras_cv, "hard": _with_keras_cv, "strong": strong_views.fill},
 )
 """Level -> (images, views, strength, seed): fills the views, as `augment` says, and yields how many were made, by
 batches."""
 
 
-def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float, shape: tuple[int, ...]) -> Any:
+def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float) -> Any:
     """A function from one uint8 image to one uint8 view of it.
 
     One image at a time, not a batch: keras-cv maps over a batch with ten images in flight, which take their random
-    numbers in whatever order they come. It is no slower, as that loop is the same work.
+    numbers in whatever order they come.
     """
 
     class Severity(keras_cv.core.FactorSampler):  # type: ignore[misc]
@@ -106,7 +118,7 @@ def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float, shape: tu
     randaugment = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=1, magnitude=strength)
 
     def view(image: Any) -> Any:
-        changed = randaugment(augmix(tf.cast(tf.ensure_shape(image, shape), tf.float32)))
+        changed = randaugment(augmix(tf.cast(image, tf.float32)))
         return tf.cast(tf.clip_by_value(tf.round(changed), 0, 255), tf.uint8)
 
     return view
