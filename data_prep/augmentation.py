@@ -39,6 +39,7 @@ def augment(images: np.ndarray, views: Mapping[str, np.ndarray], seed: tuple[int
         seed: (seed, generation).
         progress: advanced by the views made.
     """
+    # All get ready before the first draws: setting TensorFlow's seed restarts the random numbers of every graph.
     makers = [
         MAKERS[level](images, array, STRENGTHS[level], level_seed(seed[0], level, seed[1]))
         for level, array in views.items()
