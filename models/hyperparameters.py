@@ -14,7 +14,7 @@ INPUT_MODES = (BANK, "bank+in-model")
 # The rows of models/optimizers.py, feeding.py, schedules.py and batch_changes.py, known here without Keras.
 OPTIMIZER_NAMES = ("adamw", "adam", "sgd", "rmsprop", "lion")
 STRENGTH_MIXES = ("equal", "mostly-original", "mostly-strong")
-SCHEDULE_NAMES = ("plateau", "cosine", "cyclic")
+SCHEDULE_NAMES = ("plateau", "constant", "cosine", "cyclic")
 MIXINGS = ("none", "mixup", "cutmix", "cutmix+mixup")
 
 RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {

@@ -12,6 +12,8 @@ from models.schedules import PLATEAU
 # so that trials differ by their fine-tuning and not by how well SGD at 1e-3 moves one dense layer.
 HEAD_OPTIMIZER = "adam"
 HEAD, TUNING = "head", "fine-tuning"
+BALANCED, UNWEIGHTED = "balanced", "none"
+CLASS_WEIGHTS = (BALANCED, UNWEIGHTED)
 UNFREEZING_START = 0.75  # frozen share of the first step of a progressive unfreezing
 
 
@@ -26,6 +28,8 @@ class Recipe:
     warmup_epochs: int = 1
     """Over so many epochs the rate of fine-tuning rises from nothing, step by step. The first steps of a fresh
     optimizer are its largest ones, and pretrained weights do not survive them at rates that are good later."""
+    class_weights: str = BALANCED
+    """Of CLASS_WEIGHTS: `balanced` weighs the loss by those of the training data, `none` takes each image as it is."""
     plateau_factor: float = 0.5
     """ReduceLROnPlateau: the learning rate is multiplied by this ..."""
     plateau_patience: int = 2
@@ -33,9 +37,11 @@ class Recipe:
     early_stopping_patience: int = 5
 
     def __post_init__(self) -> None:
-        for name, least in (("head_epochs", 0), ("epochs", 1), ("batch_size", 1)):
+        for name, least in (("head_epochs", 0), ("epochs", 1), ("batch_size", 1), ("warmup_epochs", 0)):
             if getattr(self, name) < least:
                 raise ModelError(f"`{name} >= {least}` must hold, but it is {getattr(self, name)}")
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise ModelError(f"`class_weights in {CLASS_WEIGHTS}` must hold, but it is {self.class_weights!r}")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-PLATEAU = "plateau"
+PLATEAU, CONSTANT = "plateau", "constant"
 CYCLES = 3
 LOWEST = 0.05  # of the full rate, between two cycles
 
@@ -24,6 +24,7 @@ def _cyclic(done: float) -> float:
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     PLATEAU: lambda done: 1.0,  # lowered between epochs, when the reported value stands still
+    CONSTANT: lambda done: 1.0,
     "cosine": _cosine,
     "cyclic": _cyclic,
 }

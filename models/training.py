@@ -20,7 +20,7 @@ from models.networks import Networks
 from models.objectives import external_name, objective_value
 from models.predicting import PREDICT_BATCH, predict
 from models.prefix_cache import CachedPart, CacheSettings, cached_part
-from models.recipe import HEAD, Phase, keeps_views, phases_of, plain
+from models.recipe import HEAD, UNWEIGHTED, Phase, keeps_views, phases_of, plain
 from models.scoring import score
 from models.trained_phase import TrainedPhase, callbacks_of
 from models.trial import EpochFigures, OnEpochs, Plan, TrainingData, TrialOutcome
@@ -86,7 +86,10 @@ class _Run:
         self.cached: CachedPart | None = None
         self.views_seen = self.views_served = 0
         batch_size = max(1, (int(hyperparameters.batch_size) or plan.recipe.batch_size) // plan.batch_divisor)
-        self.feed = Feed(data.views, np.asarray(data.class_weights, "float32"), batch_size, plan.seed)
+        class_weights = np.asarray(data.class_weights, "float32")
+        if plan.recipe.class_weights == UNWEIGHTED:
+            class_weights = np.ones_like(class_weights)
+        self.feed = Feed(data.views, class_weights, batch_size, plan.seed)
         self.state = state
         self.saved = state.load() if state else None
         self.first_phase = self.saved[0].phase if self.saved else 0

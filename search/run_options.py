@@ -25,6 +25,7 @@ MEASURE, XLA_ON, XLA_OFF = "measure", "on", "off"
 OPEN_PRECISIONS = (AUTO, MEASURE)
 """Decided once, when the study is made (search/choosing.py); `measure` by figures on a CPU too."""
 PRECISION_CHOICES, XLA_CHOICES = (*OPEN_PRECISIONS, *PRECISIONS), (AUTO, XLA_ON, XLA_OFF)
+RECIPE_OPTIONS = ("head_epochs", "epochs", "batch_size", "warmup_epochs", "class_weights")
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
 
 
@@ -39,6 +40,8 @@ class RunOptions:
     head_epochs: int = Recipe.head_epochs
     epochs: int = Recipe.epochs
     batch_size: int = Recipe.batch_size
+    warmup_epochs: int = Recipe.warmup_epochs
+    class_weights: str = Recipe.class_weights
     resolution: int | None = None
     """Of all trials, in place of what the space says."""
     objective: str = DEFAULT_OBJECTIVE
@@ -69,7 +72,7 @@ def wanted_settings(
         backbone=backbone.name,
         fingerprint=prepared.fingerprint,
         weights=weights_identity(weights),
-        recipe=asdict(Recipe(options.head_epochs, options.epochs, options.batch_size)),
+        recipe=asdict(Recipe(**{name: getattr(options, name) for name in RECIPE_OPTIONS})),
         objective=chosen_objective(prepared, options),
         sampler=options.sampler,
         pruner=options.pruner,

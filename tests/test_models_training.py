@@ -148,6 +148,18 @@ def test_a_pretrained_network_is_warmed_up_step_by_step(data: TrainingData, monk
     assert rates == pytest.approx([1e-3] * 4 + [1e-4, 2e-4, 3e-4, 4e-4] + [4e-4] * 4)
 
 
+def test_warm_up_and_class_weights_can_be_left_out(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    rare = replace(data, class_weights=tuple(float(place + 1) for place in range(CLASSES)))
+    plain = replace(PLAN, recipe=replace(PLAN.recipe, class_weights="none"))
+    weighted, as_they_come, even = (timeless(epochs_of(*one)[0]) for one in ((PLAN, rare), (plain, rare), (PLAN, data)))
+    assert as_they_come == even != weighted
+    rates = noted_rates(monkeypatch)
+    monkeypatch.setattr(ClassifierSettings, "pretrained", property(lambda settings: True))
+    constant = replace(PLAN.hyperparameters, learning_rate=4e-4, schedule="constant")
+    epochs_of(replace(PLAN, hyperparameters=constant, recipe=Recipe(0, 7, 24, warmup_epochs=0)), data)
+    assert rates == pytest.approx([4e-4] * 14)  # no plateau lowers it, none ends it
+
+
 def pretrained_network() -> Network:
     """Untrained weights treated as pretrained ones: frozen prefix, batch norm in inference mode."""
     keras.utils.set_random_seed(0)
@@ -291,6 +303,8 @@ def test_layer_decay_slows_the_parts_by_their_distance_from_the_head(data: Train
 def test_a_recipe_and_hyperparameters_state_their_rules() -> None:
     with pytest.raises(ModelError, match="`epochs >= 1` must hold"):
         Recipe(epochs=0)
+    with pytest.raises(ModelError, match=r"`class_weights in .* must hold, but it is 'some'"):
+        Recipe(class_weights="some")
     with pytest.raises(ModelError, match="`0 <= dropout < 1` must hold, but the value is 1"):
         Hyperparameters(dropout=1.5)
     with pytest.raises(ModelError, match="unknown hyperparameter `dropuot`"):

@@ -160,6 +160,20 @@ def test_another_resolution_than_the_studys_is_refused_and_its_own_is_followed(
     assert (session.settings.resolution, session.resolutions) == (None, (0, 48))
 
 
+def test_a_study_from_before_class_weights_were_an_option_goes_on(prepared: PreparedSet, tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    first = plan_session(storage, prepared, SMALL, RunOptions())
+    old = {name: value for name, value in first.settings.recipe.items() if name != "class_weights"}
+    first = replace(first, settings=replace(first.settings, recipe=old))
+    open_study(storage, first, tmp_path, lambda line: None).ask()
+    assert plan_session(storage, prepared, SMALL, RunOptions()).settings.recipe == old
+    other = RunOptions(class_weights="none", warmup_epochs=0, given=frozenset({"class_weights", "warmup_epochs"}))
+    with pytest.raises(SearchError, match=r"recipe.class_weights: absent there, none here; recipe.warmup_epochs: 1 th"):
+        plan_session(storage, prepared, SMALL, other)
+    new = plan_session(storage, prepared, SMALL, replace(other, new_version=True)).settings.recipe
+    assert (new["class_weights"], new["warmup_epochs"]) == ("none", 0)
+
+
 def test_trials_of_before_there_were_resolutions_have_the_images_own_size(
     prepared: PreparedSet, tmp_path: Path
 ) -> None:

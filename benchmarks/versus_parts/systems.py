@@ -48,7 +48,7 @@ class System:
 SAME_DATA = ("--split", "69/30/1", "--corrupted-views", "0", "--levels", "low")
 SAME_RECIPE = (
     *("--head-epochs", "0", "--epochs", str(EPOCHS), "--batch-size", str(BATCH)),
-    *("--objective", "macro_f1", "--pruner", "median"),
+    *("--warmup-epochs", "0", "--class-weights", "none", "--objective", "macro_f1", "--pruner", "median"),
 )
 COLD, UNCACHED = ("--fresh-workers",), ("--prefix-cache", "off")
 SYSTEMS = {

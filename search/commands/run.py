@@ -15,7 +15,7 @@ from models.backbones import Backbone
 from models.errors import ModelError
 from models.objectives import DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.own_backbones import PREPROCESSING_NAMES, asked_backbone, stored_backbone
-from models.recipe import Recipe
+from models.recipe import CLASS_WEIGHTS, Recipe
 from search.durations import DURATION
 from search.leaving import Leaving, listening
 from search.loop import LeaveError
@@ -83,6 +83,15 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--head-epochs", type=click.IntRange(0), default=Recipe.head_epochs, help="Epochs of the new head alone.")
 @click.option("--epochs", type=click.IntRange(1), default=Recipe.epochs, help="Epochs of fine-tuning, at most.")
 @click.option("--batch-size", type=click.IntRange(1), default=Recipe.batch_size, help="Images a training step.")
+@click.option(
+    "--warmup-epochs",
+    type=click.IntRange(0),
+    default=Recipe.warmup_epochs,
+    help="Over so many epochs the rate of fine-tuning rises from nothing.",
+)
+@click.option(
+    "--class-weights", type=click.Choice(CLASS_WEIGHTS), default=Recipe.class_weights, help="Of the images in the loss."
+)
 @click.option(
     "--resolution",
     type=click.IntRange(0),
