@@ -270,6 +270,20 @@ def test_evaluate_scores_other_files_of_other_sizes_too(exported: Path, tiny_npz
     assert scores["images"] == 4
 
 
+def test_evaluate_says_how_many_images_the_model_was_trained_and_chosen_by(
+    exported: Path, searched: Path, tiny_npz: Path
+) -> None:
+    counts = PreparedSet.open(searched / "prepared").manifest["counts"]["per_split"]
+    result = hpsearch(searched, "evaluate", str(exported), str(tiny_npz), "--json")
+    known = json.loads(result.stdout)["known_images"]
+    assert known == {side: sum(counts[side]) for side in ("train", "validation")}
+    result = hpsearch(searched, "evaluate", str(exported), str(tiny_npz))
+    trained, chosen = known.values()
+    assert (
+        f"90 images: {trained} are images that it trained on, {chosen} are images that it was chosen" in result.stderr
+    )
+
+
 def test_a_trial_comes_out_again_bit_by_bit_and_its_weights_come_back(searched: Path, tmp_path: Path) -> None:
     shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
     number = next(row["number"] for row in trials(tmp_path) if row["state"] == "complete")

@@ -15,6 +15,7 @@ from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
 from search.figures_output import print_classes, print_estimates, print_parts, print_trust
 from search.inputs import KINDS, VALUE_RANGE, chunks, has_labels, labelled_images
+from search.known_images import known_images, warning_of
 from search.output import print_json
 from search.scored_parts import figures_of, parts_in, score_split
 from search.stages import Stages
@@ -80,6 +81,7 @@ def evaluate(
         with Stages() as stages:
             images, labels = labelled_images(str(data), exported.class_names, exported.image_shape, stages, value_range)
         scores = _score(exported, images, labels)
+        scores["known_images"] = known_images(workspace, exported, images)
     if suite:
         scores["suites"] = {suite: run_suite(suite, exported.predict, images, labels)}
     reading = _count(workspace, exported, scores) if on_test else None
@@ -145,6 +147,8 @@ def _show(scores: dict[str, Any], title: str, suite: str | None) -> None:
     print_trust(rows)
     if suite:
         print_suite(suite, scores["suites"][suite])
+    if warning := warning_of(scores.get("known_images", {}), scores["images"]):
+        click.echo(warning, err=True)
 
 
 def _estimate(exported: ExportedModel, data: Path, as_json: bool, value_range: str | None) -> None:

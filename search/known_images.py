@@ -1,0 +1,47 @@
+"""Images that a model was trained or chosen by, among those it is to be scored on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from search.errors import SearchError
+from search.workspace import Workspace
+
+if TYPE_CHECKING:  # the command line starts without them
+    from search.exported_model import ExportedModel
+
+PARTS = {"train": "trained on", "validation": "was chosen by"}
+"""Side of a prepared set -> what the model did with it."""
+
+
+def known_images(workspace: Workspace, exported: ExportedModel, images: np.ndarray) -> dict[str, int]:
+    """How many of `images`, uint8 (n, h, w, 3), are in each side of PARTS, pixel by pixel; empty where the workspace
+    does not hold the prepared set that the model is of."""
+    from data_prep.errors import DataError
+    from data_prep.prepared import PreparedSet
+
+    try:
+        prepared = PreparedSet.open(workspace.prepared)
+        if exported.facts().get("fingerprint") != prepared.fingerprint:
+            return {}
+        sides = {side: {_digest(image) for image in prepared.images(side)} for side in PARTS}
+    except (DataError, SearchError):  # scoring needs neither that set nor what the export says of itself
+        return {}
+    asked = [_digest(image) for image in images]
+    return {side: sum(one in known for one in asked) for side, known in sides.items()}
+
+
+def warning_of(known: Mapping[str, int], total: int) -> str | None:
+    """A line where there are any."""
+    parts = [f"{count:,} are images that it {PARTS[side]}" for side, count in known.items() if count]
+    if not parts:
+        return None
+    return f"Warning: the model knows some of these {total:,} images: {', '.join(parts)}; expect less on new ones"
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
