@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from models.arithmetic import Arithmetic
 from models.backbones import build
 from models.classifier import ClassifierSettings, Frozen, TunableDropout, make_classifier, preprocessed, set_trainable
 from models.cut_points import CutPoint, nearest_cut
+from models.norm_folding import folded
 from models.preprocessing import in_model_augmentation
 from models.stepping import compiled, gradient_function
 
@@ -71,6 +72,11 @@ class Network:
         self._parts: dict[tuple[CutPoint, bool, bool, Arithmetic], Part] = {}
         self._suffixes: dict[CutPoint, keras.Model] = {}
 
+    @cached_property
+    def scored(self) -> keras.Model:
+        """The joined network as it is scored while it trains: the same weights and answers up to rounding, sooner."""
+        return folded(self.classifier.joined)
+
     @property
     def traced(self) -> int:
         """How many parts there are."""
@@ -120,8 +126,12 @@ class Network:
 
     def _suffix(self, cut: CutPoint) -> keras.Model:
         if cut not in self._suffixes:
-            self._suffixes[cut] = keras.Model(cut.tensor, self.classifier.network.outputs[0])
+            self._suffixes[cut] = self._in_inference(keras.Model(cut.tensor, self.classifier.network.outputs[0]))
         return self._suffixes[cut]
+
+    def _in_inference(self, model: keras.Model) -> keras.Model:
+        """A part whose batch norm never trains, where the weights are pretrained: folded."""
+        return folded(model) if self.classifier.settings.pretrained else model
 
     def _made(self, cut: CutPoint, in_model: bool, on_features: bool) -> Part:
         classifier = self.classifier
@@ -132,7 +142,7 @@ class Network:
             x = layer(x)
         x = preprocessed(settings, x)
         if cut.fraction > 0:
-            x = Frozen(keras.Model(classifier.network.inputs[0], cut.tensor))(x)
+            x = Frozen(self._in_inference(keras.Model(classifier.network.inputs[0], cut.tensor)))(x)
         if cut.fraction == 1:
             x = pool(x)
         prefix = None

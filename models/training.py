@@ -177,7 +177,8 @@ class _Run:
             if not (np.isfinite(loss) and all(np.isfinite(part).all() for part in (probabilities, *weights))):
                 raise DivergedError(f"loss or weights of epoch {step} are not finite ({loss=:.3g}): the trial diverged")
             decisive = external_name(self.plan.objective)
-            external = self._external(name for name in self.data.external if name == decisive)
+            wanted = [name for name in self.data.external if name == decisive]
+            external = self._external(wanted, self.network.scored) if wanted else {}
         scores = score(self.data.validation_labels, probabilities, corrupted, self.data.families) | external
         value = self.plan.replayed[step] if self.plan.replayed else objective_value(scores, self.plan.objective)
         better = self._is_better(value)
@@ -201,23 +202,24 @@ class _Run:
     def _predict(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Probabilities of the validation images and of their corrupted views, from kept features where there are."""
         if not self.cached:
-            return predict(self.joined, self.data.validation_images), self._predict_corrupted()
+            scored = self.network.scored
+            return predict(scored, self.data.validation_images), self._predict_corrupted(scored)
         model, views = self.cached.part.model, self.data.corrupted_images
         clean = predict(model, self.cached.validation.all())
         if self.cached.corrupted is None or views is None:
             return clean, None
         return clean, predict(model, self.cached.corrupted.all()).reshape(*views.shape[:2], -1)
 
-    def _predict_corrupted(self) -> np.ndarray | None:
+    def _predict_corrupted(self, model: keras.Model) -> np.ndarray | None:
         views = self.data.corrupted_images
         if views is None:
             return None
-        return predict(self.joined, views.reshape(-1, *views.shape[2:])).reshape(*views.shape[:2], -1)
+        return predict(model, views.reshape(-1, *views.shape[2:])).reshape(*views.shape[:2], -1)
 
-    def _external(self, names: Iterable[str]) -> dict[str, Any]:
+    def _external(self, names: Iterable[str], model: keras.Model) -> dict[str, Any]:
         """The figures of these external sets, by the whole network: they are too seldom scored to keep features of."""
         size = min(PREDICT_BATCH, len(self.data.validation_images))  # as of those: no new trace
-        return external_scores(self.data.external, names, lambda images: predict(self.joined, images, size))
+        return external_scores(self.data.external, names, lambda images: predict(model, images, size))
 
     def _train_once(self, epoch: int) -> tuple[float, int]:
         """All batches of the next epoch, the phase's `epoch`-th: mean loss, number of images."""
@@ -244,7 +246,7 @@ class _Run:
         best, answers = self.best, None if self.stopped else self._answers()
         if answers:
             scores = score(self.data.validation_labels, answers.clean, answers.corrupted, self.data.families)
-            scores |= self._external(self.data.external)
+            scores |= self._external(self.data.external, self.joined)
             best = replace(self.best, validation=scores, value=objective_value(scores, self.plan.objective))
         cut = self.now.part.cut
         return TrialOutcome(
@@ -270,7 +272,7 @@ class _Run:
         start = time.perf_counter()
         clean = predict(self.joined, images)
         ms_per_image = 1000 * (time.perf_counter() - start) / len(images)
-        return Answers(clean, self._predict_corrupted(), ms_per_image)
+        return Answers(clean, self._predict_corrupted(self.joined), ms_per_image)
 
 
 @dataclass(frozen=True)
