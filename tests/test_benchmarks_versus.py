@@ -116,6 +116,6 @@ def test_a_system_that_follows_another_is_given_its_trials(tmp_path: Path) -> No
     proposed = [{"frozen": 0.31, "dropout": 0.1, "learning_rate": 2e-4, "optimizer": "sgd"}]
     names = ["frozen_fraction", "dropout", "learning_rate", "optimizer", "weight_decay", "momentum"]
     space = space_with(proposed, tmp_path)
-    definition = read_definition(str(space), "b", [*names, "augmentation", "input_mode"], ["b"])
+    definition = read_definition(str(space), "b", [*names, "schedule", "augmentation", "input_mode"], ["b"])
     same = {name: value for name, value in proposed[0].items() if name != "frozen"}
     assert [dict(first) for first in definition.first] == [{"frozen_fraction": 0.31} | same]

@@ -63,3 +63,9 @@ def test_without_a_head_phase_counting_starts_at_the_first_epoch() -> None:
     for _ in range(3):
         epochs_run(study, curve(0.9, epochs=2))
     assert epochs_run(study, curve(0.1, head=0.1, epochs=2)) == 2
+
+
+def test_the_percentile_ends_the_worst_quarter_and_the_median_the_worse_half() -> None:
+    below_the_median = curve(0.915)  # among trials from 0.90 to 0.95
+    assert epochs_run(searched("percentile"), below_the_median) == HEAD + EPOCHS
+    assert epochs_run(searched("median"), below_the_median) < HEAD + EPOCHS

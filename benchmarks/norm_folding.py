@@ -1,0 +1,99 @@
+"""What folding batch norm into convolutions saves: the same network with and without, steps and answers in turn.
+
+    python benchmarks/norm_folding.py run OUT.json BACKBONE ...     # images of 96 pixels or the least that a row takes
+    python benchmarks/norm_folding.py show OUT.json
+
+A step is the gradient of the loss by all weights but batch norm's, of 32 random images; answers are for 128 at once.
+The weights are random, which changes no times. Medians of ROUNDS rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+from models.backbones import UNTRAINED, backbone_named
+from models.classifier import ClassifierSettings, make_classifier, set_trainable
+from models.norm_folding import FoldedConvolution, folded
+from models.predicting import PREDICT_BATCH, predict
+from models.stepping import device, gradient_function
+
+ROUNDS, REPEATS, BATCH, SIZE, CLASSES = 9, 4, 32, 96, 8
+
+
+def measured(name: str) -> dict[str, Any]:
+    """Milliseconds of a step and of an image answered, plain and folded."""
+    backbone = backbone_named(name)
+    size = max(SIZE, backbone.min_size)
+    classifier = make_classifier(ClassifierSettings(backbone, UNTRAINED, (size, size, 3), CLASSES), dropout=0.0)
+    set_trainable(classifier.network, True, norm=False)
+    models = {"plain": classifier.joined, "folded": folded(classifier.joined)}
+    images = np.random.default_rng(0).integers(0, 256, (PREDICT_BATCH, size, size, 3)).astype("uint8")
+    targets, weights = np.eye(CLASSES, dtype="float32")[np.arange(BATCH) % CLASSES], np.ones(BATCH, "float32")
+    work: dict[str, Callable[[], Any]] = {}
+    for kind, model in models.items():
+        step = gradient_function(model, model.trainable_variables)
+        work[f"step_ms_{kind}"] = lambda step=step: keras.ops.convert_to_numpy(
+            step(images[:BATCH], targets, weights)[1][:1]
+        )
+        work[f"answer_ms_{kind}"] = lambda model=model: predict(model, images)
+    times: dict[str, list[float]] = {kind: [] for kind in work}
+    for done in work.values():
+        done()  # traces
+    for _ in range(ROUNDS):
+        for kind, done in work.items():
+            start = time.perf_counter()
+            for _ in range(REPEATS):
+                done()
+            each = PREDICT_BATCH if kind.startswith("answer") else 1
+            times[kind].append(1000 * (time.perf_counter() - start) / REPEATS / each)
+    row = {kind: round(statistics.median(found), 3) for kind, found in times.items()}
+    layers = models["folded"]._flatten_layers()
+    row["convolutions"] = sum(isinstance(layer, FoldedConvolution) for layer in layers)
+    for kind in ("step", "answer"):
+        row[f"{kind}_ratio"] = round(row[f"{kind}_ms_plain"] / row[f"{kind}_ms_folded"], 2)
+    return {"backbone": name, "size": size, "date": datetime.now(UTC).date().isoformat(), "device": machine()} | row
+
+
+def machine() -> str:
+    found = device()
+    return f"{os.cpu_count()} cores, {platform.machine()}" if found.is_cpu else found.name
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print(
+            f"{row['backbone']}, {row['size']} px, {row['convolutions']} convolutions folded, {row['device']}: "
+            f"step {row['step_ms_plain']:.0f} -> {row['step_ms_folded']:.0f} ms (x{row['step_ratio']:.2f}), "
+            f"answer {row['answer_ms_plain']:.2f} -> {row['answer_ms_folded']:.2f} ms (x{row['answer_ratio']:.2f})"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "show"))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("backbones", nargs="*")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    for name in options.backbones if options.what == "run" else ():
+        rows = [row for row in rows if row["backbone"] != name] + [measured(name)]
+        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
