@@ -4,6 +4,9 @@ three, and less for the gradient to keep and to go through.
 W' = W g / sqrt(v + e), b' = (b - m) g / sqrt(v + e) + beta, with batch norm's mean m, variance v, scale g and offset
 beta (Jacob et al. 2018, section 3.2). The variables stay the layers' own: W is what is trained. To fold another kind of
 convolution, add a row to KINDS.
+
+A convolution of one pixel is a matrix product over the channels, and is computed as one: TensorFlow's gradients of
+products take half the time of those of such convolutions on a CPU.
 """
 
 from __future__ import annotations
@@ -65,7 +68,10 @@ class FoldedConvolution(keras.layers.Layer):  # type: ignore[misc]  # Keras has 
 
 
 def _plain(layer: Any, x: Any, scale: Any) -> Any:
-    return layer.convolution_op(x, ops.cast(layer.kernel * scale, x.dtype))
+    kernel = ops.cast(layer.kernel * scale, x.dtype)
+    if tuple(layer.kernel_size) == tuple(layer.strides) == (1, 1) and layer.groups == 1:
+        return _of_one_pixel(x, kernel)
+    return layer.convolution_op(x, kernel)
 
 
 def _depthwise(layer: Any, x: Any, scale: Any) -> Any:
@@ -74,8 +80,14 @@ def _depthwise(layer: Any, x: Any, scale: Any) -> Any:
 
 
 def _separable(layer: Any, x: Any, scale: Any) -> Any:
-    kernels = (layer.depthwise_kernel, layer.pointwise_kernel * scale)
-    return ops.separable_conv(x, *(ops.cast(kernel, x.dtype) for kernel in kernels), **_geometry(layer))
+    depthwise, pointwise = layer.depthwise_kernel, layer.pointwise_kernel * scale
+    between = ops.depthwise_conv(x, ops.cast(depthwise, x.dtype), **_geometry(layer))
+    return _of_one_pixel(between, ops.cast(pointwise, x.dtype))
+
+
+def _of_one_pixel(x: Any, kernel: Any) -> Any:
+    """The convolution of x (n, h, w, c) by a kernel (1, 1, c, d)."""
+    return ops.matmul(x, ops.reshape(kernel, kernel.shape[-2:]))
 
 
 def _geometry(layer: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import psutil
 
 from search.errors import SearchError
 from search.job import TrainingJob
+from search.quiet import KERNELS
 from search.worker import MEMORY_LIMIT, OUTGROWN
 
 # -P: a user's own models/ or search/ in the current folder is not imported in place of ours.
@@ -118,7 +119,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=os.environ | {MEMORY_LIMIT: str(self.limit_mb)},
+                env={**KERNELS, **os.environ, MEMORY_LIMIT: str(self.limit_mb)},
             )
         self.events: queue.Queue[str] = queue.Queue()
         self.reader = threading.Thread(target=_read, args=(process, self.events), daemon=True)

@@ -57,6 +57,9 @@ def test_a_channel_shift_moves_each_channel_as_a_whole_and_not_too_far() -> None
     assert (np.ptp(shifts, axis=(1, 2)) == 0).all()
     assert 5 < abs(shifts).max() <= 26
     assert len(np.unique(shifts[:, 0, 0])) > 6
+    ramp = np.tile(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), (6, 1, 1, 3))
+    shifted = shift_channels(ramp, 0.1, np.random.default_rng(0))
+    np.testing.assert_array_equal(shifted, np.clip(ramp + shifts[:, :1, :1], 0, 255))
 
 
 def test_masks_cover_a_part_of_that_share_of_the_images() -> None:

@@ -52,6 +52,18 @@ def assert_alike(model: keras.Model, other: keras.Model) -> None:
     np.testing.assert_allclose(two, one, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"strides": 2}, {"groups": 2}], ids=["", "every second pixel", "groups"])
+def test_convolutions_of_one_pixel_give_the_same_answers_and_gradients(options: dict[str, int]) -> None:
+    def between(x: Any) -> Any:
+        y = keras.layers.Conv2D(6, 3)(x)
+        return keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1, **options)(y))
+
+    model = classifier(between)
+    other = folded(model)
+    assert len(convolutions_in(other)) == 1
+    assert_alike(model, other)
+
+
 @pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_convolution_gives_the_same_answers_and_gradients(kind: type, use_bias: bool) -> None:

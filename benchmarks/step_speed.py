@@ -1,10 +1,12 @@
-"""What folding batch norm into convolutions saves: the same network with and without, steps and answers in turn.
+"""What makes a network's steps and answers quick: batch norm folded into convolutions, and oneDNN's kernels.
 
-    python benchmarks/norm_folding.py run OUT.json BACKBONE ...     # images of 96 pixels or the least that a row takes
-    python benchmarks/norm_folding.py show OUT.json
+    TF_ENABLE_ONEDNN_OPTS=1 python benchmarks/step_speed.py run OUT.json BACKBONE ...     # and with 0
+    python benchmarks/step_speed.py show OUT.json
 
-A step is the gradient of the loss by all weights but batch norm's, of 32 random images; answers are for 128 at once.
-The weights are random, which changes no times. Medians of ROUNDS rounds.
+The same network, plain and folded, in turn. A step is the gradient of the loss by all weights but batch norm's, of 32
+random images; answers are for 128 at once; images have 96 pixels or the least that a row takes. The weights are random,
+which changes no times. Medians of ROUNDS rounds. A process has the kernels of its environment, as TensorFlow's default
+depends on the processor.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from models.predicting import PREDICT_BATCH, predict
 from models.stepping import device, gradient_function
 
 ROUNDS, REPEATS, BATCH, SIZE, CLASSES = 9, 4, 32, 96, 8
+
+
+KERNELS = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def measured(name: str) -> dict[str, Any]:
@@ -65,7 +70,14 @@ def measured(name: str) -> dict[str, Any]:
     row["convolutions"] = sum(isinstance(layer, FoldedConvolution) for layer in layers)
     for kind in ("step", "answer"):
         row[f"{kind}_ratio"] = round(row[f"{kind}_ms_plain"] / row[f"{kind}_ms_folded"], 2)
-    return {"backbone": name, "size": size, "date": datetime.now(UTC).date().isoformat(), "device": machine()} | row
+    kernels = {"0": "Eigen", "1": "oneDNN"}[os.environ[KERNELS]]
+    return {
+        "backbone": name,
+        "kernels": kernels,
+        "size": size,
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": machine(),
+    } | row
 
 
 def machine() -> str:
@@ -76,7 +88,7 @@ def machine() -> str:
 def show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         print(
-            f"{row['backbone']}, {row['size']} px, {row['convolutions']} convolutions folded, {row['device']}: "
+            f"{row['backbone']}, {row['kernels']}, {row['size']} px, {row['convolutions']} folded, {row['device']}: "
             f"step {row['step_ms_plain']:.0f} -> {row['step_ms_folded']:.0f} ms (x{row['step_ratio']:.2f}), "
             f"answer {row['answer_ms_plain']:.2f} -> {row['answer_ms_folded']:.2f} ms (x{row['answer_ratio']:.2f})"
         )
@@ -88,9 +100,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("backbones", nargs="*")
     options = parser.parse_args()
+    if options.what == "run" and os.environ.get(KERNELS) not in ("0", "1"):
+        parser.error(f"{KERNELS} must be 0 or 1")
     rows: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
     for name in options.backbones if options.what == "run" else ():
-        rows = [row for row in rows if row["backbone"] != name] + [measured(name)]
+        new = measured(name)
+        key = (name, new["kernels"])
+        rows = [row for row in rows if (row["backbone"], row["kernels"]) != key] + [new]
         options.out.write_text(json.dumps(rows, indent=1) + "\n")
     show(rows)
 
