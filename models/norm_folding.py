@@ -6,7 +6,8 @@ beta (Jacob et al. 2018, section 3.2). The variables stay the layers' own: W is 
 convolution, add a row to KINDS.
 
 A convolution of one pixel is a matrix product over the channels, and is computed as one: TensorFlow's gradients of
-products take half the time of those of such convolutions on a CPU.
+products take half the time of those of such convolutions on a CPU (and oneDNN has wrong ones where fewer than 8 or 16
+channels go in and pixels are skipped: oneDNN issue 6035).
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ class FoldedConvolution(keras.layers.Layer):  # type: ignore[misc]  # Keras has 
 
 def _plain(layer: Any, x: Any, scale: Any) -> Any:
     kernel = ops.cast(layer.kernel * scale, x.dtype)
-    if tuple(layer.kernel_size) == tuple(layer.strides) == (1, 1) and layer.groups == 1:
-        return _of_one_pixel(x, kernel)
+    if tuple(layer.kernel_size) == (1, 1) and layer.groups == 1:
+        down, across = layer.strides
+        return _of_one_pixel(x[:, ::down, ::across], kernel)
     return layer.convolution_op(x, kernel)
 
 

@@ -11,19 +11,14 @@ import keras
 from models.batch_changes import Batch
 from models.hyperparameters import Hyperparameters
 from models.networks import Network, Part
-from models.optimizers import Extras, make_optimizer
+from models.optimizers import Extras, FlatOptimizer
 from models.recipe import HEAD, Phase, Recipe
 from models.schedules import SCHEDULES
 from models.trial import Plan
 
 
 class TrainedPhase:
-    """A phase under way: the part that is trained, and the optimizer that moves it as one flat vector.
-
-    One vector, since an optimizer has some dozen operations for each variable it is given: few enough this way to be
-    done one by one, without a graph. A graph would be traced anew for each phase, and TensorFlow keeps its graphs for
-    good, and with them the optimizer's state that they hold: three times the weights.
-    """
+    """A phase under way: the part that is trained, and the optimizer that moves it as one flat vector."""
 
     def __init__(self, plan: Plan, phase: Phase, network: Network, part: Part, seen: Hyperparameters) -> None:
         self.phase, self.part, self.seen = phase, part, seen
@@ -31,31 +26,33 @@ class TrainedPhase:
         if phase.name != HEAD:
             rates, averaging = network.rate_scales(part, plan.hyperparameters.layer_decay), phase.weight_averaging
         extras = Extras(rates, averaging, plan.batch_divisor)
-        self.optimizer = make_optimizer(phase.optimizer, phase.learning_rate, plan.hyperparameters, extras)
-        self.flat = keras.Variable(part.gathered(), name="trained")
-        self.optimizer.build([self.flat])
+        self.take_weights()
+        self.optimizer = FlatOptimizer(
+            phase.optimizer, phase.learning_rate, plan.hyperparameters, len(self.flat), extras
+        )
+
+    def take_weights(self) -> None:
+        """Takes the network's weights as they are now for those that are moved."""
+        self.flat = keras.ops.convert_to_tensor(self.part.gathered())
 
     def step(self, batch: Batch) -> Any:
         """Moves the weights; the batch's mean loss, a tensor."""
         loss, gradient = self.part.gradients(batch.images, batch.targets, batch.weights)
-        self.optimizer.apply([gradient], [self.flat])
-        self.part.spread(self.flat.value)
+        self.flat = self.optimizer.moved(self.flat, gradient)
+        self.part.spread(self.flat)
         return loss
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The moving average of the weights in place of the weights themselves, where the optimizer keeps one."""
-        if not self.optimizer.use_ema:
+        if self.optimizer.average is None:
             yield
             return
-        own = keras.ops.convert_to_numpy(self.flat)
-        self.optimizer.finalize_variable_values([self.flat])
-        self.part.spread(self.flat.value)
+        self.part.spread(self.optimizer.average)
         try:
             yield
         finally:
-            self.flat.assign(own)
-            self.part.spread(self.flat.value)
+            self.part.spread(self.flat)
 
     def set_rate(self, epochs_done: float) -> None:
         """The learning rate of a step: the warm-up rises to it, the schedule leads away from it."""
@@ -70,7 +67,7 @@ class TrainedPhase:
 class _Watched(keras.Model):  # type: ignore[misc]
     """What Keras's callbacks expect of the model they watch: an optimizer whose rate they may lower, and a flag."""
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(self, optimizer: FlatOptimizer) -> None:
         super().__init__()
         self.optimizer, self.stop_training = optimizer, False
 

@@ -141,14 +141,13 @@ class _Run:
         if self.state is None:
             return
         progress = Progress(phase, done, self.collapsed_epochs, self.first_step_s, [asdict(row) for row in self.epochs])
-        arrays = {
-            group: [keras.ops.convert_to_numpy(variable) for variable in variables]
-            for group, variables in self._variables().items()
-        }
-        self.state.save(progress, arrays | {"best": self.best_weights})
+        model = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
+        self.state.save(
+            progress, {"model": model, "optimizer_state": self.now.optimizer.state, "best": self.best_weights}
+        )
 
-    def _variables(self) -> dict[str, list[keras.Variable]]:
-        return {"model": [*self.joined.weights, *self.now.part.seeds], "optimizer": self.now.optimizer.variables}
+    def _variables(self) -> list[keras.Variable]:
+        return [*self.joined.weights, *self.now.part.seeds]
 
     def _take_up(self, callbacks: keras.callbacks.CallbackList) -> int:
         """Brings the saved state back; the phase's epochs that are done."""
@@ -158,10 +157,10 @@ class _Run:
         for epoch, row in enumerate(self.epochs[-progress.done :]):
             callbacks.on_epoch_end(epoch, {"value": row.value})
             self.best = row if self._is_better(row.value) else self.best
-        for group, variables in self._variables().items():
-            for variable, value in zip(variables, arrays[group], strict=True):
-                variable.assign(value)
-        self.now.flat.assign(self.now.part.gathered())
+        for variable, value in zip(self._variables(), arrays["model"], strict=True):
+            variable.assign(value)
+        self.now.optimizer.state = arrays["optimizer_state"]
+        self.now.take_weights()
         self.best_weights, self.collapsed_epochs = arrays["best"], progress.collapsed_epochs
         self.first_step_s = progress.first_step_s
         self.stopped = self.on_epochs(self.epochs)
@@ -189,7 +188,7 @@ class _Run:
             phase=self.now.phase.name,
             value=value,
             training_loss=loss,
-            learning_rate=float(self.now.optimizer.learning_rate),
+            learning_rate=self.now.optimizer.learning_rate,
             seconds=time.perf_counter() - start,
             images_per_second=images / (trained - start),
             validation=scores,

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-GROUPS = ("model", "optimizer", "best")
-"""Variables of the training model (weights and seed generators), of the optimizer, and the best epoch's weights."""
+GROUPS = ("model", "optimizer_state", "best")
+"""Variables of the training model (weights and seed generators), the optimizer's state, the best epoch's weights."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def assert_alike(model: keras.Model, other: keras.Model) -> None:
 @pytest.mark.parametrize("options", [{}, {"strides": 2}, {"groups": 2}], ids=["", "every second pixel", "groups"])
 def test_convolutions_of_one_pixel_give_the_same_answers_and_gradients(options: dict[str, int]) -> None:
     def between(x: Any) -> Any:
-        y = keras.layers.Conv2D(6, 3)(x)
+        y = keras.layers.Conv2D(16, 3)(x)
         return keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1, **options)(y))
 
     model = classifier(between)

@@ -264,6 +264,20 @@ for request in sys.stdin:
     assert found == replaced
 
 
+@pytest.mark.parametrize(("own", "used"), [(None, "1"), ("0", "0")])
+def test_training_processes_have_onednns_kernels_unless_the_user_wants_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str | None, used: str
+) -> None:
+    name = "TF_ENABLE_ONEDNN_OPTS"
+    monkeypatch.setenv(name, own) if own else monkeypatch.delenv(name)
+    code = f"import json, os; input(); print(json.dumps({{'event': 'described', 'found': os.environ['{name}']}}))"
+    worker = Worker(tmp_path / "worker.log", (sys.executable, "-c", code), 10_000)
+    try:
+        assert worker.describe({})["found"] == used
+    finally:
+        worker.stop()
+
+
 def test_the_samplers_seed_differs_by_place_and_purpose() -> None:
     seeds = {seed_of(0, place, purpose) for place in range(50) for purpose in ("sampler", "training")}
     assert len(seeds) == 100

@@ -10,7 +10,7 @@ import pytest
 
 from models.backbones import BACKBONES
 from models.hyperparameters import Hyperparameters, names
-from models.optimizers import OPTIMIZERS
+from models.optimizers import RULES
 from studies.definition import SHIPPED, definition_of, read_definition
 from studies.errors import StudyError
 
@@ -29,7 +29,7 @@ def test_the_default_space_gives_valid_hyperparameters_for_every_backbone(backbo
     definition = read_definition("default", backbone, KNOWN, BACKBONE_NAMES)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     chosen = [Hyperparameters.from_dict(definition.suggest(study.ask())) for _ in range(60)]
-    assert {one.optimizer for one in chosen} == set(OPTIMIZERS) - {"lion"}  # which wants a range of rates of its own
+    assert {one.optimizer for one in chosen} == set(RULES) - {"lion"}  # which wants a range of rates of its own
     assert all(definition.why_not(definition.suggest(study.ask())) is None for _ in range(5))
 
 
