@@ -27,6 +27,7 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train
 REFERENCE = "accuracy"
 COLUMNS = (REFERENCE, "macro_f1", "corrupted_macro_f1", "mean_macro_f1", "worst_family_macro_f1")
 WITHIN = 0.05
