@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train
 RECIPE_BATCH = 32
 
 
