@@ -9,6 +9,10 @@ Systems, each in processes of its own and in turn, seed after seed:
     c           hpsearch with (a)'s recipe and (a)'s trials, every feature off       d   the same, features on
     e           hpsearch as it ships: `prepare` and `run` without options, for as long as the longer of (a) and (b)
     d-cold      (d) with --fresh-workers: its prefix cache alone    d-no-cache   (d) with --prefix-cache off
+    d-eigen     (d) with TF_ENABLE_ONEDNN_OPTS=0                    a-onednn     (a) with TF_ENABLE_ONEDNN_OPTS=1
+
+All others have the kernels that they ship with: hpsearch oneDNN's, a plain loop those of TensorFlow's default, which
+depends on the processor.
 
 The work: 3,000 images drawn from TRAINING_SET.npz by the seed, MobileNetV2 0.35 with ImageNet weights, frozen share,
 dropout, learning rate and optimizer to be found, 12 trials of at most 6 epochs at batch 32. A system's best model so

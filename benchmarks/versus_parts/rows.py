@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 REFERENCE, TARGET_SETTERS = "a", ("a", "b")
-SWITCHED_OFF = (("prefix cache", "d-no-cache"), ("warm workers", "d-cold"), ("both", "c"))
+SWITCHED_OFF = (
+    ("prefix cache", "d-no-cache"),
+    ("warm workers", "d-cold"),
+    ("oneDNN", "d-eigen"),
+    ("all three", "c"),
+)
 """Feature of (d) -> the system that is (d) without it."""
 
 

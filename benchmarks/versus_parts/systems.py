@@ -6,6 +6,7 @@ To add one: a row in SYSTEMS.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -38,6 +39,8 @@ class System:
     """A system whose trials it goes through, so that no luck in proposing them comes between the two."""
     as_it_ships: bool = False
     """It runs for the budget, with as many trials as that gives."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables besides those that are set."""
 
     @property
     def network(self) -> str:
@@ -51,14 +54,17 @@ SAME_RECIPE = (
     *("--warmup-epochs", "0", "--class-weights", "none", "--objective", "macro_f1", "--pruner", "median"),
 )
 COLD, UNCACHED = ("--fresh-workers",), ("--prefix-cache", "off")
+EIGEN, ONEDNN = ((("TF_ENABLE_ONEDNN_OPTS", value),) for value in "01")
 SYSTEMS = {
     "a": System("plain Optuna loop", peer="optuna"),
     "b": System("KerasTuner Hyperband", peer="kerastuner"),
-    "c": System("hpsearch, features off", None, SAME_DATA, (*SAME_RECIPE, *COLD, *UNCACHED), follows="a"),
+    "c": System("hpsearch, features off", None, SAME_DATA, (*SAME_RECIPE, *COLD, *UNCACHED), "a", environment=EIGEN),
     "d": System("hpsearch, features on", None, SAME_DATA, SAME_RECIPE, follows="a"),
     "e": System("hpsearch as it ships", as_it_ships=True),
     "d-cold": System("hpsearch, a process a trial", None, SAME_DATA, (*SAME_RECIPE, *COLD), follows="a"),
     "d-no-cache": System("hpsearch, no prefix cache", None, SAME_DATA, (*SAME_RECIPE, *UNCACHED), follows="a"),
+    "d-eigen": System("hpsearch, TensorFlow's own kernels", None, SAME_DATA, SAME_RECIPE, "a", environment=EIGEN),
+    "a-onednn": System("plain Optuna loop, oneDNN's kernels", peer="optuna", environment=ONEDNN),
 }
 
 
@@ -89,19 +95,21 @@ class Measured:
 
 def measure(system: System, task: Task) -> Measured:
     """Runs the system. CalledProcessError when a process of it fails; what it printed is in the folder's log.txt."""
-    return _measure_peer(system.peer, task) if system.peer else _measure_hpsearch(system, task)
+    return _measure_peer(system, task) if system.peer else _measure_hpsearch(system, task)
 
 
-def _start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], folder: Path, system: System) -> subprocess.Popen[bytes]:
+    environment = os.environ | dict(system.environment)
     with open(folder / "log.txt", "ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
 
-def _measure_peer(peer: str, task: Task) -> Measured:
+def _measure_peer(system: System, task: Task) -> Measured:
     started = time.time()
-    command = [sys.executable, str(HERE / "peers.py"), peer, str(task.source), str(task.folder)]
+    assert system.peer is not None
+    command = [sys.executable, str(HERE / "peers.py"), system.peer, str(task.source), str(task.folder)]
     command += ["--started", str(started), "--seed", str(task.seed), "--trials", str(task.trials)]
-    peak = observe(_start([*command, "--epochs", str(EPOCHS)], task.folder))
+    peak = observe(_start([*command, "--epochs", str(EPOCHS)], task.folder, system))
     total_s, events = time.time() - started, _events(task.folder)
     proposed = [event["values"] for event in events if event["event"] == "proposed"]
     return Measured(peer_course(events, task.folder), total_s, peak, {"proposed": proposed} if proposed else {})
@@ -133,7 +141,7 @@ def _measure_hpsearch(system: System, task: Task) -> Measured:
     started, workspace, kept = time.time(), task.folder / "workspace", task.folder / "kept"
     kept.mkdir()
     hpsearch, seed = (*HPSEARCH, "-w", str(workspace)), ("--seed", str(task.seed))
-    peak = observe(_start([*hpsearch, "prepare", str(task.source), *system.prepare, *seed], task.folder))
+    peak = observe(_start([*hpsearch, "prepare", str(task.source), *system.prepare, *seed], task.folder, system))
     prepare_s = time.time() - started
     trials: tuple[str, ...] = ("--trials", str(task.trials))
     if system.as_it_ships:
@@ -142,7 +150,7 @@ def _measure_hpsearch(system: System, task: Task) -> Measured:
     space = ("--space", str(space_with(task.proposed, task.folder))) if system.follows else ()
     command = [*hpsearch, "run", "--backbone", BACKBONE, *space, *system.run, *trials, *seed]
     files = Files(workspace / "trials", kept, started)
-    peak = max(peak, observe(_start(command, task.folder), files))
+    peak = max(peak, observe(_start(command, task.folder, system), files))
     total_s = time.time() - started
     return Measured(hpsearch_course(workspace, files.kept, started), total_s, peak, {"prepare_s": prepare_s})
 
