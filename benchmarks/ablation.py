@@ -1,4 +1,4 @@
-"""What pays for models that must hold up: one change at a time to the first trial of the robust study.
+"""What pays for models that must hold up: one change at a time to a trial on strong views.
 
     python benchmarks/ablation.py train WORKSPACE OUT.json      # resumable: a row per change and seed
     python benchmarks/ablation.py show OUT.json
@@ -30,7 +30,7 @@ TITLES = ("clean acc.", "clean F1", "corrupted", "worst", "objective")
 
 @dataclass(frozen=True)
 class Change:
-    """One row: what differs from the first trial of the robust study."""
+    """One row: what differs from `base_trial`."""
 
     name: str
     hyperparameters: dict[str, Any] = field(default_factory=dict)
@@ -41,11 +41,11 @@ class Change:
 
 
 CHANGES = (
-    Change("first trial of the robust study", seeds=(1, 2, 3)),
+    Change("nothing: strong views alone", seeds=(1, 2, 3)),
     Change("one strong view", copies=1, seeds=(1, 2, 3)),
     Change("twelve strong views", copies=12, seeds=(1, 2, 3)),
     Change("AugMix and RandAugment views", {"augmentation": "low+medium+hard"}),
-    Change("both kinds of views", {"augmentation": "low+medium+hard+strong"}),
+    Change("both kinds of views", {"augmentation": "low+medium+hard+strong"}, seeds=(1, 2, 3)),
     Change("no stored views", {"augmentation": "none"}),
     Change("larger channel shifts", {"channel_shift": 0.15}),
     Change("no channel shifts", {"channel_shift": 0.0}),
@@ -63,13 +63,14 @@ CHANGES = (
 )
 
 
-def first_trial() -> dict[str, Any]:
-    """Hyperparameters of the first trial of the robust study."""
+def base_trial() -> dict[str, Any]:
+    """Hyperparameters of the first trial of the robust study, as it was before this was measured."""
     from models.backbones import BACKBONES
     from models.hyperparameters import names
     from studies.definition import read_definition
 
-    return dict(read_definition("robust", BACKBONE, names(), [row.name for row in BACKBONES]).first[0])
+    first = read_definition("robust", BACKBONE, names(), [row.name for row in BACKBONES]).first[0]
+    return dict(first) | {"augmentation": "strong"}
 
 
 def train(workspace: Path, out: Path) -> None:
@@ -85,7 +86,7 @@ def train(workspace: Path, out: Path) -> None:
     from search.trainer import training_data
 
     prepared = PreparedSet.open(workspace / "prepared")
-    base = first_trial()
+    base = base_trial()
     network = ClassifierSettings(backbone_named(BACKBONE), IMAGENET, prepared.image_shape, len(prepared.class_names))
     report = json.loads(out.read_text()) if out.exists() else {"base": base, "rows": []}
     done = {(row["change"], row["seed"]) for row in report["rows"]}
@@ -108,17 +109,24 @@ def train(workspace: Path, out: Path) -> None:
 
 
 def show(out: Path) -> None:
-    """Prints what each change does to the objective, the largest gain first."""
-    rows = json.loads(out.read_text())["rows"]
-    first = [row for row in rows if row["change"] == CHANGES[0].name]
-    base = {name: statistics.fmean(row["validation"][name] for row in first) for name in FIGURES}
-    noise = statistics.stdev(row["validation"]["mean_macro_f1"] for row in first) if len(first) > 1 else float("nan")
-    print(f"{CHANGES[0].name}, mean of {len(first)} seeds: {base['mean_macro_f1']:.4f}; between seeds {noise:.4f}")
-    print(f"{'change':<36}" + "".join(f"{title:>11}" for title in TITLES) + f"{'gain':>9}{'s':>6}")
-    for row in sorted(rows, key=lambda row: -row["validation"]["mean_macro_f1"]):
-        gain = row["validation"]["mean_macro_f1"] - base["mean_macro_f1"]
-        figures = "".join(f"{row['validation'][name]:>11.4f}" for name in FIGURES)
-        print(f"{row['change']:<36}{figures}{gain:>+9.4f}{row['seconds']:>6.0f}")
+    """Prints each change's figures and what it gains in the objective, means over its seeds, the largest gain first."""
+    by_change: dict[str, list[dict[str, Any]]] = {}
+    for row in json.loads(out.read_text())["rows"]:
+        by_change.setdefault(row["change"], []).append(row)
+    means = {
+        name: [statistics.fmean(row["validation"][figure] for row in rows) for figure in FIGURES]
+        for name, rows in by_change.items()
+    }
+    base, objective = CHANGES[0].name, FIGURES.index("mean_macro_f1")
+    of_base = [row["validation"]["mean_macro_f1"] for row in by_change[base]]
+    noise = statistics.stdev(of_base) if len(of_base) > 1 else float("nan")
+    print(f"between seeds of the first row the objective's standard deviation is {noise:.4f}")
+    print(f"{'change':<36}" + "".join(f"{title:>11}" for title in TITLES) + f"{'gain':>9}{'seeds':>6}{'s':>6}")
+    for name, figures in sorted(means.items(), key=lambda found: (found[0] != base, -found[1][objective])):
+        gain = figures[objective] - means[base][objective]
+        seconds = statistics.fmean(row["seconds"] for row in by_change[name])
+        cells = "".join(f"{value:>11.4f}" for value in figures)
+        print(f"{name:<36}{cells}{gain:>+9.4f}{len(by_change[name]):>6}{seconds:>6.0f}")
 
 
 def main() -> None:

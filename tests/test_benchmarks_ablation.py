@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.ablation import CHANGES, Change, first_trial
+from benchmarks.ablation import CHANGES, Change, base_trial
 from models.hyperparameters import Hyperparameters
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[change.name for change in CHANGES])
-def test_each_row_changes_the_first_trial_of_the_robust_study(change: Change) -> None:
-    changed = Hyperparameters.from_dict(first_trial() | change.hyperparameters)
-    is_same = changed == Hyperparameters.from_dict(first_trial())
+def test_each_row_changes_the_base_trial(change: Change) -> None:
+    changed = Hyperparameters.from_dict(base_trial() | change.hyperparameters)
+    is_same = changed == Hyperparameters.from_dict(base_trial())
     assert is_same == (not change.hyperparameters)
