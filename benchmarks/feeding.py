@@ -66,13 +66,16 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
 
 
 def fit_model(network: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
-    """A network of the same layers, compiled by Keras, and what it is fitted to: images and one-hot labels."""
+    """The same network as a user would build it, compiled by Keras, and what it is fitted to: images and one-hot
+    labels."""
     import keras
     import numpy as np
 
+    from models.classifier import make_classifier
+
     # Nothing frozen but the batch norm of pretrained networks, as in the part that a trial trains.
-    model = keras.models.clone_model(network.part(0.0).model)
-    model.set_weights(network.part(0.0).model.get_weights())
+    model = make_classifier(network.classifier.settings, dropout=0.2).joined
+    model.trainable = True
     for layer in model._flatten_layers(include_self=False):
         if network.classifier.settings.pretrained and isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
