@@ -34,8 +34,6 @@ from models.predicting import PREDICT_BATCH, predict
 from models.stepping import device, gradient_function
 
 ROUNDS, REPEATS, BATCH, SIZE, CLASSES = 9, 4, 32, 96, 8
-
-
 KERNELS = "TF_ENABLE_ONEDNN_OPTS"
 
 

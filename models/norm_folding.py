@@ -6,7 +6,7 @@ beta (Jacob et al. 2018, section 3.2). The variables stay the layers' own: W is 
 convolution, add a row to KINDS.
 
 A convolution of one pixel is a matrix product over the channels, and is computed as one: TensorFlow's gradients of
-products take half the time of those of such convolutions on a CPU (and oneDNN has wrong ones where fewer than 8 or 16
+products are quicker than those of such convolutions on a CPU (and oneDNN has wrong ones where fewer than 8 or 16
 channels go in and pixels are skipped: oneDNN issue 6035).
 """
 

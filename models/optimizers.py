@@ -1,10 +1,9 @@
 """The optimizers a trial can choose, as rules that move one flat vector of weights. To add one: a row in RULES, and its
 name in models/hyperparameters.py and studies/*.toml.
 
-They do what Keras's own do (a test compares). Those are some forty operations one by one, 9 ms for the 400,000 weights
-of MobileNetV2 0.35, or a graph that is traced anew for each optimizer and that TensorFlow keeps for good, with the
-state it holds. A rule is given all that it uses, so that it is compiled once for each length of the vector, and holds
-nothing.
+They do what Keras's own do (a test compares). Those are some forty operations, each of which goes over all weights, or
+a graph that is traced anew for each optimizer and that TensorFlow keeps for good, with the state it holds. A rule is
+given all that it uses, so that it is compiled once for each length of the vector, and holds nothing.
 """
 
 from __future__ import annotations

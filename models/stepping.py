@@ -106,7 +106,7 @@ def _tensorflow_compiled(function: Function, variables: Sequence[keras.Variable]
 
 
 def _tensorflow_fused(function: Function) -> Function:
-    # XLA compiles a dozen operations on vectors in 0.2 s on a CPU; on a GPU it wants parts of CUDA that may be missing.
+    # A dozen operations on vectors are soon compiled by XLA; on a GPU it wants parts of CUDA that may be missing.
     return _tensorflow_compiled(function, (), xla=_tensorflow_device().is_cpu)
 
 
