@@ -52,6 +52,10 @@ class Frozen(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     def call(self, x: Any) -> Any:
         return self.model(x, training=False)
 
+    def compute_output_spec(self, x: Any) -> Any:
+        # Keras would trace the whole model, twice, to find a shape that the model knows.
+        return self.model.compute_output_spec(x)
+
 
 class TunableDropout(keras.layers.Layer):  # type: ignore[misc]
     """Dropout whose rate is a variable: another one needs no new trace. Inert in inference mode.
