@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import scipy.fftpack
 from PIL import Image
+from scipy.cluster.hierarchy import DisjointSet
 
 from data_prep.progress import Progress, Silent
 
@@ -64,28 +65,36 @@ def mean_difference(image: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(image.astype(np.int16) - other).mean())
 
 
-def pairs(
-    images: np.ndarray, hashes: np.ndarray, distance: int, difference: float, among: np.ndarray | None = None
+def linked(
+    images: np.ndarray, hashes: np.ndarray, distance: int, difference: float, among: np.ndarray
 ) -> Iterator[tuple[int, int]]:
-    """Pairs i < j with a hash distance of at most `distance` and a mean difference under `difference`.
+    """Pairs i < j with a hash distance of at most `distance` and a mean difference under `difference`: enough of them
+    to join all that are, directly or through others. A thousand frames of a fixed camera are all near one another, and
+    to compare each with each would never end.
 
     Args:
         images: uint8 (n, h, w, 3).
         hashes: uint64 (n,), theirs.
-        among: indices (m,) to look at; the pairs are then places in it. None looks at all.
+        among: indices (m,) to look at; the pairs are places in it.
     """
-    among = np.arange(len(hashes)) if among is None else among
-    chosen = hashes[among]
-    for near in _near(chosen, chosen, distance):
-        for first, second in near[near[:, 0] < near[:, 1]].tolist():
+    joined = DisjointSet(range(len(among)))
+    group = np.arange(len(among))
+    for near in _near(hashes[among], hashes[among], distance):
+        apart = near[(near[:, 0] < near[:, 1]) & (group[near[:, 0]] != group[near[:, 1]])]
+        for first, second in apart.tolist():
+            if joined.connected(first, second):
+                continue
             if mean_difference(images[among[first]], images[among[second]]) < difference:
+                joined.merge(first, second)
                 yield first, second
+        if len(apart):
+            group = np.array([joined[place] for place in range(len(among))])
 
 
 def matches(
     images: tuple[np.ndarray, np.ndarray], hashes: tuple[np.ndarray, np.ndarray], distance: int, difference: float
 ) -> Iterator[tuple[int, int]]:
-    """Pairs (i in the first, j in the second) of two sets of images, by the same rule as `pairs`.
+    """Pairs (i in the first, j in the second) of two sets of images, by the same rule as `linked`, all of them.
 
     Args:
         images: uint8 (n, h, w, 3) and (m, h, w, 3).

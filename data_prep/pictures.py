@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_PIXELS = 100_000_000
 LARGE_PIXELS = 25_000_000  # such pictures are decoded one at a time: each takes some hundred MB meanwhile
 TWELVE_BITS = 4095
+TIFF_BITS = 258  # the tag BitsPerSample
 _AHEAD = 64  # pictures read before they are asked for, at most
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 8 bits or fewer a channel
 _SWAPPED = {"L": "B", "B": "L", "N": "B" if np.little_endian else "L"}  # byte orders, as Pillow's raw modes have them
@@ -130,6 +131,8 @@ def _refused(picture: Image.Image) -> str:
         return "several pages" if picture.format == "TIFF" else "animated"
     if picture.mode not in _MODES and not _sixteen_bits_grey(picture):
         return f"neither 8 nor 16 bits a channel, or unknown colours (mode {picture.mode})"
+    if _unread_sixteen_bits(picture):
+        return "16 bits a channel in an unusual layout: save it as RGB, RGBA or grey, channels beside each other"
     return ""
 
 
@@ -154,6 +157,14 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 def _sixteen_bits_grey(picture: Image.Image) -> bool:
     return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
+
+
+def _unread_sixteen_bits(picture: Image.Image) -> bool:
+    """Whether Pillow would give the upper bytes alone, or worse, and there is no way to the lower ones."""
+    tiles = [tile.args for tile in getattr(picture, "tile", ())]
+    bits = getattr(picture, "tag_v2", {}).get(TIFF_BITS, ())
+    deep = 16 in (bits if isinstance(bits, tuple) else (bits,)) or any(";16" in str(args) for args in tiles)
+    return deep and not _sixteen_bits_grey(picture) and not all(_swapped(args) for args in tiles)
 
 
 def _swapped(args: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.image_table import KEPT, read_table
 from data_prep.settings import EXTERNAL_NAME, SPLITS, level_names
 
 FORMAT_VERSION = 2
@@ -144,6 +145,18 @@ class PreparedSet:
     def labels(self, split: str) -> np.ndarray:
         """Labels: int64 (n,), in memory. Arguments and errors as for `images`."""
         return np.array(self._array(f"{_known(split, SPLITS)}_labels.npy", np.int64, (None,)))
+
+    def groups(self, split: str) -> np.ndarray:
+        """Number of each image's group, int64 (n,): near copies, and what the user knows to belong together.
+
+        Raises:
+            DataError: images.csv is missing or damaged.
+        """
+        groups = np.zeros(len(self.labels(split)), np.int64)
+        for row in read_table(self.folder / "images.csv"):
+            if row.decision == KEPT and row.split == split:
+                groups[int(row.row)] = int(row.group)
+        return groups
 
     def bank(self, level: str, generation: int = 0) -> np.ndarray:
         """Augmented views: uint8 (n_train, copies, h, w, 3); row i descends from training image i.

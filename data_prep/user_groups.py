@@ -63,7 +63,7 @@ def united(
 
     Args:
         kept: rising indices (k,) of images.
-        near: pairs of places in `kept`.
+        near: pairs of places in `kept`; those that join all the others will do.
 
     Returns:
         int64 (k,), group numbers 0, 1, ... in the order of their first image.

@@ -71,7 +71,7 @@ class Hyperparameters:
     views_per_image: int = 1
     """Views of each training image in an epoch, 1..16."""
     curriculum: bool = False
-    """True: the strengths come one after another over the epochs, in the order of `augmentation`."""
+    """True: the strengths come one after another over the epochs of a phase, in the order of `augmentation`."""
     flips: bool = False
     """True: each image is mirrored and turned by a random multiple of 90 degrees."""
     masks: float = 0.0

@@ -37,31 +37,38 @@ class Resampled:
 class Resampling:
     """Draws of images with replacement, within each class; the same seed and labels give the same draws.
 
-    Images are drawn, not views: the views of an image resemble each other. Within the classes, since the split is
-    stratified too, and a small class is then never absent (Efron & Tibshirani 1993, chapters 8 and 13).
+    Images are drawn, not views: the views of an image resemble each other. So do the images of a group, a patient's or
+    near copies, and whole groups are drawn where they are known (Davison & Hinkley 1997, section 3.8), within the class
+    of their first image. Within the classes, since the split is stratified too, and a small class is then never absent
+    (Efron & Tibshirani 1993, chapters 8 and 13).
 
     Attributes:
         labels: int (n,), 0 <= label < classes.
         classes: how many there are.
         resamples: how many draws.
         seed: of the draws.
+        groups: int (n,): images with the same number belong together.  [default: none do]
     """
 
     labels: np.ndarray
     classes: int
     resamples: int = RESAMPLES
     seed: int = 0
+    groups: np.ndarray | None = None
 
     @cached_property
     def counts(self) -> np.ndarray:
         """float64 (resamples, n): how often an image is in a resample."""
         rng = np.random.default_rng(self.seed)
-        counts = np.zeros((self.resamples, len(self.labels)))
-        for label in np.unique(self.labels):
-            members = np.flatnonzero(self.labels == label)
+        groups = np.arange(len(self.labels)) if self.groups is None else self.groups
+        _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
+        drawn = np.zeros((self.resamples, len(first)))
+        strata = self.labels[first]
+        for label in np.unique(strata):
+            members = np.flatnonzero(strata == label)
             shares = np.full(len(members), 1 / len(members))
-            counts[:, members] = rng.multinomial(len(members), shares, self.resamples)
-        return counts
+            drawn[:, members] = rng.multinomial(len(members), shares, self.resamples)
+        return drawn if self.groups is None else drawn[:, group_of]
 
     def figures(self, guesses: np.ndarray, views: np.ndarray | None = None, *, present: bool = False) -> Resampled:
         """The figures of each resample, by the conventions of models.metrics: a class without hits has an F1 of 0.

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import keras
 import numpy as np
 
 PREDICT_BATCH = 128
 
 
-def predict(model: keras.Model, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+class Rows(Protocol):
+    """An array, or what is computed a part at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice) -> np.ndarray: ...
+
+
+def predict(model: keras.Model, images: Rows, batch_size: int | None = None) -> np.ndarray:
     """What a model gives for images, float32 (n, ...).
 
     Args:

@@ -77,9 +77,12 @@ class Features:
         """float32 (len(places), ...); they must be there."""
         return np.asarray(self._values[places], np.float32)
 
-    def all(self) -> np.ndarray:
-        """Those of all images, in their order."""
-        places = np.arange(len(self.images))
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """Those of some images in a row, float32; what is missing is computed."""
+        places = np.arange(len(self))[part]
         compute([(self, self.missing(places))])
         return self.at(places)
 

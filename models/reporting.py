@@ -24,11 +24,13 @@ class Scored:
         labels: int (n,), one an image.
         probabilities: float32, the model's raw ones: (n, classes) of the images themselves, or (n, views, classes).
         families: of corrupted views, family -> bool (n, views): whether an operation of it takes part.
+        groups: int (n,), where it is known which images belong together: a patient's, near copies.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
     families: Mapping[str, np.ndarray] = field(default_factory=dict)
+    groups: np.ndarray | None = None
 
     @property
     def classes(self) -> int:
@@ -45,11 +47,11 @@ def full_figures(scored: Scored, class_names: tuple[str, ...], trust: Trust | No
     """Everything there is to say of labelled images, ready for JSON.
 
     `figures` (means over the classes that have images), per class (F1 with its interval), the confusion matrix (rows:
-    true class), 95 % `intervals` by resampling images, the calibration error of the raw probabilities; with `trust` how
-    it does here too; for corrupted views, the same in short per family.
+    true class), 95 % `intervals` by resampling images or groups of them, the calibration error of the raw
+    probabilities; with `trust` how it does here too; for corrupted views, the same in short per family.
     """
     labels, probabilities = scored.flat()
-    resampling = Resampling(scored.labels, scored.classes)
+    resampling = Resampling(scored.labels, scored.classes, groups=scored.groups)
     guesses = scored.probabilities.argmax(axis=-1)
     resampled = resampling.figures(guesses, present=True)
     rows = per_class(labels, probabilities, class_names)

@@ -26,7 +26,8 @@ class ResampledF1:
 
     def __init__(self, resampling: Resampling, sets: Sequence[np.ndarray], resamples: int | None = None) -> None:
         self.labels, self.classes = resampling.labels, resampling.classes
-        largest = 3 * sets[0].size  # twice the views of a class and all that may be taken for it, in `of`
+        most = int(resampling.counts.sum(axis=1).max()) * sets[0].shape[1]
+        largest = 3 * most  # twice the views of a class and all that may be taken for it, in `of`
         self._dtype = np.min_scalar_type(-largest)
         self._counts = np.ascontiguousarray(resampling.counts[:resamples].T, self._dtype)
         # Views that the same sets take are counted together, and each once.
@@ -35,9 +36,10 @@ class ResampledF1:
         self._kind_of = kind_of.reshape(sets[0].shape)
         every = np.ones((1, *sets[0].shape), bool)
         self._true = self._drawn(every, self._truth((1, *every.shape)))[:, 0]
+        self._present = (self._true > 0).any(axis=-1).sum(axis=-1)[..., None]
 
     def of(self, guesses: np.ndarray) -> np.ndarray:
-        """float64 (sets, trials, resamples), by the conventions of Resampling.figures.
+        """float64 (sets, trials, resamples), by the conventions of Resampling.figures; means over the classes present.
 
         Args:
             guesses: int (trials, n, views), the predicted classes. A few trials at a time: a product for each would
@@ -49,7 +51,8 @@ class ResampledF1:
         hits = self._true - missed
         below = hits + taken_for_it + self._true
         class_f1 = np.divide(2 * hits, below, out=np.zeros(hits.shape), where=below > 0, dtype=np.float64)
-        result: np.ndarray = class_f1.mean(axis=2)
+        class_f1[np.broadcast_to(self._true == 0, class_f1.shape)] = 0.0
+        result: np.ndarray = class_f1.sum(axis=2) / self._present
         return result
 
     def _truth(self, shape: tuple[int, ...]) -> np.ndarray:

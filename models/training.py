@@ -154,8 +154,9 @@ class _Run:
         assert self.saved is not None
         (progress, arrays), self.saved = self.saved, None
         self.epochs = [EpochFigures(**row) for row in progress.epochs]
-        for epoch, row in enumerate(self.epochs[-progress.done :]):
-            callbacks.on_epoch_end(epoch, {"value": row.value})
+        for epoch, row in enumerate(self.epochs[-progress.done :], 1):
+            self.now.set_rate(epoch)  # a warm-up takes back what the plateau rule did in it
+            callbacks.on_epoch_end(epoch - 1, {"value": row.value})
             self.best = row if self._is_better(row.value) else self.best
         for variable, value in zip(self._variables(), arrays["model"], strict=True):
             variable.assign(value)
@@ -204,10 +205,10 @@ class _Run:
             scored = self.network.scored
             return predict(scored, self.data.validation_images), self._predict_corrupted(scored)
         model, views = self.cached.part.model, self.data.corrupted_images
-        clean = predict(model, self.cached.validation.all())
+        clean = predict(model, self.cached.validation)
         if self.cached.corrupted is None or views is None:
             return clean, None
-        return clean, predict(model, self.cached.corrupted.all()).reshape(*views.shape[:2], -1)
+        return clean, predict(model, self.cached.corrupted).reshape(*views.shape[:2], -1)
 
     def _predict_corrupted(self, model: keras.Model) -> np.ndarray | None:
         views = self.data.corrupted_images

@@ -45,7 +45,8 @@ class Plan:
     objective: str
     seed: int
     batch_divisor: int = 1
-    """Batches are cut into so many parts, whose gradients are added up: the same steps in less memory."""
+    """Batches are cut into so many parts, whose gradients are added up: nearly the same steps in less memory (mixing
+    takes place within a part, and parts left over at the end of an epoch are added to the next one's first)."""
     replayed: tuple[float, ...] = ()
     """Values that an earlier trial reported, one an epoch. They stand in for this one's own, so that its rates fall and
     its phases end when they did there; it ends after the last one, and keeps the weights of that epoch."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from data_prep.errors import DataError
 from models.errors import ModelError
-from studies.errors import StudyError
+from studies.errors import StudyError, way_back
 
 
 class SearchError(ValueError):
@@ -20,6 +20,11 @@ class SearchError(ValueError):
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.details = tuple(details)
+
+
+def disk_full(why: str) -> SearchError:
+    """That ends a run whose trials find no room."""
+    return SearchError(f"the disk is full ({why}): free some space, and the same command goes on")
 
 
 USER_ERRORS = (DataError, ModelError, StudyError, SearchError)
@@ -37,7 +42,7 @@ def outside_cause(error: BaseException) -> str | None:
         if "disk image is malformed" in text or "disk I/O error" in text:
             return (
                 f"the study database cannot be read or written ({text[:100]}): free some space if the disk is full; if "
-                f"it is damaged, put a file that `hpsearch backup` made in the place of studies.db"
+                f"it is damaged, {way_back('studies.db')}"
             )
     return None
 

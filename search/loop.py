@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from search.claims import Claims
-from search.errors import SearchError
+from search.errors import SearchError, disk_full
 from search.job import LOG_FILE, TrainingJob
 from search.leaving import Leaving
 from search.retention import Retention
@@ -168,7 +168,7 @@ class Attempt:
         failure = {key: end[key] for key in ("kind", "message", "place")} | {"log": f"{self.job.folder}/{LOG_FILE}"}
         kind = failure["kind"]
         if kind == "disk-full":
-            raise SearchError(f"the disk is full ({failure['message']}): free some space, and the same command goes on")
+            raise disk_full(failure["message"])
         if (kind == "killed" and not died_again(self.trial)) or (kind == "out-of-memory" and self._halved()):
             put_back(self.search.study, self.trial._trial_id)
             self.search.observer.say(f"trial {self.trial.number}: {failure['message']}; it is gone on with")

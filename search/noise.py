@@ -86,7 +86,8 @@ class _Images:
 
     def __init__(self, workspace: Workspace, prepared: PreparedSet) -> None:
         self._workspace, self._fingerprint = workspace, prepared.fingerprint
-        self._resampling = Resampling(prepared.labels("validation"), len(prepared.class_names))
+        labels, groups = prepared.labels("validation"), prepared.groups("validation")
+        self._resampling = Resampling(labels, len(prepared.class_names), groups=groups)
         self._sets = {PROBABILITIES_FILE: [np.ones((len(self._resampling.labels), 1), bool)]}
         if views := prepared.corrupted("validation"):
             families = [taken for taken in views.families.values() if taken.any()]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
 from search.finding import check_is_here
-from search.job import WEIGHTS_FILE, trial_folder
 from search.winners import Winner, best_of, find_winner
 from search.workspace import Workspace
 from studies.reading import StoredStudy, read_studies
@@ -23,14 +22,14 @@ class Pick:
 
 
 def picked(workspace: Workspace, prepared: PreparedSet, pick: Pick) -> Winner:
-    """SearchError when there is no such study or trial, it is not complete, or its weights were removed."""
+    """SearchError when there is no such study or trial, or it is not complete."""
     if pick.study is None and pick.trial is None:
         return find_winner(workspace, prepared, pick.backbone)
     name = pick.study or find_winner(workspace, prepared, pick.backbone).settings.name
     study = _study(workspace, prepared, name, pick.backbone)
     best = best_of(study)
     if pick.trial is not None:
-        found = _trial(workspace, study, pick.trial)
+        found = _trial(study, pick.trial)
         return best if best and best.record.number == pick.trial else found
     if best is None:
         raise SearchError(f"{name} has no finished trial to export: go on with `hpsearch run --study {name}`")
@@ -48,7 +47,7 @@ def _study(workspace: Workspace, prepared: PreparedSet, name: str, backbone: str
     return studies[name]
 
 
-def _trial(workspace: Workspace, study: StoredStudy, number: int) -> Winner:
+def _trial(study: StoredStudy, number: int) -> Winner:
     by_number = {record.number: record for record in study.records}
     complete = [str(record.number) for record in study.records if record.state == "complete"]
     there = f"complete are {', '.join(complete)}" if complete else "none is complete"
@@ -57,9 +56,4 @@ def _trial(workspace: Workspace, study: StoredStudy, number: int) -> Winner:
     record = by_number[number]
     if record.state != "complete":
         raise SearchError(f"trial {number} of {study.name} is not complete but {record.state}; {there}")
-    if not (trial_folder(workspace.trials, study.name, number) / WEIGHTS_FILE).is_file():
-        raise SearchError(
-            f"the weights of trial {number} of {study.name} were removed, since it is not among the best of its study: "
-            f"`hpsearch rerun {study.name} {number} --restore` trains them again; `hpsearch run --keep N` keeps more"
-        )
     return Winner(study.settings, record, picked=True)

@@ -14,18 +14,29 @@ def readings(workspace: Workspace) -> list[dict[str, Any]]:
     """All readings so far, the oldest first."""
     if not workspace.test_readings.is_file():
         return []
-    lines = workspace.test_readings.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may have been cut off by a crash
+    lines = workspace.test_readings.read_text(encoding="utf-8").splitlines()
+    return [found for line in lines if (found := _parsed(line)) is not None]
 
 
 def add_reading(workspace: Workspace, command: str, what: dict[str, Any], figures: dict[str, Any]) -> int:
     """Appends a reading; how many there are now. `what` identifies the model, `figures` what was read."""
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, **what, "figures": figures}
-    with open(workspace.test_readings, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    with open(workspace.test_readings, "a+b") as file:
+        file.seek(max(0, file.tell() - 1))
+        behind_a_cut = b"\n" if file.read(1) not in (b"", b"\n") else b""  # of a crash, or a full disk
+        file.write(behind_a_cut + json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
     return len(readings(workspace))
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """None of a line that was cut off."""
+    try:
+        found: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return found
 
 
 def earlier_reading(workspace: Workspace, weights_sha256: str) -> dict[str, Any] | None:

@@ -13,13 +13,12 @@ from search.job import TrainingJob
 from search.loop import seed_of
 from search.run_options import keras_backend, weights_identity
 from search.sessions import Session, job_maker
-from search.versions import TAKEN_FROM
 from search.workspace import Workspace
 from studies.definition import definition_of
 from studies.records import TrialRecord, record_of
 from studies.settings import StudySettings, stored_settings
 from studies.storage import load_study
-from studies.trials import BATCH_DIVISOR
+from studies.trials import BATCH_DIVISOR, TAKEN_FROM
 
 
 @dataclass(frozen=True)

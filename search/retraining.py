@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
 
+from search.errors import disk_full
 from search.job import STATE_FILE, WEIGHTS_FILE, TrainingJob
 from search.leaving import Leaving
 from search.loop import LeaveError, seed_of
-from search.workers import Worker
+from search.workers import Worker, WorkerDiedError
 from studies.records import TrialRecord, records_of
 from studies.retrainings import (
     Finished,
     Repeated,
     Retraining,
     best_few,
+    best_repeated,
     repeated,
     retrainings_of,
     store_retraining,
 )
 from studies.settings import StudySettings
+from studies.trials import BATCH_DIVISOR
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,11 @@ class Retrainer:
     make_job: Callable[[int, dict[str, Any], int], TrainingJob]
     say: Callable[[str], None]
     leaving: Leaving
+    trial_timeout_s: float = inf
 
     def run(self, wanted: Confirmation) -> None:
-        """Trains what is not stored yet. SearchError when the training process dies, LeaveError when the run is to
-        leave; the same call goes on then."""
+        """Trains what is not stored yet. SearchError when the training process is killed or the disk is full,
+        LeaveError when the run is to leave; the same call goes on then."""
         records = {record.number: record for record in records_of(self.study)}
         seeds = [
             Retraining(record.number, seed)
@@ -68,8 +73,9 @@ class Retrainer:
 
     def best_trial(self, records: Iterable[TrialRecord]) -> int | None:
         """The number of the trial with the highest mean over other seeds; without any, of the best one."""
-        if found := repeated(retrainings_of(self.storage, self.settings.name), self.settings.objective):
-            return found[0].trial
+        retrained = retrainings_of(self.storage, self.settings.name)
+        if (found := best_repeated(retrained, self.settings.objective)) is not None:
+            return found.trial
         return next((record.number for record in best_few(records, 1)), None)
 
     def _train(self, wanted: list[Retraining], records: dict[int, TrialRecord]) -> None:
@@ -77,8 +83,10 @@ class Retrainer:
         missing = [one for one in wanted if one not in stored]
         for place, what in enumerate(missing, 1):
             job = self._job(what, records[what.trial])
-            end = self.worker.train(job, self._go_on)
+            end = self._trained(job)
             name = f"trial {what.trial} again, {described(what)} ({place}/{len(missing)})"
+            if end.get("kind") == "disk-full":
+                raise disk_full(end["message"])
             if end["event"] != "done":
                 self.say(f"{name}: {end['kind']}: {end['message']}")
                 continue
@@ -87,6 +95,14 @@ class Retrainer:
             self.say(f"{name}: {best['value']:.4f}")
             for file in (WEIGHTS_FILE, STATE_FILE):  # its figures are what it was for
                 (Path(job.folder) / file).unlink(missing_ok=True)
+
+    def _trained(self, job: TrainingJob) -> dict[str, Any]:
+        try:
+            return self.worker.train(job, self._go_on, self.trial_timeout_s)
+        except WorkerDiedError as error:
+            if error.kind == "killed":
+                raise
+            return {"event": "failed", "kind": error.kind, "message": str(error)}
 
     def _go_on(self, figures: list[dict[str, Any]]) -> bool:
         if self.leaving.wanted:
@@ -97,7 +113,9 @@ class Retrainer:
         study_seed = self.settings.seed
         job = self.make_job(record.number, record.hyperparameters, seed_of(study_seed, what.seed, "retraining"))
         folder = str(Path(job.folder) / what.folder)
-        return replace(job, folder=folder, folds=what.folds, fold=what.fold, fold_seed=study_seed)
+        divisor = self.study.get_trials(deepcopy=False)[record.number].user_attrs.get(BATCH_DIVISOR, 1)
+        job = replace(job, folder=folder, batch_divisor=divisor)
+        return replace(job, folds=what.folds, fold=what.fold, fold_seed=study_seed)
 
 
 def described(what: Retraining) -> str:

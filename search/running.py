@@ -154,7 +154,8 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
         f"{session.most_epochs} epochs a trial, maximizing {settings.objective}{_unusual(settings)}"
     )
     folder = workspace.trials / settings.name
-    retention = Retention(storage, folder, run.limits.keep, run.limits.disk_budget_gb or inf)
+    keep = max(run.limits.keep, options.confirmation.top)  # those are not known to be trained again yet
+    retention = Retention(storage, folder, keep, run.limits.disk_budget_gb or inf)
     best = best_record(records_of(study))
     searched = {one.name for one in session.definition.parameters if one.value is None}
     with observing(out, settings.backbone, (options.trials, session.most_epochs), best, searched) as observer:
@@ -185,7 +186,8 @@ def _confirm_best(run: Run, session: Session, worker: Worker) -> None:
     storage, settings = open_storage(run.workspace.database), session.settings
     study = load_study(storage, settings.name)
     jobs = job_maker(run.workspace, session)
-    Retrainer(storage, study, settings, worker, jobs, run.say, run.leaving).run(run.options.confirmation)
+    timeout_s = run.limits.trial_timeout_s or inf
+    Retrainer(storage, study, settings, worker, jobs, run.say, run.leaving, timeout_s).run(run.options.confirmation)
     for rows in summary(storage, settings, records_of(study)):
         if rows:
             print_table(rows, tuple(rows[0]))

@@ -43,12 +43,12 @@ class Part:
 
         if self.split == EXTERNAL:
             return Scored(prepared.external(self.key)[1], probabilities)
-        labels = prepared.labels(self.split)
+        labels, groups = prepared.labels(self.split), prepared.groups(self.split)
         views = prepared.corrupted(self.split, self.used_by) if self.used_by else None
         if views is None:
-            return Scored(labels, probabilities)
+            return Scored(labels, probabilities, groups=groups)
         families = {name: taken for name, taken in views.families.items() if taken.any()}
-        return Scored(labels, probabilities.reshape(*views.images.shape[:2], -1), families)
+        return Scored(labels, probabilities.reshape(*views.images.shape[:2], -1), families, groups)
 
     def file(self, prepared: PreparedSet) -> Path:
         if self.split == EXTERNAL:

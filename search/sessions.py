@@ -92,6 +92,9 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
     if study is None:
         session = Session(wanted, definition, weights, True, notes=notes + _earlier(storage, wanted))
     else:
+        assert storage is not None
+        newest = existing_study(storage, wanted) or study
+        wanted = replace(wanted, version=stored_settings(newest).version + 1)
         if "space" in options.given and any(parameter.name == "resolution" for parameter in asked.parameters):
             # A new space may say it as well as the flag.
             options = replace(options, given=options.given | {"resolution"})
@@ -103,7 +106,7 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
 def _go_on(
     study: optuna.Study, wanted: StudySettings, definition: Definition, weights: str, options: RunOptions
 ) -> Session:
-    """The stored study, or the next version of it."""
+    """The stored study, or a new version of it, which has the number of `wanted`."""
     stored = stored_settings(study)
     # What was left open then was decided then.
     undecided = {"precision": options.precision in OPEN_PRECISIONS, "xla": options.xla == AUTO}
@@ -113,7 +116,7 @@ def _go_on(
     if changed and not study.trials:
         return Session(replace(wanted, version=stored.version), definition, weights, True)
     if changed and options.new_version:
-        new = replace(following, version=stored.version + 1)
+        new = replace(following, version=wanted.version)
         notes = (f"{new.name} is a new version of {stored.name}; what differs:", *(f"  {line}" for line in changed))
         return Session(new, definition_of(new.space, definition.first), weights, True, stored, notes)
     is_short = len(changed) <= FEW
@@ -131,7 +134,7 @@ def _go_on(
             f"with it, or start a study beside it with --new-version",
             details,
         )
-    if options.new_version:
+    if options.new_version and stored.version == 1:  # a later one may be what this very command made, and was cut off
         raise SearchError(f"nothing differs from the study {stored.name}: give the new settings with --new-version")
     if stored.weights not in NAMED_WEIGHTS and "weights" not in options.given:
         raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")

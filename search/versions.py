@@ -15,10 +15,8 @@ from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, trial_f
 from studies.definition import Definition
 from studies.records import record_of
 from studies.settings import stored_settings
-from studies.trials import COUNTED
+from studies.trials import COUNTED, TAKEN_FROM
 
-TAKEN_FROM = "hpsearch:taken_from"
-"""User attribute: study and number of the trial as it was trained."""
 MUST_AGREE = ("weights", "own_backbone", "recipe", "objective", "keras_backend", "precision")
 """Settings without which two trials with the same hyperparameters are not the same trial."""
 

@@ -13,7 +13,7 @@ from search.job import WEIGHTS_FILE, trial_folder
 from search.workspace import Workspace
 from studies.reading import StoredStudy, read_studies
 from studies.records import TrialRecord, best_record
-from studies.retrainings import best_few, repeated
+from studies.retrainings import best_few, best_repeated
 from studies.settings import StudySettings
 
 
@@ -54,10 +54,12 @@ def find_winner(workspace: Workspace, prepared: PreparedSet, backbone: str | Non
 
 
 def best_winner(winners: Sequence[Winner]) -> Winner:
-    """The best of the studies' best; where their objectives differ, by a figure that all of them have."""
+    """The best of the studies' best; where their objectives differ, by a figure that all of them have. Means over other
+    seeds count where all have one: beside the lucky value of a search they would lose."""
     figure = common_figure({winner.settings.objective for winner in winners})
     if figure is None:
-        return max(winners, key=lambda winner: winner.value)
+        fair = all(winner.confirmed is not None for winner in winners)
+        return max(winners, key=lambda winner: winner.value if fair else winner.record.value or 0.0)
     return max(winners, key=lambda winner: figure_of(winner.record, figure))
 
 
@@ -77,8 +79,8 @@ def best_of(study: StoredStudy) -> Winner | None:
 
     The best of many is also the luckiest, so that its value in the search is no fair one.
     """
-    by_number = {record.number: record for record in study.records}
-    for again in repeated(study.retrained, study.settings.objective):
+    if (again := best_repeated(study.retrained, study.settings.objective)) is not None:
+        by_number = {record.number: record for record in study.records}
         return Winner(study.settings, by_number[again.trial], again.mean)
     best = best_record(study.records)
     return Winner(study.settings, best) if best else None
@@ -86,7 +88,7 @@ def best_of(study: StoredStudy) -> Winner | None:
 
 def best_members(workspace: Workspace, prepared: PreparedSet, winner: Winner, count: int) -> tuple[Winner, ...]:
     """The winner and the next best complete trials on this prepared set with the same objective, of those whose weights
-    were kept; `count` at most."""
+    were kept; `count` at most, and one that several versions of its study have once."""
     found = []
     for study in read_studies(workspace.database):
         settings = study.settings
@@ -95,12 +97,26 @@ def best_members(workspace: Workspace, prepared: PreparedSet, winner: Winner, co
             found += [
                 Winner(settings, record) for record in complete if _has_weights(workspace, study.name, record.number)
             ]
-    others = [
-        one
-        for one in sorted(found, key=lambda one: -one.value)
-        if (one.settings.name, one.record.number) != (winner.settings.name, winner.record.number)
-    ]
-    return (winner, *others[: count - 1])
+    others: dict[str, Winner] = {}
+    for one in sorted(found, key=lambda one: -one.value):
+        others.setdefault(_weights_of(one), one)
+    others.pop(_weights_of(winner), None)
+    return (winner, *list(others.values())[: count - 1])
+
+
+def _weights_of(one: Winner) -> str:
+    """What two trials with the same weights share."""
+    return one.record.outcome.get("weights_sha256") or f"{one.settings.name} {one.record.number}"
+
+
+def check_kept(workspace: Workspace, winner: Winner) -> None:
+    """SearchError when the trial's weights were removed."""
+    name, number = winner.settings.name, winner.record.number
+    if not _has_weights(workspace, name, number):
+        raise SearchError(
+            f"the weights of trial {number} of {name} were removed, since it was not among the best of its study: "
+            f"`hpsearch rerun {name} {number} --restore` trains them again; `hpsearch run --keep N` keeps more"
+        )
 
 
 def _has_weights(workspace: Workspace, study: str, number: int) -> bool:

@@ -12,12 +12,17 @@ from pathlib import Path
 
 import psutil
 
-from studies.errors import StudyError
+from studies.errors import StudyError, way_back
 
 BUSY_TIMEOUT_S = 60
 ROOM_TO_OPEN = 1_000_000
 """Bytes that a new database and its write-ahead log take; without them SQLite speaks of input and output alone."""
-OPTUNA_TABLES = {"studies", "trials", "version_info"}
+OPTUNA_TABLES = {
+    *("studies", "study_directions", "study_user_attributes", "study_system_attributes", "trials", "trial_params"),
+    *("trial_values", "trial_intermediate_values", "trial_user_attributes", "trial_system_attributes"),
+    *("trial_heartbeats", "version_info", "alembic_version"),
+}
+"""Made one by one, so that a start that was cut off leaves some; the next one makes the others."""
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "nfs3", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afpfs", "9p", "afs", "ceph", "glusterfs"),
     *("lustre", "gpfs", "beegfs", "webdav", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs"),
@@ -74,11 +79,11 @@ def _check_content(path: Path) -> None:
         return
     with connected(path) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and not tables >= OPTUNA_TABLES:
+        if not tables <= OPTUNA_TABLES and not tables >= {"studies", "trials", "version_info"}:
             raise StudyError(f"{path} is another program's database: name another workspace with -w")
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise sqlite3.DatabaseError(f"it is damaged, {found}; put a file that `hpsearch backup` made in its place")
+            raise sqlite3.DatabaseError(f"it is damaged, {found}; {way_back(path.name)}")
 
 
 def backup_database(path: Path, target: Path) -> None:

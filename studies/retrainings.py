@@ -106,6 +106,14 @@ def repeated(finished: Iterable[Finished], figure: str, folds: bool = False) -> 
     return sorted(rows, key=lambda row: -row.mean)
 
 
+def best_repeated(finished: Iterable[Finished], figure: str) -> Repeated | None:
+    """The trial with the highest mean over other seeds, of those trained again on the most; None without any. A mean of
+    fewer is the luckier one, as when a confirmation was cut off."""
+    rows = repeated(finished, figure)
+    most = max((len(row.values) for row in rows), default=0)
+    return next((row for row in rows if len(row.values) == most), None)
+
+
 def seed_noise(finished: Iterable[Finished], figure: str) -> float | None:
     """Standard deviation of a figure between seeds, pooled over the trials; None without two seeds of a trial."""
     rows = [row for row in repeated(finished, figure) if len(row.values) > 1]

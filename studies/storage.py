@@ -13,6 +13,7 @@ from sqlalchemy.exc import DatabaseError
 from studies.database import BUSY_TIMEOUT_S, check_exists, connected, opening
 from studies.errors import StudyError
 from studies.settings import ATTRIBUTE, StudySettings, store_settings
+from studies.trials import TAKEN_FROM
 
 READY = "hpsearch:ready"
 
@@ -40,8 +41,7 @@ def existing_storage(path: Path) -> RDBStorage:
 
 def study_names(storage: RDBStorage) -> list[str]:
     """The studies that hpsearch made; others that may be in the file are passed over."""
-    summaries = optuna.study.get_all_study_summaries(storage, include_best_trial=False)
-    return sorted(summary.study_name for summary in summaries if ATTRIBUTE in summary.user_attrs)
+    return sorted(study.study_name for study in storage.get_all_studies() if ATTRIBUTE in study.user_attrs)
 
 
 def load_study(storage: RDBStorage, name: str) -> optuna.Study:
@@ -53,8 +53,11 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
 
 
 def is_complete(study: optuna.Study) -> bool:
-    """Whether its making was not cut off before the first trials were queued or taken over."""
-    return READY in study.user_attrs or any(ATTRIBUTE in trial.user_attrs for trial in study.trials)
+    """Whether its making was not cut off before the first trials were queued or taken over. A study of before this was
+    marked is complete when it has trained a trial itself."""
+    if READY in study.user_attrs:
+        return True
+    return any(ATTRIBUTE in one.user_attrs and TAKEN_FROM not in one.user_attrs for one in study.trials)
 
 
 def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:

@@ -13,6 +13,8 @@ DEATHS = "hpsearch:deaths"
 """Epochs that were reported when the process last died, and how often it has died since."""
 BATCH_DIVISOR = "hpsearch:batch_divisor"
 """Parts into which a trial's batches are cut, once a whole one did not fit in memory."""
+TAKEN_FROM = "hpsearch:taken_from"
+"""Study and number of a trial as it was trained, of one that a new version of the study took over."""
 DEATHS_ALLOWED = 5
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)

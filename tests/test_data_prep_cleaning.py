@@ -20,6 +20,7 @@ from data_prep.errors import DataError
 from data_prep.progress import Silent
 from data_prep.settings import PrepareSettings
 from data_prep.sources import read_source
+from data_prep.splitting import group_by_pairs
 
 REAL = Path(os.environ.get("HPSEARCH_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -130,21 +131,24 @@ def test_near_hashes_are_those_of_the_whole_matrix(
     expected = np.argwhere(np.bitwise_count(hashes[:, None] ^ others) <= distance).tolist()
     found = list(hashing.matches((images, images), (hashes, others), distance, 1.0))
     assert found == [tuple(pair) for pair in expected] and len(found) > 10
-    upper = np.argwhere(np.triu(np.bitwise_count(others[:, None] ^ others) <= distance, k=1)).tolist()
-    assert list(hashing.pairs(images, others, distance, 1.0)) == [tuple(pair) for pair in upper]
+    near = np.bitwise_count(others[:, None] ^ others) <= distance
+    links = list(hashing.linked(images, others, distance, 1.0, np.arange(len(others))))
+    groups = group_by_pairs(len(others), links)
+    np.testing.assert_array_equal(groups, group_by_pairs(len(others), np.argwhere(near)))
+    assert len(links) == len(groups) - len(np.unique(groups))  # no more than it takes
     assert not list(hashing.matches((images, images[:0]), (hashes, others[:0]), distance, 1.0))
 
 
 def test_pairs_are_confirmed_by_pixels() -> None:
     images = np.concatenate([textures(8) // 2, textures(8)[:3] // 2 + np.uint8(1)])
     hashes = hashing.phashes(images)
-    near = set(hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 60))
+    every = np.arange(len(images))
     both = hashing.matches((images, images), (hashes, hashes), hashing.NEAR_DISTANCE, 60)
-    assert {(0, 8), (1, 9), (2, 10)} <= near
-    assert {pair for pair in both if pair[0] < pair[1]} == near
-    assert not list(hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 1))
+    links = set(hashing.linked(images, hashes, hashing.NEAR_DISTANCE, 60, every))
+    assert {(0, 8), (1, 9), (2, 10)} <= links <= set(both)
+    assert not list(hashing.linked(images, hashes, hashing.NEAR_DISTANCE, 1, every))
     some = np.array([9, 3, 1])
-    assert list(hashing.pairs(images, hashes, hashing.NEAR_DISTANCE, 60, some)) == [(0, 2)]
+    assert list(hashing.linked(images, hashes, hashing.NEAR_DISTANCE, 60, some)) == [(0, 2)]
 
 
 def test_a_given_picture_finds_its_copies_whatever_its_size(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import tiny_images
@@ -44,7 +46,24 @@ def test_folds_repeat_with_their_seed(prepared: PreparedSet) -> None:
     assert (training_folds(prepared, 3, seed=1) != training_folds(prepared, 3, seed=2)).any()
 
 
+def test_groups_that_hold_several_classes_are_dealt_by_their_images(tmp_path: Path) -> None:
+    """Patients with images of each class: their first image's class says nothing of the others."""
+    images, labels = tiny_images(120)
+    patients = [f"{row},p{row // 6}" for row in range(120)]
+    (tmp_path / "groups.csv").write_text("\n".join(["image,patient", *patients]))
+    np.savez(tmp_path / "some.npz", images=images, labels=labels)
+    source, groups = str(tmp_path / "some.npz"), str(tmp_path / "groups.csv")
+    prepare(PrepareSettings(source, levels=("low",), corrupted_views=0, groups=groups), tmp_path / "prepared")
+    prepared = PreparedSet.open(tmp_path / "prepared")
+    folds, of_group = training_folds(prepared, 5, seed=0), prepared.groups("train")
+    assert all(len(set(folds[of_group == group])) == 1 for group in set(of_group))
+    labels = prepared.labels("train")
+    assert all(len(set(labels[folds == fold])) == 3 for fold in range(5))
+    with pytest.raises(DataError, match=r"folds must be 2 to \d+, the number of training groups with images of class"):
+        training_folds(prepared, 40, seed=0)
+
+
 @pytest.mark.parametrize("folds", [1, 40])
 def test_more_folds_than_a_class_has_groups_are_refused(prepared: PreparedSet, folds: int) -> None:
-    with pytest.raises(DataError, match=r"folds must be 2 to \d+, the number of training groups of class"):
+    with pytest.raises(DataError, match=r"folds must be 2 to \d+, the number of training groups with images of class"):
         training_folds(prepared, folds, seed=0)

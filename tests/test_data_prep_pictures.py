@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,38 @@ def _frames(path: Path, kind: str) -> None:
     frames[0].save(path, kind, save_all=True, append_images=frames[1:])
 
 
+def _deep_grey_with_alpha(path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = DEEP[..., :2].astype(">u2")
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", rows.shape[1], rows.shape[0], 16, 4, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+def _deep_planes(path: Path) -> None:
+    """A TIFF of 16 bits whose channels lie one after the other."""
+    planes = [np.ascontiguousarray(DEEP[..., place], "<u2").tobytes() for place in range(3)]
+    height, width = DEEP.shape[:2]
+    short, long = 3, 4
+    tags = [
+        *((256, long, (width,)), (257, long, (height,)), (258, short, (16, 16, 16)), (259, short, (1,))),
+        *((262, short, (2,)), (273, long, (0, 0, 0)), (277, short, (3,)), (278, long, (height,))),
+        *((279, long, tuple(map(len, planes))), (284, short, (2,))),
+    ]
+    entries, extra, start = b"", b"", 8 + 2 + 12 * len(tags) + 4
+    pixels = start + sum(struct.calcsize(f"<{len(v)}{'H' if k == short else 'I'}") for _, k, v in tags if len(v) > 1)
+    offsets = tuple(pixels + place * len(planes[0]) for place in range(3))
+    for tag, kind, values in tags:
+        packed = struct.pack(f"<{len(values)}{'H' if kind == short else 'I'}", *(offsets if tag == 273 else values))
+        inline = packed if len(packed) <= 4 else struct.pack("<I", start + len(extra))
+        extra += packed if len(packed) > 4 else b""
+        entries += struct.pack("<HHI", tag, kind, len(values)) + inline.ljust(4, b"\0")
+    path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + extra + b"".join(planes))
+
+
 NO_PICTURES: list[tuple[str, Any, str]] = [
     ("empty", lambda path: path.touch(), "empty file"),
     ("text", lambda path: path.write_text("hello"), "not a JPEG, PNG, BMP, TIFF or WebP picture"),
@@ -131,6 +165,8 @@ NO_PICTURES: list[tuple[str, Any, str]] = [
         lambda path: Image.fromarray(PIXELS[..., 0] / np.float32(9)).save(path, "TIFF"),
         "neither 8 nor 16 bits",
     ),
+    ("16 bits, grey with alpha", _deep_grey_with_alpha, "16 bits a channel in an unusual layout"),
+    ("16 bits, channel after channel", _deep_planes, "16 bits a channel in an unusual layout"),
     (
         "Lab",
         lambda path: Image.fromarray(PIXELS, "RGB").convert("LAB").save(path, "TIFF"),

@@ -55,6 +55,21 @@ def test_views_of_one_image_are_drawn_together() -> None:
     assert repeated.intervals() == {name: pytest.approx(value) for name, value in alone.intervals().items()}
 
 
+def test_images_of_one_group_are_drawn_together() -> None:
+    """A hundred patients with ten images each, all right or all wrong, tell no more than a hundred images."""
+    labels, guesses = guessed(100, views=1)
+    groups = np.repeat(np.arange(100), 10)
+    alone = Resampling(labels, 4).figures(guesses)
+    many = Resampling(np.repeat(labels, 10), 4, groups=groups)
+    assert many.figures(np.repeat(guesses, 10, axis=0)).intervals() == {
+        name: pytest.approx(value) for name, value in alone.intervals().items()
+    }
+    counts = many.counts.reshape(-1, 100, 10)
+    assert (counts == counts[..., :1]).all()
+    mixed = Resampling(np.tile([0, 1], 50), 2, groups=np.repeat(np.arange(10), 10))  # each has both classes
+    assert (mixed.counts.sum(axis=1) == 100).all()
+
+
 def test_interval_of_a_difference() -> None:
     assert interval(np.arange(1001.0)) == pytest.approx([25.0, 975.0])
     assert difference_interval(0.9, [0.87, 0.94], 0.8, [0.75, 0.84]) == pytest.approx(

@@ -54,6 +54,8 @@ def cut_off(plan: Plan, data: TrainingData, state: StateFile, step: int) -> None
         (RICH, Recipe(0, 4, 8), SMALL, (0, 2)),
         (replace(PLAIN, schedule="cosine", optimizer="sgd", layer_decay=0.7), Recipe(0, 3, 8), SMALL, (1,)),
         (replace(PLAIN, unfreezing_steps=2), Recipe(1, 3, 24), "pretrained", (0, 2)),
+        # The plateau rule lowers the rate in the warm-up, which takes it back.
+        (PLAIN, Recipe(0, 5, 24, warmup_epochs=4, plateau_patience=1, plateau_factor=0.1), "pretrained", (3,)),
     ],
 )
 def test_a_trial_taken_up_again_ends_with_the_same_figures_and_weights(

@@ -108,7 +108,8 @@ def test_few_resamples_decide_as_all_would(workspace: Workspace) -> None:
     values = np.random.default_rng(0).uniform(0.2, 0.95, (40, 3)).tolist()
     for right, scores in zip(np.linspace(0.2, 0.95, 40), values, strict=True):
         store_guesses(workspace, study, finish(study, *scores), right)
-    resampling, views = Resampling(prepared.labels("validation"), 3), prepared.corrupted("validation")
+    groups, views = prepared.groups("validation"), prepared.corrupted("validation")
+    resampling = Resampling(prepared.labels("validation"), 3, groups=groups)
     files = (PROBABILITIES_FILE, CORRUPTED_FILE, CORRUPTED_FILE)
     rows = compared(workspace, "--trials")["trials"]
     for figure, name in zip(SCORES, files, strict=True):
@@ -116,7 +117,7 @@ def test_few_resamples_decide_as_all_would(workspace: Workspace) -> None:
         for row in rows:
             guesses = np.load(trial_folder(workspace.trials, study.study_name, row["trial"]) / name).argmax(axis=-1)
             sets = [taken for taken in views.families.values() if taken.any()] if "worst" in figure else [None]
-            found.append(np.min([resampling.figures(guesses, taken).macro_f1 for taken in sets], axis=0))
+            found.append(np.min([resampling.figures(guesses, taken, present=True).macro_f1 for taken in sets], axis=0))
         best = int(np.argmax([row[figure] for row in rows]))
         for row, one in zip(rows, found, strict=True):
             limit = 1.96 * np.std(found[best] - one)

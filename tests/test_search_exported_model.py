@@ -99,14 +99,19 @@ def test_predict_takes_a_single_picture_and_refuses_what_it_cannot_read(
     assert call("predict", model, folder / "0.png").exit_code == 0
     assert [row["image"] for row in rows_of(tmp_path / "labels.csv")] == ["0.png"]
     (tmp_path / "empty").mkdir()
-    result = call("predict", model, "empty")
+    taken = call("predict", model, "new.npz")
+    assert (taken.exit_code, "labels.csv is there already: name the file to write" in taken.stderr) == (2, True)
+    assert [row["image"] for row in rows_of(tmp_path / "labels.csv")] == ["0.png"]
+    for out in ("new", folder / "0.png"):  # a folder, and what is to be labelled
+        assert call("predict", model, folder / "0.png", "--out", out).exit_code == 2
+    result = call("predict", model, "empty", "--out", "other.csv")
     assert (result.exit_code, "has no pictures in it" in result.stderr) == (1, True)
-    result = call("predict", model, folder / "broken.jpg")
+    result = call("predict", model, folder / "broken.jpg", "--out", "other.csv")
     assert (result.exit_code, "no image in" in result.stderr) == (1, True)
     np.savez(tmp_path / "floats.npz", images=np.zeros((2, 32, 32, 3)))
-    result = call("predict", model, "floats.npz")
+    result = call("predict", model, "floats.npz", "--out", "other.csv")
     assert (result.exit_code, "--value-range" in result.stderr) == (1, True)
-    assert call("predict", model, "floats.npz", "--value-range", "0..1").exit_code == 0
+    assert call("predict", model, "floats.npz", "--value-range", "0..1", "--out", "other.csv").exit_code == 0
     result = call("predict", model, folder, "--out", "nowhere/out.csv")
     assert (result.exit_code, "there is no folder nowhere" in result.stderr) == (2, True)
 

@@ -54,6 +54,15 @@ def test_an_enqueued_trial_waits_and_is_run_first_with_its_own_seed(tmp_path: Pa
     assert len({record.epochs[0]["seed"] for record in records}) == 5  # each has its number's
 
 
+def test_a_proposal_has_the_resolution_that_the_study_was_given(tmp_path: Path, tiny_workspace: Path) -> None:
+    shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
+    fingerprint = PreparedSet.open(tmp_path / "prepared").fingerprint
+    space = SETTINGS.space | {"resolution": {"choices": [32, 48]}}
+    opened_study(tmp_path, replace(SETTINGS, fingerprint=fingerprint, space=space, resolution=64))
+    refused = call(tmp_path, "enqueue", "small_cnn", "learning_rate=0.25", "resolution=48")
+    assert (refused.exit_code, "must be 64" in refused.stderr) == (1, True), refused.output
+
+
 def test_enqueue_wants_the_study_of_a_backbone_on_this_prepared_set(tmp_path: Path, tiny_workspace: Path) -> None:
     shutil.copytree(tiny_workspace, tmp_path, dirs_exist_ok=True)
     opened_study(tmp_path)  # of another fingerprint

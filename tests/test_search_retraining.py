@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from click.testing import CliRunner
 from fake_search import SETTINGS, Listener, searching
 
 from search.cli import main
+from search.errors import SearchError
 from search.loop import Search
 from search.retraining import Confirmation, Retrainer, summary
 from search.workers import WorkerDiedError
 from studies.records import records_of
-from studies.retrainings import retrainings_of
+from studies.retrainings import Finished, Retraining, best_repeated, repeated, retrainings_of
 from studies.storage import open_storage
 
 
@@ -54,6 +56,39 @@ def test_a_kill_costs_the_retraining_under_way_and_the_same_call_goes_on(tmp_pat
         assert retrainings_of(again.storage, SETTINGS.name) == []
         again.run(Confirmation(1, 2))
         assert len(retrainings_of(again.storage, SETTINGS.name)) == 2
+
+
+def test_a_trial_that_fitted_at_half_a_batch_is_trained_again_at_half_a_batch(tmp_path: Path) -> None:
+    with searching(tmp_path, "large") as (search, listener):
+        search.run(2)
+        again = retrainer(tmp_path, search, listener)
+        again.run(Confirmation(2, 1))
+        assert len(retrainings_of(again.storage, SETTINGS.name)) == 2
+
+
+def test_a_full_disk_stops_the_confirmation_and_a_slow_repetition_does_not(tmp_path: Path) -> None:
+    with searching(tmp_path) as (search, listener):
+        search.run(2)
+    full = pytest.raises(SearchError, match="the disk is full")
+    with searching(tmp_path, "disk-full") as (search, listener), full:
+        retrainer(tmp_path, search, listener).run(Confirmation(2, 1))
+    with searching(tmp_path, "endless") as (search, listener):
+        replace(retrainer(tmp_path, search, listener), trial_timeout_s=1.0).run(Confirmation(1, 2))
+        assert [line for line in listener.lines if "timeout: the trial took longer" in line] == listener.lines
+        assert len(listener.lines) == 2
+
+
+def test_a_confirmation_that_was_cut_off_prefers_nobody() -> None:
+    values = {0: (0.8, 0.8, 0.8), 1: (0.9,)}
+    done = [
+        Finished(Retraining(trial, seed), {"macro_f1": value})
+        for trial, found in values.items()
+        for seed, value in enumerate(found, 1)
+    ]
+    assert [row.trial for row in repeated(done, "macro_f1")] == [1, 0]
+    best = best_repeated(done, "macro_f1")
+    assert best is not None and best.trial == 0
+    assert best_repeated([], "macro_f1") is None
 
 
 @pytest.mark.parametrize("value", ["3", "3x", "x3", "0x3", "3x-1", "axb"])

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from data_prep.prepared import PreparedSet
 from models.backbones import Backbone, backbone_named
@@ -23,9 +25,10 @@ from search.workspace import Workspace
 from studies.definition import definition_of
 from studies.errors import StudyError
 from studies.records import Ended, store_record
-from studies.settings import StudySettings
+from studies.settings import ATTRIBUTE, StudySettings
 from studies.storage import create_study, is_complete, open_storage
 from studies.tables import training_text
+from studies.trials import TAKEN_FROM
 
 SMALL = backbone_named("small_cnn")
 FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -311,8 +314,12 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     assert weights.read_text() == "weights of 0.4"
     again = plan_session(storage, prepared, SMALL, narrow)
     assert (again.is_new, again.settings) == (False, session.settings)  # the latest version goes on
+    same = plan_session(storage, prepared, SMALL, replace(narrow, new_version=True))
+    assert (same.is_new, same.settings) == (False, session.settings)  # the command that made it, given again
     with pytest.raises(SearchError, match="nothing differs"):
-        plan_session(storage, prepared, SMALL, replace(narrow, new_version=True))
+        plan_session(storage, prepared, SMALL, RunOptions(study=first.settings.name, new_version=True))
+    shorter = RunOptions(study=first.settings.name, new_version=True, epochs=5, given=frozenset({"epochs"}))
+    assert plan_session(storage, prepared, SMALL, shorter).settings.name == f"{first.settings.name}-v3"
     older = plan_session(storage, prepared, SMALL, RunOptions(study=first.settings.name))
     assert older.settings == first.settings
 
@@ -320,11 +327,14 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
 def test_a_study_whose_making_was_cut_off_is_made_anew(prepared: PreparedSet, tmp_path: Path) -> None:
     storage = open_storage(tmp_path / "studies.db")
     session = plan_session(storage, prepared, SMALL, RunOptions())
-    create_study(storage, session.settings).enqueue_trial({"dropout": 0.3})  # and no further
+    begun = create_study(storage, session.settings)
+    begun.enqueue_trial({"dropout": 0.3})
+    begun.add_trial(optuna.create_trial(value=0.5, user_attrs={ATTRIBUTE: "{}", TAKEN_FROM: "another 0"}))
+    assert not is_complete(begun)  # it got no further
     again = plan_session(storage, prepared, SMALL, RunOptions())
     assert again.is_new
     study = open_study(storage, again, tmp_path, lambda line: None)
-    assert len(study.trials) <= 1
+    assert all(trial.state == TrialState.WAITING for trial in study.trials)
     assert is_complete(study)
 
 

@@ -14,13 +14,15 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from fake_search import SETTINGS, opened_study, searching
+from optuna.storages._rdb.models import BaseModel
+from sqlalchemy import create_engine
 
 from search.cli import main
 from search.workspace import Workspace
 from studies.database import check_place
 from studies.errors import StudyError
 from studies.records import records_of
-from studies.storage import open_storage
+from studies.storage import database_url, open_storage
 
 Mount = namedtuple("Mount", "mountpoint fstype")
 
@@ -43,6 +45,17 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"studies\.db is another program's database"):
         open_storage(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("tables", [1, 2, 6])
+def test_a_database_whose_making_was_cut_off_is_made_whole(tables: int, tmp_path: Path) -> None:
+    path = tmp_path / "studies.db"
+    engine = create_engine(database_url(path))
+    BaseModel.metadata.create_all(engine, tables=BaseModel.metadata.sorted_tables[:tables])
+    engine.dispose()
+    open_storage(path)
+    with searching(tmp_path) as (search, _):
+        search.run(1)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])

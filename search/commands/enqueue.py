@@ -45,6 +45,8 @@ def enqueue(workspace: Workspace, words: tuple[str, ...], study: str | None) -> 
     found = study_here(storage, prepared, study or backbones[0])
     settings = stored_settings(found)
     definition = definition_of(settings.space)
+    if settings.resolution is not None:  # by `run --resolution`
+        definition = definition.fixed("resolution", settings.resolution)
     texts = [word for word in words if "=" in word]
     if not texts:
         rows = "; ".join(f"{one.name}: {allowed(one)}" for one in definition.parameters if one.value is None)

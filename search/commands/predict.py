@@ -24,6 +24,7 @@ from search.output import percent
 from search.stages import Stages
 
 DEFAULT_TARGET = 0.01
+DEFAULT_OUT = "labels.csv"
 COLUMNS = ("image", "label", "probability")
 TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
 
@@ -31,8 +32,8 @@ TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), default="labels.csv", show_default=True,
-              help="The file to write; JSON lines when it ends in .jsonl.")  # fmt: skip
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path),
+              help=f"The file to write; JSON lines when it ends in .jsonl.  [default: new {DEFAULT_OUT}]")  # fmt: skip
 @click.option(
     "--format",
     "format_name",
@@ -47,7 +48,7 @@ TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
 def predict(
     model: Path,
     data: Path,
-    out: Path,
+    out: Path | None,
     format_name: str | None,
     probabilities: bool,
     abstain: bool,
@@ -65,8 +66,7 @@ def predict(
     A row per image: its label and how probable it is, calibrated on validation images; of a picture that cannot be
     read, the reason.
     """
-    if not out.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
+    out = _checked(out, data)
     exported = open_export(model, format_name)
     threshold = exported.known_trust().abstention(TARGETS[target_error]).threshold if abstain else None
     labelling = _Labelling(exported, threshold, probabilities)
@@ -88,6 +88,17 @@ def predict(
     if threshold is not None:
         _tell_abstention(exported, labelling, TARGETS[target_error], threshold)
     click.echo(f"written: {out}")
+
+
+def _checked(out: Path | None, data: Path) -> Path:
+    """Where to write. Nothing that the user has is replaced unless it was named, and the images never are."""
+    if out is None and (out := Path(DEFAULT_OUT)).exists():
+        raise click.BadParameter(f"{out} is there already: name the file to write", param_hint="--out")
+    if not out.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
+    if out.exists() and out.samefile(data):
+        raise click.BadParameter(f"{out} is what is to be labelled: name another file", param_hint="--out")
+    return out
 
 
 @dataclass
