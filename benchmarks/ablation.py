@@ -109,7 +109,8 @@ def train(workspace: Path, out: Path) -> None:
 
 
 def show(out: Path) -> None:
-    """Prints each change's figures and what it gains in the objective, means over its seeds, the largest gain first."""
+    """Prints each change's figures, means over its seeds, and what it gains in the objective over the first row on the
+    same seeds, the largest gain first."""
     by_change: dict[str, list[dict[str, Any]]] = {}
     for row in json.loads(out.read_text())["rows"]:
         by_change.setdefault(row["change"], []).append(row)
@@ -117,16 +118,19 @@ def show(out: Path) -> None:
         name: [statistics.fmean(row["validation"][figure] for row in rows) for figure in FIGURES]
         for name, rows in by_change.items()
     }
-    base, objective = CHANGES[0].name, FIGURES.index("mean_macro_f1")
-    of_base = [row["validation"]["mean_macro_f1"] for row in by_change[base]]
-    noise = statistics.stdev(of_base) if len(of_base) > 1 else float("nan")
+    base = CHANGES[0].name
+    of_base = {row["seed"]: row["validation"]["mean_macro_f1"] for row in by_change[base]}
+    noise = statistics.stdev(of_base.values()) if len(of_base) > 1 else float("nan")
+    gains = {
+        name: statistics.fmean(row["validation"]["mean_macro_f1"] - of_base[row["seed"]] for row in rows)
+        for name, rows in by_change.items()
+    }
     print(f"between seeds of the first row the objective's standard deviation is {noise:.4f}")
     print(f"{'change':<36}" + "".join(f"{title:>11}" for title in TITLES) + f"{'gain':>9}{'seeds':>6}{'s':>6}")
-    for name, figures in sorted(means.items(), key=lambda found: (found[0] != base, -found[1][objective])):
-        gain = figures[objective] - means[base][objective]
+    for name, figures in sorted(means.items(), key=lambda found: (found[0] != base, -gains[found[0]])):
         seconds = statistics.fmean(row["seconds"] for row in by_change[name])
         cells = "".join(f"{value:>11.4f}" for value in figures)
-        print(f"{name:<36}{cells}{gain:>+9.4f}{len(by_change[name]):>6}{seconds:>6.0f}")
+        print(f"{name:<36}{cells}{gains[name]:>+9.4f}{len(by_change[name]):>6}{seconds:>6.0f}")
 
 
 def main() -> None:

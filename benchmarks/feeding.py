@@ -86,11 +86,17 @@ def fit_model(network: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
 
 def show(rows: dict[str, Any]) -> None:
     for backbone, row in rows.items():
-        speeds = {name: statistics.median(values) for name, values in row["images_per_second"].items()}
+        by_name = row["images_per_second"]
+        speeds = {name: statistics.median(values) for name, values in by_name.items()}
         speeds_now = ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items())
         print(f"{backbone} ({row['machine']}, {row['date']}): {speeds_now} images/s")
-        ratios = speeds["trial"] / speeds["fit"], speeds["pipeline"] / speeds["trial"]
-        print(f"  trial / fit {ratios[0]:.2f}, pipeline / trial {ratios[1]:.0f}")
+        of_fit, of_pipeline = (
+            statistics.median(
+                one / other for one, other in zip(*pair, strict=True)
+            )  # of a round, as machines slow down
+            for pair in ((by_name["trial"], by_name["fit"]), (by_name["pipeline"], by_name["trial"]))
+        )
+        print(f"  trial / fit {of_fit:.2f}, pipeline / trial {of_pipeline:.0f}")
 
 
 def main() -> None:

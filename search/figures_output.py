@@ -29,7 +29,7 @@ def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     if families:
         print_table(families, ("images_of", "family", "images", *INTERVALS))
     if any("intervals" in figures for _, figures in parts):
-        click.echo("In brackets: 95 % intervals, bootstrapped over images.")
+        click.echo("In brackets: 95 % intervals, bootstrapped over images, those of a group together.")
     fewest = min((row["images"] for _, figures in parts for row in figures.get("per_class", {}).values()), default=0)
     if 0 < fewest < FEW:
         click.echo(f"A class with {fewest} images here: its intervals, and those of the means, are too narrow.")
