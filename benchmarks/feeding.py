@@ -90,13 +90,13 @@ def show(rows: dict[str, Any]) -> None:
         speeds = {name: statistics.median(values) for name, values in by_name.items()}
         speeds_now = ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items())
         print(f"{backbone} ({row['machine']}, {row['date']}): {speeds_now} images/s")
-        of_fit, of_pipeline = (
-            statistics.median(
-                one / other for one, other in zip(*pair, strict=True)
-            )  # of a round, as machines slow down
-            for pair in ((by_name["trial"], by_name["fit"]), (by_name["pipeline"], by_name["trial"]))
-        )
+        of_fit, of_pipeline = _ratio(by_name["trial"], by_name["fit"]), _ratio(by_name["pipeline"], by_name["trial"])
         print(f"  trial / fit {of_fit:.2f}, pipeline / trial {of_pipeline:.0f}")
+
+
+def _ratio(speeds: list[float], others: list[float]) -> float:
+    """The median over rounds, each within itself: a machine may slow down on the way."""
+    return statistics.median(one / other for one, other in zip(speeds, others, strict=True))
 
 
 def main() -> None:
