@@ -26,10 +26,9 @@ system has its own clock, hpsearch's without starting the process and building t
 Where the recipe of (c) and (d) differs from (a)'s: the program splits 69/30/1 (a class must be on three sides) and
 stores one augmented view of each image, which no trial uses; it weighs classes in the loss, rises to the rate over the
 first epoch and halves it after two without a better value, drops an epoch's last part of a batch, freezes up to the
-nearest of six cut points, never prunes in the first three epochs instead of the first one, and ends a trial that has
-collapsed to one class. Their trials are those that (a)'s sampler proposed for this seed, so that luck in proposing does
-not decide. (b) has its own trials: two rounds of 10 trainings, 36 epochs a round, as many as the 12 trials of 6 epochs
-that (a) prunes among.
+nearest of six cut points, and ends a trial that has collapsed to one class. It prunes by (a)'s rule, and goes through
+the trials that (a)'s sampler proposed for this seed, so that luck in proposing does not decide. (b) has its own trials:
+two rounds of 10 trainings, 36 epochs a round, as many as the 12 trials of 6 epochs that (a) prunes among.
 
 Resumable: a (system, seed) that OUT.json has is left out. FOLDER takes the images and what the systems write, about a
 gigabyte; the images stay. KerasTuner is a development dependency.

@@ -22,6 +22,7 @@ from versus_parts.watching import STATE, Files, Kept, best_value, facts_of, obse
 
 HERE = Path(__file__).parent
 HPSEARCH = (sys.executable, "-P", "-m", "search")
+HPSEARCH_AS_PEER = (sys.executable, "-P", str(HERE / "as_peer.py"))
 EPOCHS, BATCH = 6, 32
 ENDLESS = 1000
 """Trials of a run that its time ends."""
@@ -51,7 +52,7 @@ class System:
 SAME_DATA = ("--split", "69/30/1", "--corrupted-views", "0", "--levels", "low")
 SAME_RECIPE = (
     *("--head-epochs", "0", "--epochs", str(EPOCHS), "--batch-size", str(BATCH)),
-    *("--warmup-epochs", "0", "--class-weights", "none", "--objective", "macro_f1", "--pruner", "median"),
+    *("--warmup-epochs", "0", "--class-weights", "none", "--objective", "macro_f1", "--pruner", "peer"),
 )
 COLD, UNCACHED = ("--fresh-workers",), ("--prefix-cache", "off")
 EIGEN, ONEDNN = ((("TF_ENABLE_ONEDNN_OPTS", value),) for value in "01")
@@ -140,7 +141,8 @@ def peer_course(events: Sequence[Mapping[str, Any]], folder: Path) -> Course:
 def _measure_hpsearch(system: System, task: Task) -> Measured:
     started, workspace, kept = time.time(), task.folder / "workspace", task.folder / "kept"
     kept.mkdir()
-    hpsearch, seed = (*HPSEARCH, "-w", str(workspace)), ("--seed", str(task.seed))
+    program = HPSEARCH_AS_PEER if system.follows else HPSEARCH
+    hpsearch, seed = (*program, "-w", str(workspace)), ("--seed", str(task.seed))
     peak = observe(_start([*hpsearch, "prepare", str(task.source), *system.prepare, *seed], task.folder, system))
     prepare_s = time.time() - started
     trials: tuple[str, ...] = ("--trials", str(task.trials))
