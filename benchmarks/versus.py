@@ -23,12 +23,11 @@ imports included) until the best model so far reaches the target there; one that
 Start-up: from a trial's start to its first epoch's end, less its quickest later epoch; of the first training step each
 system has its own clock, hpsearch's without starting the process and building the network.
 
-Where the recipe of (c) and (d) differs from (a)'s: the program splits 69/30/1 (a class must be on three sides) and
-stores one augmented view of each image, which no trial uses; it weighs classes in the loss, rises to the rate over the
-first epoch and halves it after two without a better value, drops an epoch's last part of a batch, freezes up to the
-nearest of six cut points, and ends a trial that has collapsed to one class. It prunes by (a)'s rule, and goes through
-the trials that (a)'s sampler proposed for this seed, so that luck in proposing does not decide. (b) has its own trials:
-two rounds of 10 trainings, 36 epochs a round, as many as the 12 trials of 6 epochs that (a) prunes among.
+Where the recipe of (c) and (d) differs from (a)'s: the program splits 69/30/1 (a class must be on three sides),
+drops an epoch's last part of a batch, freezes up to the nearest of six cut points, and ends a trial that has collapsed
+to one class. It prunes by (a)'s rule, and goes through the trials that (a)'s sampler proposed for this seed, so that
+luck in proposing does not decide. (b) has its own trials: two rounds of 10 trainings, 36 epochs a round, as many as the
+12 trials of 6 epochs that (a) prunes among.
 
 Resumable: a (system, seed) that OUT.json has is left out. FOLDER takes the images and what the systems write, about a
 gigabyte; the images stay. KerasTuner is a development dependency.

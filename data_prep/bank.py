@@ -23,12 +23,14 @@ def write_generation(
     images = np.load(folder / "train_images.npy", mmap_mode="r", allow_pickle=False)
     place = folder / bank_folder(generation)
     copies = settings.level_copies
+    place.mkdir(parents=True, exist_ok=True)
     views = {
         level: store.new_array(place / f"{level}.npy", (len(images), count, *images.shape[1:]))
         for level, count in copies.items()
     }
-    progress.start(f"augmenting, levels {', '.join(copies)}", len(images) * sum(copies.values()))
-    augmentation.augment(images, views, (settings.seed, generation), progress)
+    if views:
+        progress.start(f"augmenting, levels {', '.join(copies)}", len(images) * sum(copies.values()))
+        augmentation.augment(images, views, (settings.seed, generation), progress)
     for array in views.values():
         array.flush()  # type: ignore[attr-defined]
     names = [f"{level}.npy" for level in copies]

@@ -27,7 +27,8 @@ class PrepareSettings:
         image_size: side in pixels to which pictures are brought; arrays keep their size.
         anomalies: paths of pictures whose copies are to be thrown out.
         recurrence_limit: a picture with more copies than this is an anomaly; 1 or more.
-        levels: names from STRENGTHS, one part of the bank each; "strong*4" asks for 4 copies of that one.
+        levels: names from STRENGTHS, one part of the bank each; "strong*4" asks for 4 copies of that one. None at all
+            makes no views.
         copies: augmented views per training image, of each level that does not say its own; 1 to 100.
         corrupted_views: corrupted views per validation and test image; 0 to 10, 0 for none.
         split: percentages of train, validation and test; each above 0, their sum 100. None keeps the source's own
@@ -89,8 +90,8 @@ class PrepareSettings:
                 f"class names must be different and not empty, but are {', '.join(self.class_names)}",
             ),
             (
-                len(names) > 0 and set(names) <= set(STRENGTHS) and len(set(names)) == len(names),
-                f"levels must be different ones of {', '.join(STRENGTHS)}, but are {', '.join(self.levels) or 'none'}",
+                set(names) <= set(STRENGTHS) and len(set(names)) == len(names),
+                f"levels must be none or different ones of {', '.join(STRENGTHS)}, but are {', '.join(self.levels)}",
             ),
         )
         for holds, rule in rules:

@@ -109,6 +109,8 @@ def what_if_leaky(
 
 def read_versions(prepared: PreparedSet, most: int, seed: int) -> Versions:
     """Training originals, `most` of them at most with classes in proportion, and the first view of each level."""
+    if not prepared.levels:
+        raise SearchError("augmented views are what leaks, and the prepared set has none: prepare it with --levels low")
     labels = prepared.labels("train")
     rows = np.arange(len(labels))
     if most < len(labels):

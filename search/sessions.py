@@ -87,7 +87,8 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
     definition = complete(possible, prepared, backbone)
     wanted = wanted_settings(prepared, backbone, options, definition)
     study = existing_study(storage, wanted, options.study)
-    lacking = f"augmentation choices that the prepared set lacks are left out: it has {', '.join(prepared.levels)}"
+    have = ", ".join(prepared.levels) or "none"
+    lacking = f"augmentation choices that the prepared set lacks are left out: it has {have}"
     notes = () if possible == asked else (f"{lacking}; `hpsearch prepare --levels` makes others",)
     if study is None:
         session = Session(wanted, definition, weights, True, notes=notes + _earlier(storage, wanted))

@@ -28,7 +28,7 @@ def complete(definition: Definition, prepared: PreparedSet, backbone: Backbone) 
     resolution at what the backbone needs.
     """
     resolution = default_resolution(backbone, prepared.image_shape)
-    defaults = asdict(Hyperparameters(augmentation="+".join(prepared.levels), resolution=resolution))
+    defaults = asdict(Hyperparameters(augmentation="+".join(prepared.levels) or "none", resolution=resolution))
     given = {parameter.name for parameter in definition.parameters}
     missing = [Parameter(name, value=value) for name, value in defaults.items() if name not in given]
     return Definition((*definition.parameters, *missing), definition.first)

@@ -16,6 +16,7 @@ import pytest
 
 from data_prep import prepare as preparing
 from data_prep import store
+from data_prep.check import check
 from data_prep.errors import DataError
 from data_prep.image_table import KEPT, LEFT_OUT, read_table
 from data_prep.prepare import prepare
@@ -83,6 +84,16 @@ def test_a_level_may_have_its_own_number_of_copies(settings: PrepareSettings, tm
     made = PreparedSet.open(tmp_path / "set")
     assert made.levels == ("low", "strong")
     assert [made.bank(level).shape[:2] for level in made.levels] == [(66, 2), (66, 3)]
+
+
+def test_a_set_without_views_needs_no_augmentation(
+    settings: PrepareSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.augmentation.augment", lambda *_: pytest.fail("there is nothing to augment"))
+    prepare(replace(settings, levels=()), tmp_path / "set")
+    assert PreparedSet.open(tmp_path / "set").levels == ()
+    assert check(tmp_path / "set") == []
+    assert "Augmented views" not in (tmp_path / "set" / "report.html").read_text()
 
 
 def test_other_content_is_another_set_another_place_is_not(settings: PrepareSettings, tmp_path: Path) -> None:

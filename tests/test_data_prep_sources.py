@@ -183,7 +183,7 @@ def test_the_digest_of_a_folder_follows_content_and_names(folder: Path) -> None:
         ({"levels": ("strong*0",)}, "copies of a level must be 1 to 100, as in strong\\*4, but levels are strong\\*0"),
         ({"levels": ("strong*",)}, "copies of a level must be 1 to 100"),
         ({"corrupted_views": 11}, "corrupted views must be 0 to 10, but are 11"),
-        ({"levels": ()}, "but are none"),
+        ({"levels": ("low", "low")}, "must be none or different ones of low, .*, but are low, low"),
         ({"copies": 0}, "copies must be 1"),
         ({"limit": 0}, "limit must be 1 or more, but is 0"),
         ({"image_size": 4}, "8 to 1024 pixels, but is 4"),

@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 import optuna
 import pytest
+from click.testing import CliRunner
 from optuna.trial import TrialState
 
 from data_prep.prepared import PreparedSet
@@ -16,8 +17,10 @@ from models.backbones import Backbone, backbone_named
 from models.errors import ModelError
 from models.own_backbones import asked_backbone
 from search.choosing import choose, with_choice
+from search.cli import main
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
+from search.leaky import read_versions
 from search.run_options import RunOptions, weights_identity
 from search.sessions import job_maker, open_study, plan_session
 from search.workers import Worker
@@ -322,6 +325,18 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     assert plan_session(storage, prepared, SMALL, shorter).settings.name == f"{first.settings.name}-v3"
     older = plan_session(storage, prepared, SMALL, RunOptions(study=first.settings.name))
     assert older.settings == first.settings
+
+
+def test_a_set_without_views_is_searched_without_augmentation(tiny_npz: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["-w", str(tmp_path), "prepare", str(tiny_npz), "--levels", "none"])
+    assert (done.exit_code, "views: none)" in done.stdout) == (0, True), done.output
+    bare = PreparedSet.open(tmp_path / "prepared")
+    for space in ("default", "robust"):
+        session = plan_session(None, bare, SMALL, RunOptions(space=space))
+        (augmentation,) = (one for one in session.definition.parameters if one.name == "augmentation")
+        assert (augmentation.choices or (augmentation.value,)) == ("none",)
+    with pytest.raises(SearchError, match="the prepared set has none: prepare it with --levels low"):
+        read_versions(bare, 100, 0)
 
 
 def test_a_study_whose_making_was_cut_off_is_made_anew(prepared: PreparedSet, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class System:
         return "peer" if self.peer else "hpsearch"
 
 
-SAME_DATA = ("--split", "69/30/1", "--corrupted-views", "0", "--levels", "low")
+SAME_DATA = ("--split", "69/30/1", "--corrupted-views", "0", "--levels", "none")
 SAME_RECIPE = (
     *("--head-epochs", "0", "--epochs", str(EPOCHS), "--batch-size", str(BATCH)),
     *("--warmup-epochs", "0", "--class-weights", "none", "--objective", "macro_f1", "--pruner", "peer"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from data_prep.prepare import Outcome
 
 _DEFAULTS = PrepareSettings("demo")
+NONE = "none"
 
 
 def _percentages(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[int, ...] | None:
@@ -32,9 +33,9 @@ def _percentages(ctx: click.Context, param: click.Parameter, value: Any) -> tupl
         raise click.BadParameter(f"{value!r} must be three percentages, such as 70/15/15") from error
 
 
-def _names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str, ...]:
-    """Names with commas between them."""
-    return tuple(part.strip() for part in str(value).split(","))
+def _levels(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str, ...]:
+    """Names with commas between them, or the word for none."""
+    return () if value == NONE else tuple(part.strip() for part in str(value).split(","))
 
 
 def _class_names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str, ...]:
@@ -69,10 +70,10 @@ class _NamingSources(click.Command):
 )
 @click.option(
     "--levels",
-    callback=_names,
+    callback=_levels,
     default=",".join(_DEFAULTS.levels),
     metavar="NAME[*COPIES],...",
-    help=f"Of augmentation: {', '.join(STRENGTHS)}; strong*4 asks for 4 copies of that one.",
+    help=f"Of augmentation: {', '.join(STRENGTHS)}; strong*4 asks for 4 copies of that one, none for no views.",
 )
 @click.option(
     "--copies",
@@ -184,7 +185,7 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
     for warning in outcome.warnings:
         out.print(Text.assemble(("Warning: ", "yellow"), warning), soft_wrap=True)
     if outcome.created:
-        levels = ", ".join(manifest["settings"]["levels"])
+        levels = ", ".join(manifest["settings"]["levels"]) or NONE
         click.echo(f"Prepared {manifest['source']} in {workspace.prepared} (fingerprint {mark}; views: {levels}).")
     click.echo(f"What was left out, and why: {workspace.prepared / 'report.html'}")
 
