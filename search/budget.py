@@ -13,7 +13,7 @@ import click
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
-from search.winners import Winner, best_of, best_winner, find_winner
+from search.winners import Winner, best_of, best_winner, check_kept, find_winner
 from search.workspace import Workspace
 from studies.reading import StoredStudy, read_studies
 from studies.records import TrialRecord
@@ -84,9 +84,11 @@ class Budget:
         return Budget({name: value for name, value in options.items() if value is not None})
 
     def best(self, workspace: Workspace, prepared: PreparedSet, backbone: str | None) -> Choice:
-        """SearchError when no trial is within it, with the nearest one, or none on this prepared set is complete."""
+        """SearchError when no trial is within it, with the nearest one, none on this prepared set is complete, or the
+        best one's weights were removed."""
         best = find_winner(workspace, prepared, backbone)
         if self.excess(best.record) <= 1:
+            check_kept(workspace, best)
             return Choice(best)
         studies = [
             _only(study, lambda record: True)

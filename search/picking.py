@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from data_prep.prepared import PreparedSet
 from search.errors import SearchError
 from search.finding import check_is_here
-from search.winners import Winner, best_of, find_winner
+from search.winners import Winner, best_of, check_kept, find_winner
 from search.workspace import Workspace
 from studies.reading import StoredStudy, read_studies
 
@@ -22,7 +22,13 @@ class Pick:
 
 
 def picked(workspace: Workspace, prepared: PreparedSet, pick: Pick) -> Winner:
-    """SearchError when there is no such study or trial, or it is not complete."""
+    """SearchError when there is no such study or trial, it is not complete, or its weights were removed."""
+    found = _picked(workspace, prepared, pick)
+    check_kept(workspace, found)
+    return found
+
+
+def _picked(workspace: Workspace, prepared: PreparedSet, pick: Pick) -> Winner:
     if pick.study is None and pick.trial is None:
         return find_winner(workspace, prepared, pick.backbone)
     name = pick.study or find_winner(workspace, prepared, pick.backbone).settings.name

@@ -99,7 +99,7 @@ def test_predict_takes_a_single_picture_and_refuses_what_it_cannot_read(
     assert call("predict", model, folder / "0.png").exit_code == 0
     assert [row["image"] for row in rows_of(tmp_path / "labels.csv")] == ["0.png"]
     (tmp_path / "empty").mkdir()
-    taken = call("predict", model, "new.npz")
+    taken = call("predict", model, folder)
     assert (taken.exit_code, "labels.csv is there already: name the file to write" in taken.stderr) == (2, True)
     assert [row["image"] for row in rows_of(tmp_path / "labels.csv")] == ["0.png"]
     for out in ("new", folder / "0.png"):  # a folder, and what is to be labelled

@@ -22,7 +22,6 @@ from search.picking import Pick, picked
 from search.refitting import Refitter
 from search.scored_parts import estimate_errors, parts_in
 from search.variants import Extras
-from search.winners import check_kept
 from search.workspace import Workspace
 from studies.reading import read_studies
 
@@ -115,10 +114,9 @@ def _check_budget(budget: Budget, pick: Pick, multiplied: bool) -> None:
 
 
 def _choice(workspace: Workspace, prepared: PreparedSet, budget: Budget, pick: Pick) -> Choice:
-    limited = bool(budget.limits)
-    choice = budget.best(workspace, prepared, pick.backbone) if limited else Choice(picked(workspace, prepared, pick))
-    check_kept(workspace, choice.winner)
-    return choice
+    if budget.limits:
+        return budget.best(workspace, prepared, pick.backbone)
+    return Choice(picked(workspace, prepared, pick))
 
 
 def check_backbone(workspace: Workspace, name: str) -> None:

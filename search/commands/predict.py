@@ -90,9 +90,10 @@ def predict(
     click.echo(f"written: {out}")
 
 
-def _checked(out: Path | None, data: Path) -> Path:
+def _checked(asked: Path | None, data: Path) -> Path:
     """Where to write. Nothing that the user has is replaced unless it was named, and the images never are."""
-    if out is None and (out := Path(DEFAULT_OUT)).exists():
+    out = asked or Path(DEFAULT_OUT)
+    if asked is None and out.exists():
         raise click.BadParameter(f"{out} is there already: name the file to write", param_hint="--out")
     if not out.parent.is_dir():
         raise click.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
