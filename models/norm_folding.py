@@ -89,7 +89,7 @@ def _separable(layer: Any, x: Any, scale: Any) -> Any:
 
 def _of_one_pixel(x: Any, kernel: Any) -> Any:
     """The convolution of x (n, h, w, c) by a kernel (1, 1, c, d). Written out, as `ops.matmul` of more than two
-    dimensions takes five times as many operations, each of them traced."""
+    dimensions reckons with shapes that may be unknown, by many operations that all are traced."""
     incoming, outgoing = kernel.shape[-2:]
     rows = ops.matmul(ops.reshape(x, (-1, incoming)), ops.reshape(kernel, (incoming, outgoing)))
     return ops.reshape(rows, (-1, *ops.shape(x)[1:3], outgoing))
