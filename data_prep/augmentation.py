@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
 from threading import Event, Lock
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import strong_views
+from data_prep.importing import undisturbed, without_stderr
 from data_prep.progress import Progress
 from data_prep.settings import STRENGTHS
 
@@ -125,10 +127,11 @@ def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float) -> Any:
     return view
 
 
+@cache
 def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
     """TensorFlow, Keras and keras-cv, imported when first needed and without their greetings and warnings."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _no_log():
+    with undisturbed(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), without_stderr():
         warnings.simplefilter("ignore")
         import keras
         import keras_cv
@@ -138,16 +141,3 @@ def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
             # All of this is done on CPUs. Seen by TensorFlow, a GPU's memory would be taken from who trains on it.
             tf.config.set_visible_devices([], "GPU")
     return tf, keras, keras_cv
-
-
-@contextlib.contextmanager
-def _no_log() -> Iterator[None]:
-    """Drops what TensorFlow's C++ part writes to standard error while it loads; no setting silences its first lines."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.importing import without_stderr
 from models.converting import open_format
 from models.formats import FORMATS, KERAS, Format
 from models.trust import Trust
 from search.errors import SearchError
 from search.exporting import CALIBRATION_FILE, LABELS_FILE, METRICS_FILE
-from search.quiet import import_keras, without_stderr
+from search.quiet import import_keras
 from search.scored_parts import parts_in
 
 

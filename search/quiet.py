@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import MappingProxyType
+
+from data_prep.importing import undisturbed, without_stderr
 
 KERNELS: Mapping[str, str] = MappingProxyType({"TF_ENABLE_ONEDNN_OPTS": "1"})
 """Environment variables, unless they are set. TensorFlow has oneDNN's kernels on by default where the processor has
@@ -13,25 +14,11 @@ instructions made for neural networks alone; they are quicker on others too (ben
 
 
 def import_keras() -> None:
-    """Imports Keras with KERNELS, where it is not imported yet; what is written to standard error meanwhile is dropped,
-    as no setting silences its first lines.
+    """Imports Keras with KERNELS, where it is not imported yet; what is written to standard error meanwhile is dropped.
 
     When the import fails, its exception says why.
     """
     for name, value in KERNELS.items():
         os.environ.setdefault(name, value)
-    with without_stderr():
+    with undisturbed(), without_stderr():
         import keras  # noqa: F401
-
-
-@contextmanager
-def without_stderr() -> Iterator[None]:
-    """Drops what is written to standard error, by C++ parts too."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

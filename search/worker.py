@@ -25,6 +25,7 @@ from typing import Any, Protocol, TextIO
 
 import psutil
 
+from data_prep.importing import undisturbed
 from models.errors import DivergedError, ModelError
 from search.claims import opened
 from search.job import LOG_FILE
@@ -182,7 +183,8 @@ def _place(error: Exception) -> str:
 
 
 def _keras_trainer() -> Trainer:
-    from search.trainer import KerasTrainer  # imports TensorFlow, which prints, only when all is set up for that
+    with undisturbed():
+        from search.trainer import KerasTrainer  # imports TensorFlow, which prints, only when all is set up for that
 
     return KerasTrainer()
 
