@@ -6,6 +6,7 @@ A trial begins with `Networks.taken`, which leaves nothing of the trial before i
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -83,7 +84,7 @@ class Network:
         return len(self._parts)
 
     def reset(self, dropout: float, seed: int) -> None:
-        keras.utils.set_random_seed(seed)
+        _seed(seed)
         settings, network = self.classifier.settings, self.classifier.network
         weights = self._weights
         if weights is None:  # random ones, drawn as a new network draws them
@@ -156,6 +157,16 @@ class Network:
         layers = tuple(classifier.network._flatten_layers(include_self=False))
         gradients = partial(gradient_function, arithmetic=self.arithmetic, layers=layers)
         return Part.of(cut, model, prefix, gradients)
+
+
+def _seed(seed: int) -> None:
+    """Starts anew what Keras's initializers and its layers' generators take their seeds from.
+
+    Not `keras.utils.set_random_seed`: it sets TensorFlow's seed too, from which nothing here draws, and with it TensorFlow
+    forgets all that it has made of the traced functions, so that the next call of each is as slow as its first.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
 
 
 @dataclass(frozen=True)
