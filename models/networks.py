@@ -162,8 +162,8 @@ class Network:
 def _seed(seed: int) -> None:
     """Starts anew what Keras's initializers and its layers' generators take their seeds from.
 
-    Not `keras.utils.set_random_seed`: it sets TensorFlow's seed too, from which nothing here draws, and with it TensorFlow
-    forgets all that it has made of the traced functions, so that the next call of each is as slow as its first.
+    Not `keras.utils.set_random_seed`: it sets TensorFlow's seed too, from which nothing here draws, upon which
+    TensorFlow forgets all that it has made of traced functions: the next call of each is nearly as slow as its first.
     """
     random.seed(seed)
     np.random.seed(seed)
