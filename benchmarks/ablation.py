@@ -56,7 +56,7 @@ CHANGES = (
     Change("layer-wise rates", {"layer_decay": 0.7}),
     Change("in-model layers too", {"input_mode": "bank+in-model"}),
     Change("a quarter frozen", {"frozen_fraction": 0.25}),
-    Change("curriculum", {"augmentation": "low+medium+hard+strong", "curriculum": True}),
+    Change("curriculum", {"augmentation": "low+medium+hard+strong", "curriculum": True}, seeds=(1, 2, 3)),
     Change("progressive unfreezing", {"unfreezing_steps": 2}),
     Change("twice as many epochs", epochs=2 * EPOCHS),
     Change("two views an epoch, twice as long", {"views_per_image": 2}),

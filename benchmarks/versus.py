@@ -6,7 +6,7 @@
 Systems, each in processes of its own and in turn, seed after seed:
 
     a           a plain Optuna loop: TPE, median pruning            b   KerasTuner's Hyperband, for (a)'s epochs
-    c           hpsearch with (a)'s recipe and (a)'s trials, every feature off       d   the same, features on
+    c           hpsearch with (a)'s recipe and (a)'s trials, warm processes and prefix cache off     d   the same, on
     e           hpsearch as it ships: `prepare` and `run` without options, for as long as the longer of (a) and (b)
     d-cold      (d) with --fresh-workers: its prefix cache alone    d-no-cache   (d) with --prefix-cache off
     d-eigen     (d) with TF_ENABLE_ONEDNN_OPTS=0                    a-onednn     (a) with TF_ENABLE_ONEDNN_OPTS=1
