@@ -15,8 +15,19 @@ def training_folds(prepared: PreparedSet, folds: int, seed: int) -> np.ndarray:
         seed: of the assignment.
 
     Raises:
-        DataError: a class has images in fewer groups than there are folds.
+        DataError: as `check_folds` has it.
     """
+    check_folds(prepared, folds)
+    labels, groups = prepared.labels("train"), prepared.groups("train")
+    result = np.zeros(len(labels), np.int64)
+    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+    for fold, (_, held_out) in enumerate(parts):
+        result[held_out] = fold
+    return result
+
+
+def check_folds(prepared: PreparedSet, folds: int) -> None:
+    """DataError where a class has training images in fewer groups than there are folds, or these are fewer than 2."""
     labels, groups = prepared.labels("train"), prepared.groups("train")
     held_by = [len(np.unique(groups[labels == label])) for label in range(len(prepared.class_names))]
     if not 2 <= folds <= min(held_by):
@@ -25,8 +36,3 @@ def training_folds(prepared: PreparedSet, folds: int, seed: int) -> np.ndarray:
             f"folds must be 2 to {min(held_by)}, the number of training groups with images of class {name}, but are "
             f"{folds}: ask for fewer folds, or add images of that class"
         )
-    result = np.zeros(len(labels), np.int64)
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
-    for fold, (_, held_out) in enumerate(parts):
-        result[held_out] = fold
-    return result

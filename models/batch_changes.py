@@ -107,8 +107,11 @@ MIXERS = {"mixup": mixup, "cutmix": cutmix}
 
 
 def _shared(batch: Batch, images: np.ndarray, kept: float, other: np.ndarray) -> Batch:
-    targets = kept * batch.targets + (1 - kept) * batch.targets[other]
-    weights = kept * batch.weights + (1 - kept) * batch.weights[other]
+    """The loss is that of both labels, each with its own image's weight: cross-entropy is linear in the targets."""
+    first, second = kept * batch.weights, (1 - kept) * batch.weights[other]
+    weights = first + second
+    share = (first / weights)[:, None]
+    targets = share * batch.targets + (1 - share) * batch.targets[other]
     return Batch(images, targets.astype("float32"), weights.astype("float32"))
 
 

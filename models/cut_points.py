@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,26 +28,39 @@ class CutPoint:
 def single_tensor_cuts(backbone: keras.Model) -> list[CutPoint]:
     """All cut points in order, the input and the output included.
 
-    Must be called before any other model is made of the same layers: an operation that stands in two graphs has no
-    single `output`. Walks operations, not layers, since some graphs hold bare operations (MobileNetV3's `add`).
+    Walks the graph's nodes: some graphs hold bare operations (MobileNetV3's `add`), some call a layer more than once.
+    Where one is called on both sides there is no cut: its weights would be frozen and trained at once, and Keras makes
+    no model of what lies behind.
     """
-    operations = [op for op in backbone.operations if not isinstance(op, keras.layers.InputLayer)]
+    nodes = [node for node in _in_order(backbone) if not isinstance(node.operation, keras.layers.InputLayer)]
     source = backbone.inputs[0]
     total_weights = max(1, backbone.count_params())
-    last_use = {id(source): -1}
-    for position, op in enumerate(operations):
-        for tensor in _as_list(op.input):
-            last_use[id(tensor)] = position
-    last_use[id(backbone.outputs[0])] = len(operations)  # needed after the last operation
+    last_use, last_call = {id(source): -1}, {}
+    for position, node in enumerate(nodes):
+        last_use |= {id(tensor): position for tensor in node.input_tensors}
+        last_call[id(node.operation)] = position
+    last_use[id(backbone.outputs[0])] = len(nodes)  # needed after the last node
     cuts = [CutPoint(0.0, 0.0, "", source)]
-    alive, weights = {id(source)}, 0
-    for position, op in enumerate(operations):
-        alive |= {id(tensor) for tensor in _as_list(op.output)}
-        alive = {key for key in alive if last_use.get(key, -1) > position}
-        weights += op.count_params() if isinstance(op, keras.layers.Layer) else 0
-        if len(alive) == 1 and alive == {id(_as_list(op.output)[0])}:
-            cuts.append(CutPoint((position + 1) / len(operations), weights / total_weights, op.name, op.output))
+    alive, weights = {id(source)}, dict[int, int]()
+    for position, node in enumerate(nodes, 1):
+        alive |= {id(tensor) for tensor in node.outputs}
+        alive = {key for key in alive if last_use.get(key, -1) >= position}
+        weights[id(node.operation)] = _weights(node.operation)
+        shared = any(last_call[key] >= position for key in weights)
+        if alive == {id(node.outputs[0])} and not shared:
+            share = sum(weights.values()) / total_weights
+            cuts.append(CutPoint(position / len(nodes), share, node.operation.name, node.outputs[0]))
     return cuts
+
+
+def _in_order(model: keras.Model) -> Iterator[Any]:
+    """The nodes of a functional model, each after those whose outputs it takes."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        yield from model._nodes_by_depth[depth]
+
+
+def _weights(operation: Any) -> int:
+    return operation.count_params() if isinstance(operation, keras.layers.Layer) else 0
 
 
 def chosen_cuts(backbone: keras.Model) -> tuple[CutPoint, ...]:
@@ -59,7 +73,3 @@ def chosen_cuts(backbone: keras.Model) -> tuple[CutPoint, ...]:
 def nearest_cut(cuts: tuple[CutPoint, ...], fraction: float) -> CutPoint:
     """The cut point that freezes about this share of the layers."""
     return min(cuts, key=lambda cut: abs(cut.fraction - fraction))
-
-
-def _as_list(tensors: Any) -> list[Any]:
-    return list(tensors) if isinstance(tensors, list | tuple) else [tensors]

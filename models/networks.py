@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from models.arithmetic import Arithmetic
-from models.backbones import build
+from models.backbones import Backbone, build
 from models.classifier import ClassifierSettings, Frozen, TunableDropout, make_classifier, preprocessed, set_trainable
 from models.cut_points import CutPoint, nearest_cut
 from models.norm_folding import folded
@@ -84,8 +84,8 @@ class Network:
         return len(self._parts)
 
     def reset(self, dropout: float, seed: int) -> None:
-        _seed(seed)
         settings, network = self.classifier.settings, self.classifier.network
+        _seed(seed, settings.backbone)
         weights = self._weights
         if weights is None:  # random ones, drawn as a new network draws them
             weights = build(settings.backbone, settings.weights, settings.network_shape).get_weights()
@@ -159,12 +159,15 @@ class Network:
         return Part.of(cut, model, prefix, gradients)
 
 
-def _seed(seed: int) -> None:
+def _seed(seed: int, backbone: Backbone) -> None:
     """Starts anew what Keras's initializers and its layers' generators take their seeds from.
 
-    Not `keras.utils.set_random_seed`: it sets TensorFlow's seed too, from which nothing here draws, upon which
-    TensorFlow forgets all that it has made of traced functions: the next call of each is nearly as slow as its first.
+    `keras.utils.set_random_seed` sets TensorFlow's seed too, upon which TensorFlow forgets all that it has made of
+    traced functions: the next call of each is nearly as slow as its first. Only a user's own layers may draw from it.
     """
+    if backbone.own:
+        keras.utils.set_random_seed(seed)
+        return
     random.seed(seed)
     np.random.seed(seed)
 
@@ -205,8 +208,12 @@ class Part:
 
     @property
     def seeds(self) -> list[keras.Variable]:
-        """The states of the random generators that take part in training."""
-        return [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
+        """The states of the random generators that take part in training. Those of frozen layers do not: with them, a
+        trial would differ from the same one on features, where those layers are not part of the model."""
+        frozen = [layer for layer in self.model.layers if isinstance(layer, Frozen)]
+        inert = {id(variable) for layer in frozen for variable in layer.variables}
+        states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
+        return [variable for variable in states if id(variable) not in inert]
 
     def reseed(self, seed: int) -> None:
         """Starts the random generators of the part's layers anew."""

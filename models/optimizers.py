@@ -55,7 +55,9 @@ class Extras:
     """float32 (k,): a factor on the learning rate for each weight. Scaled gradients would not do: Adam and RMSprop
     divide by their size. The decay stays that of the full rate."""
     weight_averaging: float = 0.0
-    """Momentum of an exponential moving average of the weights, kept beside them; 0: none."""
+    """Momentum of an exponential moving average of the weights, kept beside them; 0: none. After the n-th step it is at
+    most (1 + n) / (10 + n), as tf.train.ExponentialMovingAverage has it with `num_updates`: otherwise a trial of few
+    steps would be scored by weights near its first ones."""
     accumulation: int = 1
     """Gradients of so many batches make one step."""
 
@@ -80,7 +82,7 @@ class FlatOptimizer:
         self._moments = [ops.zeros(size) for _ in range(RULES[name].states)]
         self._sum = ops.zeros(size) if extras.accumulation > 1 else None
         self.average = ops.zeros(size) if extras.weight_averaging else None
-        """Of the weights after each step, float32 (size,); None without."""
+        """Of the weights after each step, float32 (size,), zeros before the first; None without."""
 
     def moved(self, weights: Any, gradient: Any) -> Any:
         """The weights after a batch of this gradient; the same ones while gradients are only added up."""
@@ -128,7 +130,8 @@ def _compiled(name: str) -> Callable[..., Any]:
         change, moments = rule.change(gradient, moments, now)
         weights = weights + change
         if average is not None:
-            kept = ops.where(step > 1, averaging, 0.0)  # zeros do not count
+            slow = ops.minimum(averaging, (1 + step) / (10 + step))
+            kept = ops.where(step > 1, slow, 0.0)  # zeros do not count
             average = kept * average + (1 - kept) * weights
         return weights, moments, average
 

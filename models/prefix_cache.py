@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from models.predicting import predict
 from models.trial import TrainingData
 
 ALIGNMENT = 64  # bytes
+PARTIAL = "partial."
+MAKING_S = 600
 PREFIX_BATCH = 32
 """Images that go through a prefix at once: no fewer, since it is traced once, and few enough to be quick for one."""
 
@@ -203,23 +207,37 @@ def _make_room(settings: CacheSettings, needed: int, spared: Collection[Path]) -
 
     A process that still reads a file that is removed keeps it until it is done.
     """
-    files = {path: path.stat() for path in settings.folder.glob("*/*")}
+    files = _files(settings.folder)
     total = sum(found.st_size for found in files.values())
     kept = sum(files[path].st_size for path in spared if path in files)
     if kept + needed > settings.most_bytes:
         raise OSError(
             errno.ENOSPC, f"{(kept + needed) / 1e6:.0f} MB are more than the {settings.most_bytes / 1e6:.0f} MB allowed"
         )
-    for path in sorted(set(files) - set(spared), key=lambda path: files[path].st_mtime):
+    made = {path for path, found in files.items() if not _is_being_made(path, found)}
+    for path in sorted(made - set(spared), key=lambda path: files[path].st_mtime):
         if total + needed <= settings.most_bytes:
             return
         path.unlink(missing_ok=True)
         total -= files[path].st_size
 
 
+def _files(folder: Path) -> dict[Path, os.stat_result]:
+    found = {}
+    for path in folder.glob("*/*"):
+        with suppress(FileNotFoundError):  # another process removes some too
+            found[path] = path.stat()
+    return found
+
+
+def _is_being_made(path: Path, found: os.stat_result) -> bool:
+    """By another process; an old one was left by a process that was killed."""
+    return path.name.startswith(PARTIAL) and time.time() - found.st_mtime < MAKING_S
+
+
 def _reserve(path: Path, size: int) -> None:
     """A file of zeros whose room on the disk is taken: writing to a memory map of a full disk would end the process."""
-    partial = path.with_name(f"partial.{os.getpid()}.{path.name}")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}.{path.name}")
     try:
         with open(partial, "wb") as file:
             if hasattr(os, "posix_fallocate"):

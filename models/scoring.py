@@ -27,7 +27,7 @@ def score(
     Returns, besides the clean figures: `corrupted_accuracy`, `corrupted_macro_f1`, `mean_macro_f1`, and per family
     macro-F1, accuracy and number of views, with the worst one's macro-F1 and name.
     """
-    scores: dict[str, Any] = dict(figures(labels, clean))
+    scores: dict[str, Any] = dict(figures(labels, clean, present=True))  # a fold may lack a class
     if corrupted is None:
         return scores
     repeated = np.repeat(labels[:, None], corrupted.shape[1], axis=1)
@@ -42,5 +42,5 @@ def score(
 
 
 def _short(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    found = figures(labels, probabilities, present=True)  # a family may lack a class in a small set
+    found = figures(labels, probabilities, present=True)
     return {"macro_f1": found["macro_f1"], "accuracy": found["accuracy"], "views": len(labels)}

@@ -85,7 +85,9 @@ class _Run:
         self.epochs: list[EpochFigures] = []
         self.cached: CachedPart | None = None
         self.views_seen = self.views_served = 0
-        batch_size = max(1, (int(hyperparameters.batch_size) or plan.recipe.batch_size) // plan.batch_divisor)
+        views = len(data.views) * int(hyperparameters.views_per_image)
+        whole = min(views, int(hyperparameters.batch_size) or plan.recipe.batch_size)
+        batch_size = max(1, whole // plan.batch_divisor)
         class_weights = np.asarray(data.class_weights, "float32")
         if plan.recipe.class_weights == UNWEIGHTED:
             class_weights = np.ones_like(class_weights)
@@ -141,9 +143,9 @@ class _Run:
         if self.state is None:
             return
         progress = Progress(phase, done, self.collapsed_epochs, self.first_step_s, [asdict(row) for row in self.epochs])
-        model = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
+        network = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
         self.state.save(
-            progress, {"model": model, "optimizer_state": self.now.optimizer.state, "best": self.best_weights}
+            progress, {"network": network, "optimizer_state": self.now.optimizer.state, "best": self.best_weights}
         )
 
     def _variables(self) -> list[keras.Variable]:
@@ -158,7 +160,7 @@ class _Run:
             self.now.set_rate(epoch)  # a warm-up takes back what the plateau rule did in it
             callbacks.on_epoch_end(epoch - 1, {"value": row.value})
             self.best = row if self._is_better(row.value) else self.best
-        for variable, value in zip(self._variables(), arrays["model"], strict=True):
+        for variable, value in zip(self._variables(), arrays["network"], strict=True):
             variable.assign(value)
         self.now.optimizer.state = arrays["optimizer_state"]
         self.now.take_weights()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-GROUPS = ("model", "optimizer_state", "best")
+GROUPS = ("network", "optimizer_state", "best")
 """Variables of the training model (weights and seed generators), the optimizer's state, the best epoch's weights."""
 
 

@@ -1,4 +1,4 @@
-"""Images that a model was trained or chosen by, among those it is to be scored on."""
+"""Images of the prepared set that a model is of, among those it is to be scored on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:  # the command line starts without them
 
 PARTS = {"train": "trained on", "validation": "was chosen by"}
 """Side of a prepared set -> what the model did with it."""
+LOCKED = "test"
+"""The side of which the model knows nothing, and each reading counts."""
 
 
 def known_images(workspace: Workspace, exported: ExportedModel, images: np.ndarray) -> dict[str, int]:
-    """How many of `images`, uint8 (n, h, w, 3), are in each side of PARTS, pixel by pixel; empty where the workspace
-    does not hold the prepared set that the model is of."""
+    """How many of `images`, uint8 (n, h, w, 3), are in each side of PARTS and in LOCKED, pixel by pixel; empty where
+    the workspace does not hold the prepared set that the model is of."""
     from data_prep.errors import DataError
     from data_prep.prepared import PreparedSet
 
@@ -28,7 +30,7 @@ def known_images(workspace: Workspace, exported: ExportedModel, images: np.ndarr
         prepared = PreparedSet.open(workspace.prepared)
         if exported.facts().get("fingerprint") != prepared.fingerprint:
             return {}
-        sides = {side: {_digest(image) for image in prepared.images(side)} for side in PARTS}
+        sides = {side: {_digest(image) for image in prepared.images(side)} for side in (*PARTS, LOCKED)}
     except (DataError, SearchError):  # scoring needs neither that set nor what the export says of itself
         return {}
     asked = [_digest(image) for image in images]
@@ -37,7 +39,7 @@ def known_images(workspace: Workspace, exported: ExportedModel, images: np.ndarr
 
 def warning_of(known: Mapping[str, int], total: int) -> str | None:
     """A line where there are any."""
-    parts = [f"{count:,} are images that it {PARTS[side]}" for side, count in known.items() if count]
+    parts = [f"{count:,} are images that it {PARTS[side]}" for side, count in known.items() if count and side in PARTS]
     if not parts:
         return None
     return f"Warning: the model knows some of these {total:,} images: {', '.join(parts)}; expect less on new ones"

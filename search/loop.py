@@ -14,6 +14,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
+from models.recipe import HEAD
 from search.claims import Claims
 from search.errors import SearchError, disk_full
 from search.job import LOG_FILE, TrainingJob
@@ -146,18 +147,28 @@ class Attempt:
 
     def on_epochs(self, figures: list[dict[str, Any]]) -> bool:
         """Reports what is new. Several at once are those of an earlier start."""
-        if not self.epochs and self.reported:
-            self.earlier_s = sum(row["seconds"] for row in figures if row["step"] in self.reported)
-        self.epochs += figures
+        is_first, self.epochs = not self.epochs, self.epochs + figures
+        if is_first and self.reported:
+            self.earlier_s = sum(row["seconds"] for row in figures if self._step(row) in self.reported)
         for row in figures:
-            if row["step"] not in self.reported:
-                self.trial.report(row["value"], row["step"])
+            if self._step(row) not in self.reported:
+                self.trial.report(row["value"], self._step(row))
         self.search.observer.epoch(self.trial.number, figures[-1])
         if self.trial.should_prune():
             return True
         if self.search.leaving.wanted:
             raise LeaveError
         return False
+
+    def _step(self, row: dict[str, Any]) -> int:
+        """Of an epoch as it is reported: fine-tuning begins at the same one in every trial, however soon a head phase
+        was over, since pruners compare trials by it."""
+        head = [one["phase"] for one in self.epochs].count(HEAD)
+        step: int = row["step"]
+        if head == 0 or row["phase"] == HEAD:
+            return step
+        nominal: int = self.search.settings.recipe["head_epochs"]
+        return step - head + nominal
 
     def ended(self, end: dict[str, Any]) -> TrialRecord | None:
         if end["event"] == "done":

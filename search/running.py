@@ -80,7 +80,7 @@ class Run:
 def run_backbones(run: Run, rows: list[Backbone]) -> None:
     """All studies, one after the other. Every network is planned and built first, so that a mistake in the last does
     not show after hours of work on the others."""
-    PreparedSet.open(run.workspace.prepared)  # says so where there is no workspace, before one is made for its lock
+    _check(run)  # before a workspace is made for its lock
     with run.workspace.shared():
         for backbone in rows:
             session = _planned(run, backbone)
@@ -99,7 +99,7 @@ def run_backbones(run: Run, rows: list[Backbone]) -> None:
 
 def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
     """What each study would take, without making it."""
-    PreparedSet.open(run.workspace.prepared)
+    _check(run)
     again, database = run.options.confirmation, run.workspace.database
     totals_s = []
     with run.workspace.shared():
@@ -119,6 +119,15 @@ def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
     if len(rows) > 1:
         run.say(f"all studies: about {duration(sum(totals_s))}")
     run.say(RULE)
+
+
+def _check(run: Run) -> None:
+    """DataError where there is no prepared set, or one that cannot be divided into the folds that are wanted."""
+    prepared = PreparedSet.open(run.workspace.prepared)
+    if run.options.confirmation.folds:
+        from data_prep.folds import check_folds  # with scikit-learn, which takes a while
+
+        check_folds(prepared, run.options.confirmation.folds)
 
 
 @contextmanager

@@ -77,7 +77,8 @@ class FakeTrainer:
 def epoch_of(job: dict[str, Any], step: int) -> dict[str, Any]:
     value = (1 - abs(job["hyperparameters"]["learning_rate"] - 0.3)) * (step + 1) / 10
     scores = dict.fromkeys(SCORES, 0.5) | {"macro_f1": value}
-    fixed = {"phase": "fine-tuning", "images_per_second": 1.0, "seconds": 0.01, "validation": scores}
+    phase = "head" if MODE == "short-head" and step < 2 else "fine-tuning"
+    fixed = {"phase": phase, "images_per_second": 1.0, "seconds": 0.01, "validation": scores}
     return {"step": step, "value": value, "seed": job["seed"], **fixed}
 
 

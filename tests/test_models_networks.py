@@ -97,6 +97,18 @@ def kept() -> Networks:
     return Networks()
 
 
+def test_a_later_trial_traces_nothing_to_be_trained_and_scored(
+    data: TrainingData, pretrained: ClassifierSettings
+) -> None:
+    kept = Networks()
+    for seed, hyperparameters in enumerate([PLAIN, replace(ADAM, dropout=0.4), replace(PLAIN, label_smoothing=0.1)]):
+        trained(Plan(pretrained, hyperparameters, Recipe(1, 2, 24), "macro_f1", seed), data, kept)
+    network = kept.built(pretrained)
+    functions = [network.scored.predict_function, network.classifier.joined.predict_function]
+    functions += [network.part(cut).gradients for cut in (PLAIN.frozen_fraction, 1.0)]
+    assert [function.experimental_get_tracing_count() for function in functions] == [1, 1, 1, 1]
+
+
 def test_dropout_keeps_the_mean_and_drops_its_share() -> None:
     layer = TunableDropout()
     layer.rate.assign(0.3)
@@ -110,8 +122,14 @@ def test_dropout_keeps_the_mean_and_drops_its_share() -> None:
 JAX_TRIAL = """
 import sys
 sys.path.insert(0, sys.argv[1])
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
 import test_models_networks as here
+from models.arithmetic import Arithmetic
+from models.prefix_cache import CacheSettings
 from models.recipe import Recipe
+from models.training import Surroundings, run_trial
 from models.trial import Plan, TrainingData
 from models.feeding import TrainingViews
 from models.networks import Networks
@@ -127,12 +145,22 @@ kept = Networks()
 first, other, again = (here.trained(plan, data, kept) for plan in plans)
 assert first == again and first[0] != other[0]
 assert first[1][7] < first[1][4], first  # the loss falls
+pretrained = replace(settings, weights=sys.argv[2])
+frozen = replace(here.PLAIN, frozen_fraction=0.5)
+plan = Plan(pretrained, frozen, Recipe(1, 2, 8), "macro_f1", 3)
+outcomes = []
+for cache in (None, CacheSettings(Path(sys.argv[3]), "float32", 10**9, "images")):
+    outcomes.append(run_trial(plan, data, lambda figures: False, surroundings=Surroundings(kept, cache)))
+assert outcomes[1].prefix_cache_share > 0 == outcomes[0].prefix_cache_share
+np.testing.assert_allclose(outcomes[1].probabilities, outcomes[0].probabilities, atol=1e-5)
+half = replace(plan, arithmetic=Arithmetic("mixed_bfloat16"))
+assert np.isfinite(run_trial(half, data, lambda figures: False).probabilities).all()
 """
 
 
-def test_the_same_code_trains_under_jax() -> None:
+def test_the_same_code_trains_under_jax(own_weights: Path, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", JAX_TRIAL, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", JAX_TRIAL, str(Path(__file__).parent), str(own_weights), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -13,6 +13,7 @@ from conftest import CLASSES
 
 from models.backbones import IMAGENET, OWN, UNTRAINED, Backbone, backbone_named, build, check_weights, default_weights
 from models.classifier import ClassifierSettings, make_classifier
+from models.cut_points import single_tensor_cuts
 from models.errors import ModelError
 from models.export import _orientations
 from models.own_backbones import PREPROCESSING_NAMES, asked_backbone, stored_backbone
@@ -185,3 +186,19 @@ def test_rows_of_own_networks_are_made_without_keras(tmp_path: Path) -> None:
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "old.keras")], check=True)
+
+
+def test_a_layer_that_is_called_twice_lies_on_one_side_of_each_cut() -> None:
+    activation, shared = keras.layers.ReLU(), keras.layers.Conv2D(4, 3, padding="same")
+    image = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(4, 3, padding="same")(image)
+    for layer in (shared, shared, keras.layers.Conv2D(2, 3)):
+        x = activation(layer(x))
+    network = keras.Model(image, keras.layers.MaxPooling2D()(x))
+    cuts = single_tensor_cuts(network)
+    assert [cut.fraction for cut in cuts] == [0, 1 / 8, 7 / 8, 1]
+    assert [cut.parameter_fraction for cut in cuts][-2:] == [1, 1]
+    images = np.random.default_rng(0).uniform(-1, 1, (2, *SHAPE)).astype("float32")
+    for cut in cuts[1:-1]:
+        front, behind = keras.Model(image, cut.tensor), keras.Model(cut.tensor, network.outputs[0])
+        np.testing.assert_allclose(behind(front(images)), network(images), atol=1e-6)

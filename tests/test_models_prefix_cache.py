@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from conftest import CLASSES, tiny_images
 
 from models import prefix_cache
-from models.backbones import backbone_named
+from models.backbones import OWN, backbone_named
 from models.classifier import ClassifierSettings
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.networks import Networks
+from models.own_backbones import asked_backbone
+from models.own_networks import ready_backbone
 from models.prefix_cache import CacheSettings
 from models.recipe import Recipe
 from models.training import Surroundings, run_trial
@@ -78,6 +82,22 @@ def test_a_trial_on_kept_features_ends_as_one_without(
     assert 0 < outcome.prefix_cache_share < 1
 
 
+def test_frozen_layers_that_draw_at_random_change_nothing_for_those_behind(
+    data: TrainingData, settings: CacheSettings, tmp_path: Path
+) -> None:
+    keras.utils.set_random_seed(0)
+    x = image = keras.Input(SHAPE)
+    for filters in (4, 8, 8, 8):
+        x = keras.layers.Dropout(0.3)(keras.layers.Conv2D(filters, 3, 2, "same", activation="relu")(x))
+    keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))).save(tmp_path / "own.keras")
+    asked = asked_backbone(str(tmp_path / "own.keras"), None)
+    own = ClassifierSettings(ready_backbone(asked.name, asked.own, str(tmp_path / "own.keras")), OWN, SHAPE, CLASSES)
+    plan = Plan(own, replace(FROZEN, dropout=0.5), Recipe(1, 3, 8), "mean_macro_f1", seed=2)
+    on_images, on_features = (trained(plan, data, Networks(), cache)[0] for cache in (None, settings))
+    losses = [[row.training_loss for row in rows] for rows in (on_images, on_features)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
 def test_a_second_trial_and_process_find_what_the_first_computed(
     plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +135,20 @@ def test_too_little_room_turns_it_off_and_says_so(
     assert outcome.prefix_cache_share == 0
     assert "the frozen layers' output is not kept" in capsys.readouterr().out
     assert not [path for path in settings.folder.rglob("*") if path.is_file()]
+
+
+def test_a_file_that_another_process_is_making_stays_and_one_that_was_left_goes(
+    plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings
+) -> None:
+    (settings.folder / "other").mkdir(parents=True)
+    making, left = (settings.folder / "other" / f"partial.{number}.original.float32" for number in (1, 2))
+    for path in (making, left):
+        path.write_bytes(bytes(1000))
+    os.utime(left, (0, 0))
+    trained(plan, data, kept, settings)
+    size = sum(path.stat().st_size for path in settings.folder.rglob("*.float32")) - 2000
+    trained(plan, data, kept, replace(settings, origin="other images", most_bytes=size + 1500))
+    assert making.exists() and not left.exists()
 
 
 def test_what_was_used_longest_ago_makes_room(

@@ -111,15 +111,20 @@ def test_a_trial_that_is_stopped_when_taken_up_ends_there(data: TrainingData, tm
     assert outcome.stopped and outcome.best.step <= 1
 
 
-def test_half_batches_with_added_gradients_take_the_same_steps(data: TrainingData) -> None:
-    plain = Hyperparameters(learning_rate=3e-3, augmentation="none", dropout=0.0)
-    plan = Plan(replace(SMALL), plain, Recipe(0, 2, 24), "macro_f1", seed=3)
-    whole: list[EpochFigures] = []
-    halves: list[EpochFigures] = []
-    run_trial(plan, data, lambda rows: whole.extend(rows) or False)
-    run_trial(replace(plan, batch_divisor=2), data, lambda rows: halves.extend(rows) or False)
-    assert halves[-1].training_loss < halves[0].training_loss
-    assert halves[-1].validation["accuracy"] == pytest.approx(whole[-1].validation["accuracy"], abs=0.25)
+@pytest.mark.parametrize("batch_size", [24, 96], ids=["half of the images", "more than there are"])
+def test_half_batches_with_added_gradients_take_the_same_steps(
+    batch_size: int, data: TrainingData, own_weights: Path
+) -> None:
+    plain = Hyperparameters(learning_rate=3e-3, augmentation="none", dropout=0.0, weight_averaging=0.9)
+    plan = Plan(replace(SMALL, weights=str(own_weights)), plain, Recipe(0, 3, batch_size), "macro_f1", seed=3)
+    runs: list[list[EpochFigures]] = [[], []]
+    for rows, divisor in zip(runs, (1, 2), strict=True):
+        run_trial(replace(plan, batch_divisor=divisor), data, lambda figures, rows=rows: rows.extend(figures) or False)
+    losses = [[row.training_loss for row in rows] for rows in runs]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert losses[0][-1] < losses[0][0]
+    scores = [[row.validation["loss"] for row in rows] for rows in runs]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
 
 
 PROGRESS = Progress(1, 2, 0, 0.5, [{"step": 0}])

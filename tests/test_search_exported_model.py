@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from conftest import tiny_images
 from PIL import Image
 
+from data_prep.corruptions import CORRUPTIONS
 from models.formats import FORMATS
 from models.trust import fit_trust
 from search.cli import main
@@ -122,6 +123,26 @@ def test_evaluate_with_labels_gives_intervals_and_abstaining(call: Call, model: 
     assert low <= scores["accuracy"] <= high
     assert len(scores["abstaining"]) == 4
     assert "In brackets: 95 % intervals" in call("evaluate", model, tiny_npz).stdout
+
+
+def test_evaluate_with_labels_corrupts_the_images_as_it_does_the_test_set(
+    call: Call, model: Path, tiny_npz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.corrupted_data.CHUNK_IMAGES", 40)  # of 90 images
+    scores = json.loads(call("evaluate", model, tiny_npz, "--json").stdout)
+    families = {
+        key: {row.family for row in CORRUPTIONS if row.used_by == used_by}
+        for key, used_by in (("corrupted", "validation"), ("test_only_corrupted", "test"))
+    }
+    for key, names in families.items():
+        assert set(scores[key]["families"]) == names
+        assert scores[key]["images"] == 2 * scores["images"]
+        assert scores[key]["loss"] > scores["loss"] and "intervals" in scores[key]
+    assert json.loads(call("evaluate", model, tiny_npz, "--json").stdout) == scores
+    shown = call("evaluate", model, tiny_npz, "--corrupted-views", "1").stdout
+    assert "tiny.npz, unseen corruptions" in shown
+    alone = json.loads(call("evaluate", model, tiny_npz, "--json", "--corrupted-views", "0").stdout)
+    assert alone == {name: value for name, value in scores.items() if name not in families}
 
 
 def test_evaluate_without_labels_estimates_and_says_how_well(call: Call, model: Path, tmp_path: Path) -> None:

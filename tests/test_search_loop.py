@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
-from fake_search import SETTINGS, Listener, searching
+from fake_search import EPOCHS, SETTINGS, Listener, searching
 from optuna.trial import TrialState
 
 from search.claims import Claims
@@ -291,3 +291,13 @@ def test_another_seed_searches_elsewhere(tmp_path: Path) -> None:
             search.run(2)
             found.append(essence(search.study))
     assert found[0] != found[1]
+
+
+def test_fine_tuning_is_reported_from_the_same_epoch_however_soon_the_head_phase_was_over(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, recipe={"epochs": EPOCHS, "head_epochs": 3})
+    with searching(tmp_path, "short-head", settings=settings) as (search, _):
+        search.run(1)
+        (trial,) = search.study.trials
+        (record,) = records_of(search.study)
+    assert list(trial.intermediate_values) == [0, 1, 3, 4, 5]
+    assert [row["step"] for row in record.epochs] == [0, 1, 2, 3, 4]

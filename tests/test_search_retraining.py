@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from fake_search import SETTINGS, Listener, searching
 
+from data_prep.prepared import PreparedSet
 from search.cli import main
 from search.errors import SearchError
 from search.loop import Search
@@ -108,3 +110,15 @@ def test_confirming_and_cross_validating_a_real_study(tmp_path: Path, tiny_npz: 
     assert "again, seed 2 (2/2)" in out
     assert "again, fold 2 of 2 (2/2)" in out
     assert "spread" in out
+
+
+def test_more_folds_than_can_be_made_are_refused_before_the_search(
+    tiny_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_workspace, tmp_path / "ws")
+    monkeypatch.chdir(tmp_path)
+    groups = PreparedSet.open(tmp_path / "ws" / "prepared").groups("train")
+    monkeypatch.setattr(PreparedSet, "groups", lambda self, split: groups // 20)
+    result = CliRunner().invoke(main, ["-w", "ws", "run", "-b", "small_cnn", "-n", "1", "--folds", "20"])
+    assert (result.exit_code, "folds must be 2 to" in result.output) == (1, True)
+    assert not (tmp_path / "ws" / "studies.db").exists()

@@ -22,6 +22,7 @@ from data_prep.prepared import PreparedSet
 from models.backbones import backbone_named, build
 from models.formats import FORMATS
 from search.cli import main
+from search.readings import readings
 from search.workspace import Workspace
 from studies.records import records_of
 from studies.storage import existing_storage, load_study, study_names
@@ -270,18 +271,23 @@ def test_evaluate_scores_other_files_of_other_sizes_too(exported: Path, tiny_npz
     assert scores["images"] == 4
 
 
-def test_evaluate_says_how_many_images_the_model_was_trained_and_chosen_by(
-    exported: Path, searched: Path, tiny_npz: Path
+def test_evaluate_says_what_the_model_knows_of_the_images_and_counts_a_reading_of_locked_ones(
+    exported: Path, searched: Path, tiny_npz: Path, tmp_path: Path
 ) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    before = len(readings(Workspace(tmp_path)))
     counts = PreparedSet.open(searched / "prepared").manifest["counts"]["per_split"]
-    result = hpsearch(searched, "evaluate", str(exported), str(tiny_npz), "--json")
+    result = hpsearch(tmp_path, "evaluate", str(exported), str(tiny_npz), "--json", "--corrupted-views", "0")
     known = json.loads(result.stdout)["known_images"]
-    assert known == {side: sum(counts[side]) for side in ("train", "validation")}
-    result = hpsearch(searched, "evaluate", str(exported), str(tiny_npz))
-    trained, chosen = known.values()
+    assert known == {side: sum(counts[side]) for side in ("train", "validation", "test")}
+    result = hpsearch(tmp_path, "evaluate", str(exported), str(tiny_npz), "--corrupted-views", "0")
+    trained, chosen, locked = known.values()
     assert (
         f"90 images: {trained} are images that it trained on, {chosen} are images that it was chosen" in result.stderr
     )
+    assert f"reading {before + 2} of the locked test set" in result.stdout
+    assert f"{locked} images of which are among these" in result.stdout
+    assert [row["command"] for row in readings(Workspace(tmp_path))[before:]] == ["evaluate", "evaluate"]
 
 
 def test_a_trial_comes_out_again_bit_by_bit_and_its_weights_come_back(searched: Path, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import click
 import numpy as np
 
 from models.formats import FORMATS
+from search.corrupted_data import scored_data
 from search.errors import SearchError
 from search.exported_model import ExportedModel, open_export
 from search.figures_output import print_classes, print_estimates, print_parts, print_trust
 from search.inputs import KINDS, VALUE_RANGE, chunks, has_labels, labelled_images
-from search.known_images import known_images, warning_of
+from search.known_images import LOCKED, known_images, warning_of
 from search.output import print_json
 from search.scored_parts import figures_of, parts_in, score_split
 from search.stages import Stages
@@ -35,6 +36,13 @@ FEW_IMAGES = 100  # below, one image moves an estimate by more than a point
     type=click.Choice(list(FORMATS)),
     help="Score this format of the export, by its own runtime.  [default: keras]",
 )
+@click.option(
+    "--corrupted-views",
+    type=click.IntRange(0, 16),
+    default=2,
+    show_default=True,
+    help="Of each image of DATA, scored under known and under unseen corruptions; 0: none.",
+)
 @click.option("--suite", type=click.Choice(list(SUITES)), help="Score published corruptions of the images as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: per class and the confusion matrix too.")
 @VALUE_RANGE
@@ -45,6 +53,7 @@ def evaluate(
     data: str | None,
     on_test: bool,
     format_name: str | None,
+    corrupted_views: int,
     suite: str | None,
     as_json: bool,
     value_range: str | None,
@@ -80,23 +89,20 @@ def evaluate(
     else:
         with Stages() as stages:
             images, labels = labelled_images(str(data), exported.class_names, exported.image_shape, stages, value_range)
-        scores = _score(exported, images, labels)
+            parts = scored_data(exported.predict, images, labels, corrupted_views, stages)
+        scores = figures_of(parts, exported.class_names, exported.trust)
         scores["known_images"] = known_images(workspace, exported, images)
     if suite:
         scores["suites"] = {suite: run_suite(suite, exported.predict, images, labels)}
-    reading = _count(workspace, exported, scores) if on_test else None
+    locked = len(images) if on_test else scores["known_images"].get(LOCKED, 0)
+    reading = _count(workspace, exported, scores, "evaluate --test" if on_test else "evaluate") if locked else None
     if as_json:
         print_json(scores)
         return
     _show(scores, "test" if on_test else str(data), suite)
     if reading:
-        click.echo(f"reading {reading} of the locked test set of {workspace.folder}")
-
-
-def _score(exported: ExportedModel, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    from models.reporting import Scored, full_figures
-
-    return full_figures(Scored(labels, exported.predict(images)), exported.class_names, exported.trust)
+        some = "" if on_test else f", {locked:,} images of which are among these"
+        click.echo(f"reading {reading} of the locked test set of {workspace.folder}{some}")
 
 
 def _score_test(workspace: Workspace, exported: ExportedModel) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
@@ -120,13 +126,13 @@ def _score_test(workspace: Workspace, exported: ExportedModel) -> tuple[dict[str
     return scores, prepared.images("test"), prepared.labels("test")
 
 
-def _count(workspace: Workspace, exported: ExportedModel, scores: dict[str, Any]) -> int:
+def _count(workspace: Workspace, exported: ExportedModel, scores: dict[str, Any], command: str) -> int:
     from search.readings import add_reading
 
     facts = exported.facts()
     what = {"study": facts.get("study"), "trial": facts.get("trial"), "model": str(exported.folder)}
     what |= {"format": exported.format, "sha256": _sha256(exported.file)[:16]}
-    return add_reading(workspace, "evaluate --test", what, scores)
+    return add_reading(workspace, command, what, scores)
 
 
 def _sha256(path: Path) -> str:
@@ -139,9 +145,7 @@ def _sha256(path: Path) -> str:
 
 
 def _show(scores: dict[str, Any], title: str, suite: str | None) -> None:
-    rows = [(title, scores)]
-    if title == "test":
-        rows = [(part.title, figures) for part, figures in parts_in({"test": scores})]
+    rows = [(part.title.replace("test", title, 1), figures) for part, figures in parts_in({"test": scores})]
     print_parts(rows)
     print_classes(scores)
     print_trust(rows)
