@@ -55,7 +55,9 @@ def train_plainly(workspace: Path, seed: int) -> dict[str, float]:
     from models.training import run_trial
     from models.trial import Plan
     from search.commands.demo import EPOCHS
+    from search.readings import add_reading
     from search.trainer import classifier_settings, training_data
+    from search.workspace import Workspace
 
     prepared = PreparedSet.open(workspace / "prepared")
     hyperparameters = Hyperparameters(**PLAIN)
@@ -63,6 +65,7 @@ def train_plainly(workspace: Path, seed: int) -> dict[str, float]:
     plan = Plan(settings, hyperparameters, Recipe(epochs=EPOCHS), "macro_f1", seed)
     outcome = run_trial(plan, training_data(prepared, hyperparameters), lambda figures: False)
     test = figures(prepared.labels("test"), predict(outcome.classifier.joined, prepared.images("test")))
+    add_reading(Workspace(workspace), "benchmarks/demo_seeds.py", {"model": "plain"}, test)
     return {"validation_macro_f1": outcome.best.value, "test_macro_f1": test["macro_f1"]}
 
 

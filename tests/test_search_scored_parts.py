@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_prep.prepared import PreparedSet
+from search.figures_output import print_gaps
 from search.scored_parts import estimate_errors, families_in, fit_on, gaps, operations, parts_in, score_split
 
 
@@ -15,7 +16,7 @@ def scored(macro_f1: float, half: float) -> dict[str, object]:
     return {"macro_f1": macro_f1, "intervals": {"macro_f1": [macro_f1 - half, macro_f1 + half]}}
 
 
-def test_a_gap_beyond_chance_is_told_from_one_within() -> None:
+def test_a_gap_beyond_chance_is_told_from_one_within(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = {
         "validation": scored(0.90, 0.03) | {"corrupted": scored(0.80, 0.03)},
         "test": scored(0.87, 0.04) | {"corrupted": scored(0.70, 0.04)},
@@ -25,6 +26,11 @@ def test_a_gap_beyond_chance_is_told_from_one_within() -> None:
     assert clean["interval"] == pytest.approx([-0.02, 0.08])
     assert (corrupted["images"], corrupted["beyond_chance"]) == ("corrupted", True)
     assert gaps({"validation": {"macro_f1": 0.9}, "test": {"macro_f1": 0.8}}) == []
+    print_gaps(metrics)
+    shown = capsys.readouterr()
+    assert "less test, clean: macro F1 +0.0300, 95 % interval -0.0200 to +0.0800" in shown.out
+    assert shown.err.startswith("warning: validation less test, corrupted, is more than its interval")
+    assert "clean" not in shown.err
 
 
 def test_errors_of_estimates_over_the_clean_images_and_each_family() -> None:

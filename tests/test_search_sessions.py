@@ -476,3 +476,12 @@ def test_a_study_from_before_precision_trains_as_it_did(prepared: PreparedSet) -
     job = job_maker(Workspace(prepared.folder.parent), replace(session, settings=old))(0, {}, 0)
     assert not {"precision", "xla", "replayed"} & set(job.decisive())
     assert {"precision", "xla"} < set(replace(job, precision="mixed_bfloat16", xla=True).decisive())
+
+
+def test_a_study_keeps_its_objective_when_none_is_named(prepared: PreparedSet, tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    asked = RunOptions(objective="worst_family_macro_f1", given=frozenset({"objective"}))
+    first = plan_session(storage, prepared, SMALL, asked)
+    open_study(storage, first, tmp_path, print)
+    again = plan_session(storage, prepared, SMALL, RunOptions())
+    assert (again.is_new, again.settings.objective) == (False, "worst_family_macro_f1")
