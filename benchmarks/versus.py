@@ -205,12 +205,11 @@ def show(out: Path) -> None:
         title = f"{one['system']:<11}{SYSTEMS[one['system']].title}"
         print(f"{title:<40}" + "".join(_cell(one[key], form) for key, _, form in COLUMNS), end="")
         print(f"{one['reached']:>6} of {one['runs']}")
-    for share in shares(found):
+    for share in shares(rows):
         print(
-            f"(d) without {share['without']}: {_cell(share['to_target'], '.2f').strip()} times as long to the target",
-            end="",
+            f"(d) without {share['without']}: {share['to_target']:.2f} times as long to the target, "
+            f"{share['whole']:.2f} times in all, {share['seeds']} seeds"
         )
-        print(f", {share['whole']:.2f} times in all")
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -76,8 +76,8 @@ def test_medians_are_compared_with_the_plain_loop_and_features_by_leaving_them_o
     assert (found["a"]["time_s"], found["a"]["speed"]) == (60, 1)
     assert (found["d"]["time_s"], found["d"]["speed"], found["d"]["reached"]) == (25, 2.4, 3)
     assert (found["d-cold"]["time_s"], found["d-cold"]["reached"]) == (75, 0)
-    (share,) = shares(list(found.values()))
-    assert share == {"without": "warm workers", "to_target": 3.0, "whole": 1.5}
+    (share,) = shares(rows)
+    assert share == {"without": "warm workers", "seeds": 3, "to_target": 3.0, "whole": 1.5}
 
 
 def test_without_peers_there_are_figures_and_no_times() -> None:

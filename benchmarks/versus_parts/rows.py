@@ -14,7 +14,7 @@ SWITCHED_OFF = (
     ("prefix cache", "d-no-cache"),
     ("warm workers", "d-cold"),
     ("oneDNN", "d-eigen"),
-    ("all three", "c"),
+    ("prefix cache and warm workers", "c"),
 )
 """Feature of (d) -> the system that is (d) without it."""
 
@@ -147,15 +147,18 @@ def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return result
 
 
-def shares(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Per feature of (d) how many times as long the target and the whole run take without it, of `summaries`."""
-    by_system = {one["system"]: one for one in found}
-    result = []
+def shares(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Per feature of (d) how many times as long the target and the whole run take without it: medians over the seeds of
+    which there are both."""
+    target, result = target_of(rows), []
+    of = {(row["system"], row["seed"]): row for row in rows}
     for feature, without in SWITCHED_OFF:
-        if "d" in by_system and without in by_system:
-            on, off = by_system["d"], by_system[without]
-            to_target = off["time_s"] / on["time_s"] if on["time_s"] and off["time_s"] else None
-            result.append({"without": feature, "to_target": to_target, "whole": off["total_s"] / on["total_s"]})
+        pairs = [(row, of["d", seed]) for (system, seed), row in of.items() if system == without and ("d", seed) in of]
+        if pairs and target is not None:
+            to_target = [time_to(off, target)[0] / time_to(on, target)[0] for off, on in pairs]
+            whole = [off["total_s"] / on["total_s"] for off, on in pairs]
+            medians = {"to_target": statistics.median(to_target), "whole": statistics.median(whole)}
+            result.append({"without": feature, "seeds": len(pairs)} | medians)
     return result
 
 
