@@ -70,7 +70,8 @@ def base_trial() -> dict[str, Any]:
     from studies.definition import read_definition
 
     first = read_definition("robust", BACKBONE, names(), [row.name for row in BACKBONES]).first[0]
-    return dict(first) | {"augmentation": "strong"}
+    later = ("curriculum",)
+    return {name: value for name, value in first.items() if name not in later} | {"augmentation": "strong"}
 
 
 def train(workspace: Path, out: Path) -> None:
@@ -89,6 +90,8 @@ def train(workspace: Path, out: Path) -> None:
     base = base_trial()
     network = ClassifierSettings(backbone_named(BACKBONE), IMAGENET, prepared.image_shape, len(prepared.class_names))
     report = json.loads(out.read_text()) if out.exists() else {"base": base, "rows": []}
+    if report["base"] != base:
+        raise SystemExit(f"{out} has changes to another trial, {report['base']}: name another file")
     done = {(row["change"], row["seed"]) for row in report["rows"]}
     missing = [(row, seed) for row in CHANGES for seed in row.seeds if (row.name, seed) not in done]
     for change, seed in missing:

@@ -94,7 +94,8 @@ def mixup(batch: Batch, rng: np.random.Generator) -> Batch:
 
 
 def cutmix(batch: Batch, rng: np.random.Generator) -> Batch:
-    """A rectangle of each image replaced by that of another one, labels by the share of the area (Yun et al. 2019)."""
+    """A rectangle of each image replaced by that of another, labels and weights by its share of the area (Yun et al.
+    2019)."""
     height, width = batch.images.shape[1:3]
     other = rng.permutation(len(batch.images))
     top, left, bottom, right = _rectangle(height, width, 1 - rng.beta(CUTMIX_ALPHA, CUTMIX_ALPHA), rng)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from models.backbones import UNTRAINED, Backbone, build, resized_shape
-from models.cut_points import CutPoint, chosen_cuts
+from models.cut_points import CutPoint, chosen_cuts, nodes_of
 from models.preprocessing import PREPROCESSING, resized
 
 
@@ -94,12 +94,12 @@ class Classifier:
         included, where cut points end the parts (layer-wise rates: Howard & Ruder 2018). Empty without decay."""
         if layer_decay == 1:
             return {}
-        operations = [op for op in self.network.operations if not isinstance(op, keras.layers.InputLayer)]
+        nodes = nodes_of(self.network)
         inner = [cut.fraction for cut in self.cuts if 0 < cut.fraction < 1]
         scales: dict[str, float] = {}
-        for position, op in enumerate(operations, 1):
-            behind = 1 + sum(position / len(operations) <= fraction for fraction in inner)
-            scales |= {variable.path: layer_decay**behind for variable in getattr(op, "weights", ())}
+        for position, node in enumerate(nodes, 1):
+            behind = 1 + sum(position / len(nodes) <= fraction for fraction in inner)
+            scales |= {variable.path: layer_decay**behind for variable in getattr(node.operation, "weights", ())}
         return scales
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +27,11 @@ class CutPoint:
 def single_tensor_cuts(backbone: keras.Model) -> list[CutPoint]:
     """All cut points in order, the input and the output included.
 
-    Walks the graph's nodes: some graphs hold bare operations (MobileNetV3's `add`), some call a layer more than once.
+    Walks nodes, not layers: some graphs hold bare operations (MobileNetV3's `add`), some call a layer more than once.
     Where one is called on both sides there is no cut: its weights would be frozen and trained at once, and Keras makes
     no model of what lies behind.
     """
-    nodes = [node for node in _in_order(backbone) if not isinstance(node.operation, keras.layers.InputLayer)]
+    nodes = nodes_of(backbone)
     source = backbone.inputs[0]
     total_weights = max(1, backbone.count_params())
     last_use, last_call = {id(source): -1}, {}
@@ -53,10 +52,12 @@ def single_tensor_cuts(backbone: keras.Model) -> list[CutPoint]:
     return cuts
 
 
-def _in_order(model: keras.Model) -> Iterator[Any]:
-    """The nodes of a functional model, each after those whose outputs it takes."""
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        yield from model._nodes_by_depth[depth]
+def nodes_of(model: keras.Model) -> list[Any]:
+    """The calls of operations in a functional model but for its inputs, each after those whose outputs it takes. An
+    operation itself knows the output of its first call alone."""
+    depths = sorted(model._nodes_by_depth, reverse=True)
+    nodes = [node for depth in depths for node in model._nodes_by_depth[depth]]
+    return [node for node in nodes if not isinstance(node.operation, keras.layers.InputLayer)]
 
 
 def _weights(operation: Any) -> int:

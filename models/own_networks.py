@@ -22,6 +22,7 @@ import keras
 import numpy as np
 
 from models.backbones import OWN, Backbone
+from models.cut_points import nodes_of
 from models.errors import ModelError
 from models.own_backbones import FOUND_OUT, stored_backbone
 from models.preprocessing import PREPROCESSING
@@ -138,9 +139,9 @@ def _is_most_of(layer: Any, model: keras.Model) -> bool:
 def _features(network: keras.Model, path: str) -> keras.Model:
     """The network up to its last output of four dimensions."""
     whole = keras.Model(network.inputs[0], network.outputs[0])
-    for operation in reversed(whole.operations):
-        output = operation.output
-        if isinstance(output, keras.KerasTensor) and len(output.shape) == 4:
+    for node in reversed(nodes_of(whole)):
+        output = node.outputs[0]
+        if len(output.shape) == 4:
             features = keras.Model(network.inputs[0], output)
             if features.count_params() > 0:
                 return features

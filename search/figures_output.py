@@ -30,9 +30,11 @@ def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         print_table(families, ("images_of", "family", "images", *INTERVALS))
     if any("intervals" in figures for _, figures in parts):
         click.echo("In brackets: 95 % intervals, bootstrapped over images, those of a group together.")
-    fewest = min((row["images"] for _, figures in parts for row in figures.get("per_class", {}).values()), default=0)
-    if 0 < fewest < FEW:
-        click.echo(f"A class with {fewest} images here: its intervals, and those of the means, are too narrow.")
+    counts = [row["images"] for _, figures in parts for row in figures.get("per_class", {}).values()]
+    fewest = min((count for count in counts if count), default=FEW)
+    if fewest < FEW:
+        images = "1 image" if fewest == 1 else f"{fewest} images"
+        click.echo(f"A class with {images} here: its intervals, and those of the means, are too narrow.")
 
 
 def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:

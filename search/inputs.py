@@ -61,14 +61,23 @@ def has_labels(data: Path | str) -> bool:
     return not path.is_file() or (zipfile.is_zipfile(path) and npz_source.has_labels(path))
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Images to be scored on: uint8 (n, h, w, 3), int (n,) labels, and int (n,) groups where the data tells of any."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+
+
 def labelled_images(
     data: str,
     names: tuple[str, ...],
     shape: tuple[int, int, int],
     progress: Progress | None = None,
     value_range: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels in the model's own class order; of data with a split of its own the test images alone.
+) -> Labelled:
+    """Labels in the model's own class order; of data with a split of its own the test images alone.
 
     Args:
         data: a SOURCE of data_prep.
@@ -94,7 +103,8 @@ def labelled_images(
     for row in found.unreadable:
         click.echo(f"left out {row.name}: {row.reason}", err=True)
     rows = _last_side(found, data)
-    return _fitted(found.images[rows], shape), order[found.labels[rows]]
+    groups = None if found.groups is None else found.groups[rows]
+    return Labelled(_fitted(found.images[rows], shape), order[found.labels[rows]], groups)
 
 
 def _last_side(found: LabelledImages, data: str) -> np.ndarray | slice:

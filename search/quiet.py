@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -20,5 +21,7 @@ def import_keras() -> None:
     """
     for name, value in KERNELS.items():
         os.environ.setdefault(name, value)
+    if "keras" in sys.modules:
+        return
     with undisturbed(), without_stderr():
         import keras  # noqa: F401

@@ -95,7 +95,7 @@ def test_each_state_is_kept_as_it_was_when_the_trial_replaces_and_removes_it(tmp
     for epoch in range(1, 4):
         progress = Progress(1, epoch, 0, 1.0, [{"value": value} for value in values[: epoch + 1]])
         best = [np.full((2,), epoch, "float32")]
-        StateFile(path, "trial").save(progress, {"model": [], "optimizer_state": [], "best": best})
+        StateFile(path, "trial").save(progress, {"network": [], "optimizer_state": [], "best": best})
         files.poll()
         files.poll()
     path.unlink()

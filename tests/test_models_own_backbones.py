@@ -202,3 +202,15 @@ def test_a_layer_that_is_called_twice_lies_on_one_side_of_each_cut() -> None:
     for cut in cuts[1:-1]:
         front, behind = keras.Model(image, cut.tensor), keras.Model(cut.tensor, network.outputs[0])
         np.testing.assert_allclose(behind(front(images)), network(images), atol=1e-6)
+
+
+def test_a_file_whose_last_activation_is_called_before_too_keeps_it(tmp_path: Path) -> None:
+    activation = keras.layers.ReLU()
+    x = image = keras.Input((24, 24, 3))
+    for filters in (4, 5):
+        x = activation(keras.layers.Conv2D(filters, 3)(x))
+    keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(x))).save(tmp_path / "net.keras")
+    row = ready(tmp_path / "net.keras", "inside")
+    images = np.random.default_rng(0).uniform(0, 255, (2, 24, 24, 3)).astype("float32")
+    found = build(row, OWN, (24, 24, 3))(images)
+    assert found.shape == (2, 20, 20, 5) and np.asarray(found).min() == 0

@@ -280,3 +280,25 @@ def test_links_that_lead_nowhere_have_their_reason(call: Call, model: Path, tmp_
     rows = {row["image"]: row for row in rows_of(tmp_path / "out.csv")}
     assert rows["lost.png"]["reason"] == "a link to what is not there (nowhere.png)"
     assert rows["linked.png"]["probability"] == rows["0.png"]["probability"]
+
+
+def test_evaluate_resamples_groups_that_the_data_tells_of(call: Call, model: Path, tmp_path: Path) -> None:
+    images, labels = tiny_images(90)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    wrong = [int(label) if number % 6 else (int(label) + 1) % 3 for number, label in enumerate(labels)]
+    widths = []
+    for title, group in (("alone", lambda number: number), ("together", lambda number: number % 6)):
+        rows = [f"{number}.png,{NAMES[label]},{group(number)}" for number, label in enumerate(wrong)]
+        (tmp_path / f"{title}.csv").write_text("path,label,group\n" + "\n".join(rows))
+        scores = json.loads(call("evaluate", model, f"{title}.csv", "--json", "--corrupted-views", "0").stdout)
+        low, high = scores["intervals"]["accuracy"]
+        widths.append(high - low)
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_few_images_of_a_class_are_said_where_another_has_none(call: Call, model: Path, tmp_path: Path) -> None:
+    images, labels = tiny_images(12)
+    np.savez(tmp_path / "few.npz", images=images[labels < 2], labels=labels[labels < 2])
+    shown = call("evaluate", model, "few.npz", "--corrupted-views", "0").stdout
+    assert "A class with 4 images here" in shown

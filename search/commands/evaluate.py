@@ -38,10 +38,10 @@ FEW_IMAGES = 100  # below, one image moves an estimate by more than a point
 )
 @click.option(
     "--corrupted-views",
-    type=click.IntRange(0, 16),
+    type=click.IntRange(0, 10),
     default=2,
     show_default=True,
-    help="Of each image of DATA, scored under known and under unseen corruptions; 0: none.",
+    help="Of each labelled image of DATA, scored under known and under unseen corruptions; 0: none.",
 )
 @click.option("--suite", type=click.Choice(list(SUITES)), help="Score published corruptions of the images as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: per class and the confusion matrix too.")
@@ -66,7 +66,8 @@ def evaluate(
     hpsearch evaluate my-model --test --format onnx
 
     Without labels (an .npz file without `labels`, a folder of pictures, or a CSV of paths alone), the accuracy is
-    estimated. Images of another size are cropped to the middle and resized, as in training.
+    estimated. Images of another size are cropped to the middle and resized, as in training. Where images of the
+    workspace's locked test set are in DATA, it is a reading of that set, and counted.
     """
     from data_prep.sources import find_source
 
@@ -88,8 +89,9 @@ def evaluate(
         scores, images, labels = _score_test(workspace, exported)
     else:
         with Stages() as stages:
-            images, labels = labelled_images(str(data), exported.class_names, exported.image_shape, stages, value_range)
-            parts = scored_data(exported.predict, images, labels, corrupted_views, stages)
+            found = labelled_images(str(data), exported.class_names, exported.image_shape, stages, value_range)
+            parts = scored_data(exported.predict, found, corrupted_views, stages)
+        images, labels = found.images, found.labels
         scores = figures_of(parts, exported.class_names, exported.trust)
         scores["known_images"] = known_images(workspace, exported, images)
     if suite:
@@ -97,7 +99,7 @@ def evaluate(
     locked = len(images) if on_test else scores["known_images"].get(LOCKED, 0)
     reading = _count(workspace, exported, scores, "evaluate --test" if on_test else "evaluate") if locked else None
     if as_json:
-        print_json(scores)
+        print_json(scores | ({"reading": reading} if reading else {}))
         return
     _show(scores, "test" if on_test else str(data), suite)
     if reading:
