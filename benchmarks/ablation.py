@@ -74,8 +74,8 @@ def base_trial() -> dict[str, Any]:
     return {name: value for name, value in first.items() if name not in later} | {"augmentation": "strong"}
 
 
-def train(workspace: Path, out: Path) -> None:
-    """Adds each row that OUT does not have yet."""
+def train(workspace: Path, out: Path, wanted: list[str]) -> None:
+    """Adds each row of the wanted changes that OUT does not have yet."""
     from data_prep.prepared import PreparedSet
     from models.backbones import IMAGENET, backbone_named
     from models.classifier import ClassifierSettings
@@ -93,7 +93,8 @@ def train(workspace: Path, out: Path) -> None:
     if report["base"] != base:
         raise SystemExit(f"{out} has changes to another trial, {report['base']}: name another file")
     done = {(row["change"], row["seed"]) for row in report["rows"]}
-    missing = [(row, seed) for row in CHANGES for seed in row.seeds if (row.name, seed) not in done]
+    missing = [(row, seed) for row in CHANGES if row.name in wanted for seed in row.seeds]
+    missing = [(row, seed) for row, seed in missing if (row.name, seed) not in done]
     for change, seed in missing:
         started = time.perf_counter()
         hyperparameters = Hyperparameters.from_dict(base | change.hyperparameters)
@@ -142,10 +143,12 @@ def main() -> None:
     training = commands.add_parser("train")
     training.add_argument("workspace", type=Path)
     training.add_argument("out", type=Path)
+    names = [row.name for row in CHANGES]
+    training.add_argument("--change", action="append", choices=names, help="one of them alone; may be repeated")
     commands.add_parser("show").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "train":
-        train(options.workspace, options.out)
+        train(options.workspace, options.out, options.change or names)
     else:
         show(options.out)
 

@@ -97,6 +97,13 @@ def _percentile(kept: int, first: int) -> Policy:
     return Policy(f"best {kept} %, from epoch {first}", lambda head, tuning: PercentilePruner(kept, 4, first))
 
 
+def _once(kept: int, at: int) -> Policy:
+    return Policy(
+        f"best {kept} % at epoch {at}, once",
+        lambda head, tuning: PercentilePruner(kept, 4, at, interval_steps=tuning),
+    )
+
+
 def _halving(factor: int, first: int) -> Policy:
     return Policy(
         f"halving by {factor}, from epoch {first}",
@@ -123,6 +130,7 @@ POLICIES = (
     *(_median(startup) for startup in (2, 4, 8)),
     *(_median(4, first) for first in (1, 2, 3)),
     *(_percentile(kept, first) for kept in (25, 75) for first in (1, 2, 3)),
+    *(_once(kept, at) for kept in (50, 60, 75) for at in (2, 3, 4)),
     *(_halving(factor, first) for factor in (2, 3, 4) for first in (1, 2, 3)),
     *(_hyperband(factor, 1) for factor in (2, 3)),
     *(_best_share((epochs, share)) for epochs in (1, 2, 3) for share in (0.15, 0.25, 0.5)),

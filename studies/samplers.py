@@ -25,8 +25,11 @@ from optuna.trial import FrozenTrial
 STARTUP_TRIALS = 6
 # Trials that run to their end before a median or a percentile means something.
 PRUNING_STARTUP_TRIALS = 4
-# From a quarter of the epochs on, trials go on that are among the best three quarters of those that came so far. Early
-# values say little of the last ones, so that less patience costs more than it saves (benchmarks/README.md).
+# At a quarter of the epochs trials go on that are among the best so many percent of those that came so far, and run to
+# their end then. Asking again at each later epoch costs more than it saves, and so does less patience: early values say
+# little of the last ones (benchmarks/README.md).
+RUNG_KEPT_PERCENT = 60.0
+# The same, asked at each epoch from there on.
 KEPT_PERCENT = 75.0
 # The epoch of fine-tuning after which the first trials are ended, and of how many trials one goes on there.
 HALVING_START, HALVING_FACTOR = 2, 3
@@ -101,17 +104,20 @@ def _median(head_epochs: int, epochs: int) -> BasePruner:
     return FineTuningOnly(MedianPruner(PRUNING_STARTUP_TRIALS, half), head_epochs, epochs, first=head_epochs)
 
 
-def _percentile(head_epochs: int, epochs: int) -> BasePruner:
-    quarter = head_epochs + max(1, epochs // 4) - 1
-    return FineTuningOnly(
-        PercentilePruner(KEPT_PERCENT, PRUNING_STARTUP_TRIALS, quarter), head_epochs, epochs, first=head_epochs
-    )
+def _percentile(kept_percent: float, once: bool = False) -> Callable[[int, int], BasePruner]:
+    def pruner(head_epochs: int, epochs: int) -> BasePruner:
+        quarter, every = head_epochs + max(1, epochs // 4) - 1, head_epochs + epochs if once else 1
+        percentile = PercentilePruner(kept_percent, PRUNING_STARTUP_TRIALS, quarter, interval_steps=every)
+        return FineTuningOnly(percentile, head_epochs, epochs, first=head_epochs)
+
+    return pruner
 
 
 # Name -> function from the epochs of the head phase and of fine-tuning. benchmarks/pruning.py replays recorded trials
 # under them.
 PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
-    "percentile": _percentile,
+    "rung": _percentile(RUNG_KEPT_PERCENT, once=True),
+    "percentile": _percentile(KEPT_PERCENT),
     "median": _median,
     "halving": lambda head_epochs, epochs: FineTuningOnly(
         SuccessiveHalvingPruner(min_resource=HALVING_START, reduction_factor=HALVING_FACTOR), head_epochs, epochs
@@ -121,4 +127,4 @@ PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
     ),
     "none": lambda head_epochs, epochs: NopPruner(),
 }
-DEFAULT_SAMPLER, DEFAULT_PRUNER = "tpe", "percentile"
+DEFAULT_SAMPLER, DEFAULT_PRUNER = "tpe", "rung"

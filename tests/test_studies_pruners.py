@@ -69,3 +69,13 @@ def test_the_percentile_ends_the_worst_quarter_and_the_median_the_worse_half() -
     below_the_median = curve(0.915)  # among trials from 0.90 to 0.95
     assert epochs_run(searched("percentile"), below_the_median) == HEAD + EPOCHS
     assert epochs_run(searched("median"), below_the_median) < HEAD + EPOCHS
+
+
+def test_the_rung_is_asked_once_a_quarter_of_the_way() -> None:
+    low, rung = curve(0.4), HEAD + EPOCHS // 4
+    assert epochs_run(searched("rung"), low) == rung
+    good_till_there = [*curve(0.99)[:rung], *low[rung:]]
+    assert epochs_run(searched("rung"), good_till_there) == HEAD + EPOCHS
+    assert epochs_run(searched("percentile"), good_till_there) < HEAD + EPOCHS
+    assert epochs_run(searched("rung"), curve(0.925)) == HEAD + EPOCHS  # among trials from 0.90 to 0.95
+    assert epochs_run(searched("rung"), curve(0.905)) == rung
