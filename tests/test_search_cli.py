@@ -296,10 +296,10 @@ def test_evaluate_matches_classes_by_name_and_numbers_by_place(tmp_path: Path) -
             picture = np.random.default_rng(number).integers(0, 256, (16, 16, 3)).astype(np.uint8)
             Image.fromarray(picture).save(tmp_path / "pictures" / name / f"{number}.png")
     model_names = ("0", "1", "10", "2")
-    _, labels = labelled_images(str(tmp_path / "pictures"), model_names, (16, 16, 3))
+    labels = labelled_images(str(tmp_path / "pictures"), model_names, (16, 16, 3)).labels
     assert [model_names[label] for label in labels] == ["0", "0", "10", "10", "2", "2"]
     write(tmp_path / "source.npz", images=images(), labels=np.array([0, 1, 2, 2, 1, 0]))
-    _, labels = labelled_images(str(tmp_path / "source.npz"), ("a", "b", "c", "d"), (8, 8, 3))
+    labels = labelled_images(str(tmp_path / "source.npz"), ("a", "b", "c", "d"), (8, 8, 3)).labels
     assert labels.tolist() == [0, 1, 2, 2, 1, 0]
     with pytest.raises(SearchError, match="has the class '2', and the model knows a, b alone"):
         labelled_images(str(tmp_path / "source.npz"), ("a", "b"), (8, 8, 3))
@@ -310,8 +310,9 @@ def test_evaluate_scores_the_test_images_of_a_split_that_the_data_brings(tmp_pat
     labels = {f"{side}_labels": np.arange(6) % 3 for side in ("train", "val")}
     labels["test_labels"] = np.array([2, 1, 0] * 2)
     write(tmp_path / "own.npz", **arrays, **labels)
-    found, order = labelled_images(str(tmp_path / "own.npz"), ("a", "b", "c"), (8, 8, 3))
-    assert has_labels(tmp_path / "own.npz") and len(found) == 6 and order.tolist() == [2, 1, 0, 2, 1, 0]
+    found = labelled_images(str(tmp_path / "own.npz"), ("a", "b", "c"), (8, 8, 3))
+    assert has_labels(tmp_path / "own.npz")
+    assert (len(found.images), found.labels.tolist()) == (6, [2, 1, 0, 2, 1, 0])
 
 
 def test_debug_shows_the_traceback(call: Call) -> None:

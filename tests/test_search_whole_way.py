@@ -187,7 +187,7 @@ def test_the_test_set_is_read_once_per_trial_and_every_reading_is_a_line(exporte
     lines = [json.loads(line) for line in (searched / "test-readings.jsonl").read_text().splitlines()]
     assert [line["command"] for line in lines] == ["export-best", "evaluate --test", "evaluate --test"]
     assert [line.get("format") for line in lines] == [None, "keras", "onnx"]
-    assert json.loads(scored) == lines[1]["figures"]
+    assert json.loads(scored) == lines[1]["figures"] | {"reading": 2}
     assert json.loads(by_onnx)["confusion_matrix"] == lines[1]["figures"]["confusion_matrix"]
     lines.pop()
     for key in ("corrupted", "test_only_corrupted"):
