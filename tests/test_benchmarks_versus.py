@@ -107,7 +107,7 @@ def test_each_state_is_kept_as_it_was_when_the_trial_replaces_and_removes_it(tmp
 
 
 def test_a_run_that_fails_is_no_measurement(tmp_path: Path) -> None:
-    assert observe(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.1)"])) > 1
+    assert observe(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])) > 1  # looked at twice
     with pytest.raises(subprocess.CalledProcessError, match="3"):
         observe(subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]))
 
