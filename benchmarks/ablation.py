@@ -70,8 +70,7 @@ def base_trial() -> dict[str, Any]:
     from studies.definition import read_definition
 
     first = read_definition("robust", BACKBONE, names(), [row.name for row in BACKBONES]).first[0]
-    later = ("curriculum",)
-    return {name: value for name, value in first.items() if name not in later} | {"augmentation": "strong"}
+    return {name: value for name, value in first.items() if name != "curriculum"} | {"augmentation": "strong"}
 
 
 def train(workspace: Path, out: Path, wanted: list[str]) -> None:
