@@ -11,6 +11,7 @@ import numpy as np
 
 from models.batch_changes import Batch, change
 from models.hyperparameters import Hyperparameters
+from models.reading_ahead import read_ahead
 
 READY_STEPS = 8
 """Steps whose input is made ready at once: enough for large batches, few enough for a quick first step."""
@@ -60,7 +61,8 @@ class TrainingViews:
         return rows, strength, (rng.random(n) * copies[strength]).astype(np.int64)
 
     def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
-        """Images are there as they are; only what is computed of them must be made ready."""
+        """Views that are soon to be gathered begin to be read."""
+        read_ahead(map(self._view, rows, strength, copy))
 
     def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
         """The chosen views of these rows: uint8 (len(rows), h, w, 3)."""

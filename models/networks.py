@@ -21,7 +21,7 @@ from models.classifier import ClassifierSettings, Frozen, TunableDropout, make_c
 from models.cut_points import CutPoint, nearest_cut
 from models.norm_folding import folded
 from models.preprocessing import in_model_augmentation
-from models.stepping import compiled, gradient_function
+from models.stepping import compiled, forward_function, gradient_function
 
 KEPT_NETWORKS = 2
 """Trials of one study differ by their resolution at most, and a large network takes a gigabyte with its graphs."""
@@ -112,6 +112,14 @@ class Network:
             self._parts[key] = self._made(cut, in_model, on_features)
         return self._parts[key]
 
+    def forward(self, model: keras.Model) -> Callable[..., Any]:
+        """A model made of this network's layers as a compiled function, in the network's arithmetic."""
+        return forward_function(model, self.arithmetic, self._layers)
+
+    @property
+    def _layers(self) -> tuple[keras.layers.Layer, ...]:
+        return tuple(self.classifier.network._flatten_layers(include_self=False))
+
     def rate_scales(self, part: Part, layer_decay: float) -> np.ndarray | None:
         """float32, as `part.gathered()`: the factor on each weight's rate under layer-wise decay; None without."""
         if layer_decay == 1:
@@ -154,8 +162,7 @@ class Network:
         if cut.fraction < 1:
             x = pool(self._suffix(cut)(x))
         model = keras.Model(inputs, dense(self.dropout(x)))
-        layers = tuple(classifier.network._flatten_layers(include_self=False))
-        gradients = partial(gradient_function, arithmetic=self.arithmetic, layers=layers)
+        gradients = partial(gradient_function, arithmetic=self.arithmetic, layers=self._layers)
         return Part.of(cut, model, prefix, gradients)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from models.feeding import TrainingViews
 from models.networks import Network, Part, weights_sha256
 from models.predicting import predict
+from models.reading_ahead import read_ahead
 from models.trial import TrainingData
 
 ALIGNMENT = 64  # bytes
@@ -42,6 +43,8 @@ class CacheSettings:
     """Of the whole folder."""
     origin: str
     """Names the images, and this start of the machine."""
+    least_fraction: float = 0.0
+    """Of the layers frozen; where fewer are, computing their output is quicker than reading it."""
 
 
 class Features:
@@ -77,6 +80,10 @@ class Features:
         self._values[places] = rounded
         self._known[places] = 1
 
+    def read_ahead(self, places: np.ndarray) -> None:
+        """Those at these places are soon wanted."""
+        read_ahead(self._values[place] for place in places)
+
     def at(self, places: np.ndarray) -> np.ndarray:
         """float32 (len(places), ...); they must be there."""
         return np.asarray(self._values[places], np.float32)
@@ -93,6 +100,8 @@ class Features:
 
 def compute(wanted: Sequence[tuple[Features, np.ndarray]]) -> int:
     """Computes the features at these places, of all at once, so that batches are full; how many there were."""
+    for features, places in wanted:
+        read_ahead(features.images[place] for place in places)
     images = np.concatenate([features.images[places] for features, places in wanted])
     if len(images) == 0:
         return 0
@@ -113,11 +122,12 @@ class FeatureViews:
         """Views whose features had not been kept."""
 
     def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
-        """Computes what is missing of these views."""
+        """Computes what is missing of these views; what is not begins to be read."""
         places = rows * self._copies[strength] + copy
-        self.computed += compute(
-            [(features, features.missing(places[strength == level])) for level, features in enumerate(self._levels)]
-        )
+        by_level = [(features, places[strength == level]) for level, features in enumerate(self._levels)]
+        for features, wanted in by_level:
+            features.read_ahead(wanted)
+        self.computed += compute([(features, features.missing(wanted)) for features, wanted in by_level])
 
     def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
         """The features of these views, float32 (len(rows), ...); they must be `ready`."""
@@ -143,8 +153,9 @@ def cached_part(
     settings: CacheSettings, network: Network, frozen_fraction: float, data: TrainingData
 ) -> CachedPart | None:
     """The part behind a cut with the features of these images. None, with a line that says why, when they would take
-    more room than there is; None as well when nothing lies before the cut."""
-    if network.cut(frozen_fraction).fraction == 0:
+    more room than there is; None as well when nothing lies before the cut, or too little to pay."""
+    cut = network.cut(frozen_fraction)
+    if cut.fraction == 0 or cut.fraction < network.cut(settings.least_fraction).fraction:
         return None
     part = network.part(frozen_fraction, on_features=True)
     assert part.prefix is not None

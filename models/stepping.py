@@ -30,6 +30,22 @@ def compiled(function: Function, variables: Sequence[keras.Variable]) -> Functio
     return result
 
 
+def forward_function(model: keras.Model, arithmetic: Arithmetic, layers: Sequence[keras.layers.Layer] = ()) -> Function:
+    """Inputs -> outputs in inference mode; `layers` as in `gradient_function`."""
+
+    def forward(inputs: Any) -> Any:
+        with _computing_in(arithmetic.precision, layers):
+            return model(inputs, training=False)
+
+    result: Function = _backend().compiled(forward, model.variables, _by_xla(arithmetic, model))
+    return result
+
+
+def _by_xla(arithmetic: Arithmetic, model: keras.Model) -> bool:
+    """Layers that change images at random have operations that XLA lacks, and say so."""
+    return arithmetic.xla and all(layer.supports_jit for layer in model._flatten_layers())
+
+
 def fused(function: Function) -> Function:
     """The same function of tensors, lists of them and None, which reads and assigns no variables: compiled once for
     each shape of them, into as few passes over memory as can be."""
@@ -49,15 +65,13 @@ def gradient_function(
         layers: those that compute in the precision of `arithmetic`, here and nowhere else.
     """
     arithmetic = arithmetic or Arithmetic()
-    # Layers that change images at random have operations that XLA lacks, and say so.
-    xla = arithmetic.xla and all(layer.supports_jit for layer in model._flatten_layers())
 
     def loss(inputs: Any, targets: Any, weights: Any) -> Any:
         with _computing_in(arithmetic.precision, layers):
             predicted = model(inputs, training=True)
         return LOSS(targets, predicted, sample_weight=weights)
 
-    result: Function = _backend().gradients(loss, model, variables, xla)
+    result: Function = _backend().gradients(loss, model, variables, _by_xla(arithmetic, model))
     return result
 
 
@@ -142,7 +156,7 @@ def _has_bfloat16(capability: int) -> bool:
     return capability >= 8
 
 
-def _jax_compiled(function: Function, variables: Sequence[keras.Variable]) -> Function:
+def _jax_compiled(function: Function, variables: Sequence[keras.Variable], xla: bool = True) -> Function:
     import jax
 
     moved: list[keras.Variable] = []
@@ -213,7 +227,7 @@ def _jax_device() -> Device:
 
 @dataclass(frozen=True)
 class Backend:
-    """One row: `compiled`, `fused`, `gradients` (of a loss; by XLA or not), `device`: the functions of those names."""
+    """One row: `compiled`, `fused`, `gradients` (of a loss), `device`: the functions of those names."""
 
     compiled: Function
     fused: Function

@@ -17,7 +17,7 @@ from data_prep.prepared import PreparedSet
 from models.rates import TrialRates
 from models.recipe import HEAD, TUNING
 from search.durations import duration
-from search.estimate import Images, Kind, Room, Search, extremes, frozen_fractions, kept_cuts, parts
+from search.estimate import Images, Kind, Room, Search, extremes, kept_cuts, kept_fractions, parts
 from search.job import DESCRIBED
 from search.output import print_table
 from search.sessions import Session, job_maker
@@ -64,7 +64,7 @@ class DryRun:
             worker.describe(request | {"resolution": resolution})
         start_s = time.monotonic() - started
         request = {"jobs": {name: asdict(job) for name, job in jobs.items()}, "stored_images": images.stored}
-        reply = worker.time(request | {"frozen_fractions": frozen_fractions(session)})
+        reply = worker.time(request | {"frozen_fractions": kept_fractions(session)})
         rates = {name: TrialRates.from_dict(content) for name, content in reply["rates"].items()}
         epochs = {HEAD: session.head_epochs, TUNING: int(session.settings.recipe["epochs"])}
         kinds = [Kind(name, rates[name], images.views(chosen[name]), epochs) for name in chosen]

@@ -66,6 +66,11 @@ def frozen_fractions(session: Session) -> list[float]:
     return ends + ([1.0] if session.head_epochs else [])
 
 
+def kept_fractions(session: Session) -> list[float]:
+    """Those where frozen layers' output is kept, as far as there is any."""
+    return [fraction for fraction in frozen_fractions(session) if fraction >= session.settings.prefix_cache_from]
+
+
 def parts(session: Session) -> int:
     """How many parts of the network trials may train: cuts, times ways to feed them. Each is traced once."""
     modes = [len(one.ends()) for one in session.definition.parameters if one.name == "input_mode"]
@@ -75,7 +80,7 @@ def parts(session: Session) -> int:
 def kept_cuts(session: Session) -> float:
     """How many cuts have something to keep, the deepest one counting 1 and others by their depth, as their layers take
     time."""
-    depths = [fraction for fraction in set(frozen_fractions(session)) if 0 < fraction < 1]
+    depths = [fraction for fraction in set(kept_fractions(session)) if 0 < fraction < 1]
     return sum(depths) / max(depths) if depths else 0.0
 
 

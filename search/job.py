@@ -1,10 +1,10 @@
 """What the asking process sends to a training process, and what comes back: one JSON object a line, both ways.
 
-Requests: `describe` (build the network once: are its weights there, what is it like), `choose` (which precision, and
-XLA or not), `time` (short trials like these `TrainingJob`s: what will they take) and `train` (a `TrainingJob`).
-Replies to the first three: `described`, `chosen`, `timed` or `failed`. While training: `epochs` after each epoch, and
-first of all with the earlier ones of a trial that is taken up again, each answered with `continue` or `stop`; at the
-end `done` or `failed`.
+Requests: `describe` (build the network once: are its weights there, what is it like), `choose` (an `Undecided`: which
+precision, XLA or not, which frozen layers' output to keep), `time` (short trials like these `TrainingJob`s: what will
+they take) and `train` (a `TrainingJob`). Replies to the first three: `described`, `chosen`, `timed` or `failed`. While
+training: `epochs` after each epoch, and first of all with the earlier ones of a trial that is taken up again, each
+answered with `continue` or `stop`; at the end `done` or `failed`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class TrainingJob:
     fold_seed: int = 0
     prefix_cache: str = CACHE_OFF
     """The precision in which the frozen layers' output is kept: float32, float16, or `off`."""
+    prefix_cache_from: float = 0.0
+    """The least frozen fraction at which it is kept."""
     cache_gb: float = 0.0
     """Gigabytes that all of it may take."""
     cache_folder: str = ""
@@ -57,9 +59,47 @@ class TrainingJob:
     def decisive(self, *places: str) -> dict[str, Any]:
         """All that decides a trial, without the `places`. What jobs had not from the start is left out where it is as
         it was then: trials under way go on, and refits are found."""
-        later: dict[str, tuple[Any, ...]] = {"replayed": ((), []), "precision": ("float32",), "xla": (False,)}
+        later: dict[str, tuple[Any, ...]] = {
+            "replayed": ((), []),
+            "precision": ("float32",),
+            "xla": (False,),
+            "prefix_cache_from": (0.0,),
+        }
         facts = {key: value for key, value in asdict(self).items() if key not in places}
         return {key: value for key, value in facts.items() if value not in later.get(key, ())}
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """What of a new study's training is open, with all that a `choose` request must know to measure it.
+
+    The reply has the chosen `precision` and `xla`; `keep_from`, the least frozen fraction from which on keeping
+    features pays, or None where it does not; the `device`, and the `steps` and `cuts` that were timed on it.
+    """
+
+    prepared: str
+    backbone: str
+    weights: str
+    own_backbone: dict[str, str]
+    backbone_file: str
+    resolution: int
+    batch_size: int
+    precisions: tuple[str, ...]
+    xla: tuple[bool, ...]
+    """Those to choose from; the first ones are taken where nothing is measured."""
+    steps: int
+    """Of a trial."""
+    frozen_fractions: tuple[float, ...]
+    """What trials may freeze, if features are kept and may be computed instead; else none."""
+    prefix_cache: str
+    """The precision they are kept in."""
+    cache_folder: str
+    cache_bytes: int
+    """That all of them may take."""
+    stored_images: int
+    """All whose features may be kept."""
+    on_cpu: bool
+    """Measure on a CPU as well."""
 
 
 DESCRIBED = ("prepared", "backbone", "weights", "own_backbone", "backbone_file")

@@ -38,8 +38,8 @@ from studies.storage import create_study, finish_study, load_study, study_names
 from studies.trials import counted, unfinished
 
 FOLLOWED = (
-    "weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_gb", "space", "resolution",
-    "precision", "xla", "measured",
+    "weights", "objective", "sampler", "pruner", "seed", "prefix_cache", "prefix_cache_from", "prefix_cache_gb",
+    "space", "resolution", "precision", "xla", "measured",
 )  # fmt: skip
 """Settings that follow the stored study where the user says nothing."""
 FEW = 3
@@ -111,7 +111,10 @@ def _go_on(
     stored = stored_settings(study)
     # What was left open then was decided then.
     undecided = {"precision": options.precision in OPEN_PRECISIONS, "xla": options.xla == AUTO}
+    undecided |= {"prefix_cache": options.prefix_cache == AUTO}
     given = options.given - {name for name, is_open in undecided.items() if is_open}
+    if "prefix_cache" in given:  # all of it
+        given |= {"prefix_cache_from"}
     following = _following(stored, wanted, given)
     changed = differences(asdict(stored), asdict(following))
     if changed and not study.trials:
@@ -258,6 +261,7 @@ def job_maker(workspace: Workspace, session: Session) -> Any:
             precision=settings.precision,
             xla=settings.xla == XLA_ON,
             prefix_cache=settings.prefix_cache,
+            prefix_cache_from=settings.prefix_cache_from,
             cache_gb=settings.prefix_cache_gb,
             cache_folder=str(workspace.features.resolve()),
             own_backbone=settings.own_backbone,

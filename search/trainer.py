@@ -17,23 +17,32 @@ import psutil
 from data_prep.corrupted import corrupted_views
 from data_prep.folds import training_folds
 from data_prep.prepared import PreparedSet
-from models.arithmetic import FLOAT32, Arithmetic, quickest
+from models.arithmetic import FLOAT32, Arithmetic, StepTime, quickest
+from models.cache_cost import CutCost, Reading, cut_costs, feature_values, least_paying
 from models.classifier import ClassifierSettings
-from models.cut_points import CutPoint
 from models.external import ExternalSet
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.measuring import step_times
-from models.networks import Networks
+from models.networks import Network, Networks
 from models.own_networks import ready_backbone
 from models.prefix_cache import CacheSettings
 from models.recipe import Recipe
+from models.stepping import Device
 from models.stepping import device as here
 from models.timing import Bench, timed_trial
 from models.training import Surroundings, run_trial
 from models.trial import EpochFigures, Plan, TrainingData, TrialOutcome
 from models.trial_state import StateFile
-from search.job import CACHE_OFF, CORRUPTED_FILE, PROBABILITIES_FILE, STATE_FILE, WEIGHTS_FILE, TrainingJob
+from search.job import (
+    CACHE_OFF,
+    CORRUPTED_FILE,
+    PROBABILITIES_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    TrainingJob,
+    Undecided,
+)
 from search.refit_data import with_validation_images
 
 PLACES = ("prepared", "folder", "cache_folder", "backbone_file", "extra_views")
@@ -53,19 +62,36 @@ class KerasTrainer:
         return {"parameters": self.networks.built(settings).classifier.joined.count_params()}
 
     def choose(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The arithmetic, of the `precisions` and `xla` that are open, in which a trial of so many `steps` of
-        `batch_size` is the quickest, and what was measured. The first ones on a CPU, unless `on_cpu` asks."""
-        device = here()
-        candidates = [Arithmetic(precision, xla) for xla in request["xla"] for precision in request["precisions"]]
-        chosen, rows = candidates[0], []
-        if request["on_cpu"] or not device.is_cpu:
-            settings = classifier_settings(PreparedSet.open(Path(request["prepared"])), request)
-            settings = replace(settings, resolution=request["resolution"])
-            fit = [one for one in candidates[1:] if device.has_bfloat16 or one.precision == FLOAT32]
-            rows = step_times(settings, request["batch_size"], [chosen, *fit])
-            if rows:  # where none fits into memory, a trial's batches will be cut
-                chosen = quickest(rows, request["steps"]).arithmetic
-        return asdict(chosen) | {"device": device.name, "steps": [asdict(row) for row in rows]}
+        """How trials compute, of what an `Undecided` leaves open, and what was measured; the first of each on a CPU,
+        unless `on_cpu` asks."""
+        asked, device = Undecided(**request), here()
+        measures = asked.on_cpu or not device.is_cpu
+        settings = classifier_settings(PreparedSet.open(Path(asked.prepared)), request)
+        settings = replace(settings, resolution=asked.resolution)
+        chosen, steps = self._arithmetic(settings, asked, device) if measures else (candidates(asked)[0], [])
+        cuts = self._cuts(settings, asked, chosen, measures) if asked.frozen_fractions else []
+        figures = {"steps": [asdict(row) for row in steps], "cuts": [asdict(row) for row in cuts]}
+        return asdict(chosen) | {"keep_from": least_paying(cuts) if cuts else 0.0, "device": device.name, **figures}
+
+    def _arithmetic(
+        self, settings: ClassifierSettings, asked: Undecided, device: Device
+    ) -> tuple[Arithmetic, list[StepTime]]:
+        first, *others = candidates(asked)
+        fit = [one for one in others if device.has_bfloat16 or one.precision == FLOAT32]
+        rows = step_times(settings, asked.batch_size, [first, *fit]) if others else []
+        # Where none fits into memory, a trial's batches will be cut.
+        return (quickest(rows, asked.steps).arithmetic if rows else first), rows
+
+    def _cuts(
+        self, settings: ClassifierSettings, asked: Undecided, arithmetic: Arithmetic, measures: bool
+    ) -> list[CutCost]:
+        """Unless all that is kept will be read from memory, measured on a CPU too: a disk may be slower than it."""
+        network = self.networks.taken(settings, dropout=0.0, seed=0, arithmetic=arithmetic)
+        from_disk = not fits_memory(network, asked)
+        if not (measures or from_disk):
+            return []
+        how = Reading(Path(asked.cache_folder), asked.prefix_cache, from_disk)
+        return cut_costs(network, asked.frozen_fractions, asked.batch_size, how)
 
     def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
         """One trial. Leaves its state after each epoch, and weights and validation probabilities unless it is stopped,
@@ -105,16 +131,17 @@ class KerasTrainer:
             bench = Bench(self.networks, Path(job.folder), cache, request["stored_images"])
             rates[name] = asdict(timed_trial(plan, training_data(prepared, plan.hyperparameters), bench))
         network = self.networks.built(plan.network)
-        cuts = dict.fromkeys(network.cut(fraction) for fraction in request["frozen_fractions"])
-        return {
-            "rates": rates,
-            "feature_values": [feature_values(cut) for cut in cuts if cut.fraction > 0],
-        }
+        return {"rates": rates, "feature_values": feature_values(network, request["frozen_fractions"])}
 
 
-def feature_values(cut: CutPoint) -> int:
-    """Of one image; they are pooled behind the last layer."""
-    return int(np.prod(cut.tensor.shape[1:] if cut.fraction < 1 else cut.tensor.shape[-1:]))
+def candidates(asked: Undecided) -> list[Arithmetic]:
+    return [Arithmetic(precision, xla) for xla in asked.xla for precision in asked.precisions]
+
+
+def fits_memory(network: Network, asked: Undecided) -> bool:
+    """Whether what a search keeps of all views fits, and as much again, so that it is read from memory."""
+    each = np.dtype(asked.prefix_cache).itemsize * sum(feature_values(network, asked.frozen_fractions))
+    return 2 * min(asked.cache_bytes, asked.stored_images * each) <= psutil.virtual_memory().available
 
 
 def plan_of(job: TrainingJob, prepared: PreparedSet) -> Plan:
@@ -134,7 +161,8 @@ def cache_settings(job: TrainingJob, prepared: PreparedSet) -> CacheSettings | N
     if job.prefix_cache == CACHE_OFF:
         return None
     origin = f"{prepared.fingerprint} {psutil.boot_time():.0f}"
-    return CacheSettings(Path(job.cache_folder), job.prefix_cache, int(1e9 * job.cache_gb), origin)
+    folder, most_bytes = Path(job.cache_folder), int(1e9 * job.cache_gb)
+    return CacheSettings(folder, job.prefix_cache, most_bytes, origin, job.prefix_cache_from)
 
 
 def identity_of(job: TrainingJob, prepared: PreparedSet) -> str:

@@ -69,10 +69,11 @@ def serve(load_trainer: Callable[[], Trainer]) -> None:
 
     while True:
         request = requests.get()
+        kind = request.pop("request")
         try:
-            if reply := REPLIES.get(request["request"]):
+            if kind in REPLIES:
                 trainer = trainer or load_trainer()
-                send(reply, **getattr(trainer, request["request"])(request))
+                send(REPLIES[kind], **getattr(trainer, kind)(request))
                 continue
             with _in_folder(Path(request["job"]["folder"])):
                 trainer = trainer or load_trainer()
@@ -80,7 +81,7 @@ def serve(load_trainer: Callable[[], Trainer]) -> None:
             _give_memory_back()
             send("done", outcome=outcome)
         except Exception as error:
-            if request["request"] in REPLIES:
+            if kind in REPLIES:
                 traceback.print_exc()
             send("failed", kind=kind_of(error), message=" ".join(str(error).split())[:500], place=_place(error))
 

@@ -38,6 +38,8 @@ class StudySettings:
     """The options and versions behind the fingerprint, to tell what differs between two preparations."""
     prefix_cache: str = "off"
     """The precision in which the output of frozen layers is kept between trials, or `off`."""
+    prefix_cache_from: float = 0.0
+    """The least frozen fraction at which it is kept; where less is frozen, computing it was measured to be quicker."""
     prefix_cache_gb: float = 0.0
     """Gigabytes that all of it may take; a cut whose output takes more is not kept."""
     precision: str = "float32"
@@ -45,7 +47,8 @@ class StudySettings:
     xla: str = "off"
     """Whether training steps are compiled by XLA: on or off. JAX has it in any case."""
     measured: dict[str, Any] = field(default_factory=dict)
-    """What these two were chosen by: the `device`, and the `steps` timed on it; empty where the user chose."""
+    """What these were chosen by: the `device`, the `steps` timed on it, and for the cache the `cuts`; empty where the
+    user chose."""
     keras_backend: str = "tensorflow"
     """What Keras runs on: the same trial has other figures on another one."""
     resolution: int | None = None

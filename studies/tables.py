@@ -56,6 +56,22 @@ def training_text(settings: StudySettings) -> str:
     return f"trained in {settings.arithmetic}, measured on {settings.measured['device']}: {'; '.join(rows)}"
 
 
+def cache_text(settings: StudySettings) -> str:
+    """From what on the output of frozen layers is kept, and what that was chosen by; empty where nobody measured."""
+    if not (cuts := settings.measured.get("cuts")):
+        return ""
+    rows = [f"{row['frozen_fraction']:.0%} frozen {row['compute_ms']:.3f} and {row['read_ms']:.3f} ms" for row in cuts]
+    what = (
+        "not kept"
+        if settings.prefix_cache == "off"
+        else f"kept where {settings.prefix_cache_from:.0%} or more are frozen"
+    )
+    return (
+        f"what frozen layers give is {what}, by measuring computing against reading it on "
+        f"{settings.measured['device']}, a view: {'; '.join(rows)}"
+    )
+
+
 def costs(record: TrialRecord) -> dict[str, float | None]:
     """What a complete trial's network costs, by the names of COSTS; None for what was not counted when it ended."""
     found = record.outcome | record.outcome.get("cost", {})

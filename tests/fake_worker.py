@@ -36,7 +36,9 @@ class FakeTrainer:
             for xla in request["xla"]
             for precision in request["precisions"]
         ]
-        return rows[-1]["arithmetic"] | {"device": "Fake GPU", "steps": rows}
+        steps = rows if len(rows) > 1 else []
+        kept = [{"frozen_fraction": 0.75, "compute_ms": 0.02, "read_ms": 0.01}] if request["frozen_fractions"] else []
+        return rows[-1]["arithmetic"] | {"device": "Fake GPU", "steps": steps, "cuts": kept, "keep_from": 0.75}
 
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
         """The slowest trials take twice as long as others."""

@@ -128,6 +128,21 @@ def test_what_changes_images_or_freezes_nothing_is_trained_on_images(
     assert [row.training_loss for row in rows] == pytest.approx([row.training_loss for row in plain_rows], abs=1e-4)
 
 
+def test_it_is_off_where_too_little_is_frozen_to_pay(
+    plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings
+) -> None:
+    """The head phase, behind all frozen layers, is served in any case."""
+    outcomes = {}
+    for least_fraction in (0.0, 0.5, 0.75):
+        cache = replace(settings, folder=settings.folder / str(least_fraction), least_fraction=least_fraction)
+        _, outcomes[least_fraction] = trained(plan, data, kept, cache)
+    cuts = {least: len(list((settings.folder / str(least)).iterdir())) for least in outcomes}
+    assert cuts == {0.0: 2, 0.5: 2, 0.75: 1}
+    shares = {least: outcome.prefix_cache_share for least, outcome in outcomes.items()}
+    assert shares[0.0] == shares[0.5] > shares[0.75]
+    assert outcomes[0.0].probabilities == pytest.approx(outcomes[0.75].probabilities, abs=1e-5)
+
+
 def test_too_little_room_turns_it_off_and_says_so(
     plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ from models.own_backbones import asked_backbone
 from search.choosing import choose, with_choice
 from search.cli import main
 from search.errors import SearchError
+from search.estimate import frozen_fractions, kept_fractions
 from search.job import WEIGHTS_FILE, trial_folder
 from search.leaky import read_versions
 from search.run_options import RunOptions, weights_identity
@@ -456,6 +457,39 @@ def test_precision_and_xla_are_decided_once_and_kept(
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(SearchError, match="KERAS_BACKEND is jax, which compiles all by XLA"):
         plan_session(None, prepared, SMALL, RunOptions(xla="off", given=every))
+
+
+def test_where_features_are_kept_is_decided_once_and_kept(
+    prepared: PreparedSet, own_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    workspace, worker = Workspace(prepared.folder.parent), Worker(tmp_path / "log", FAKE_WORKER)
+    storage = open_storage(tmp_path / "studies.db")
+    options = RunOptions(weights=str(own_weights), precision="float32", xla="off", given=frozenset({"weights"}))
+    new = plan_session(storage, prepared, SMALL, options)
+    session = with_choice(new, choose(worker, workspace, new, options, said.append))
+    assert worker.process is None
+    assert said == [
+        "what frozen layers give is kept where 75% or more are frozen, by measuring computing against reading it on "
+        "Fake GPU, a view: 75% frozen 0.020 and 0.010 ms"
+    ]
+    open_study(storage, session, tmp_path, said.append).ask()
+    for given in (options.given, options.given | {"prefix_cache"}):
+        again = plan_session(storage, prepared, SMALL, replace(options, given=given))
+        assert not again.is_new and again.settings == session.settings
+    assert job_maker(workspace, again)(0, {}, 0).prefix_cache_from == 0.75
+    assert set(kept_fractions(again)) == {1.0} < set(frozen_fractions(again))  # the head phase
+    everywhere = replace(options, prefix_cache="float32", given=options.given | {"prefix_cache"})
+    with pytest.raises(SearchError, match=r"prefix_cache_from: 0.75 there, 0.0 here"):
+        plan_session(storage, prepared, SMALL, everywhere)
+    planned = plan_session(storage, prepared, SMALL, replace(everywhere, new_version=True))
+    assert (planned.settings.prefix_cache, planned.settings.prefix_cache_from) == ("float32", 0.0)
+    for asked in ("float32", "float16", "off"):
+        explicit = replace(options, prefix_cache=asked)
+        assert choose(worker, workspace, plan_session(None, prepared, SMALL, explicit), explicit, print) == {}
+    nowhere = {"precision": "float32", "xla": False, "device": "Fake GPU", "steps": [], "cuts": [], "keep_from": None}
+    monkeypatch.setattr(Worker, "choose", lambda self, request: nowhere)
+    assert choose(worker, workspace, new, options, print)["prefix_cache"] == "off"
 
 
 def test_what_the_user_chose_is_not_measured(prepared: PreparedSet, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from search.durations import duration
 from search.output import print_json, print_table
 from search.workspace import Workspace
 from studies.reading import StoredStudy, read_studies
-from studies.tables import status_row, training_text
+from studies.tables import cache_text, status_row, training_text
 
 STATES = ("complete", "pruned", "fail", "running", "cut_off", "waiting")
 COLUMNS = ("study", *STATES, "epochs", "time", "objective", "best_value", "best_trial")
@@ -44,7 +44,7 @@ def status(workspace: Workspace, as_json: bool) -> None:
                 f"{row['study']}: what frozen layers gave had been kept for {cache['views']:.0%} of the views that "
                 f"trials saw, in {cache['served']} of {cache['trials']} trials"
             )
-        if text := training_text(study.settings):
+        for text in filter(None, (training_text(study.settings), cache_text(study.settings))):
             click.echo(f"{study.name}: {text}")
         if row["failures"]:
             click.echo(f"{row['study']}: " + ", ".join(f"{count} {kind}" for kind, count in row["failures"].items()))

@@ -1,0 +1,119 @@
+"""Whether the precision of the prefix cache changes scores by more than another seed does.
+
+    python benchmarks/cache_precision.py run WORKSPACE OUT.json      # resumable: a row per trial, seed and precision
+    python benchmarks/cache_precision.py show OUT.json
+
+Trials as `hpsearch run` trains them, to their last epoch, with the same seeds under each precision: what differs is the
+rounding of the frozen layers' output alone. `off` has the same arithmetic in another order, so that its differences to
+float32 show what roundings of 1e-7 grow to in a whole training. Validation scores, by the whole network, uncached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train
+BACKBONE, SEEDS, CACHE_GB = "mobilenetv2_035", tuple(range(1, 9)), 8.0
+REFERENCE, PRECISIONS = "float32", ("float32", "float16", "off")
+FIRST = {
+    "frozen_fraction": 0.25,
+    "dropout": 0.2,
+    "learning_rate": 0.001,
+    "optimizer": "adamw",
+    "weight_decay": 0.01,
+    "augmentation": "none",
+}
+TRIALS = {
+    "first trial of the default space": FIRST,
+    "second trial of the default space": FIRST | {"learning_rate": 0.0005, "augmentation": "low+medium+hard"},
+    "three quarters frozen": FIRST | {"frozen_fraction": 0.75, "augmentation": "low+medium+hard"},
+}
+
+
+def run(workspace: Path, out: Path) -> None:
+    """Adds each row that OUT does not have yet, the precisions of a trial and seed in turn."""
+    from models.objectives import DEFAULT_OBJECTIVE
+    from models.recipe import Recipe
+    from search.job import TrainingJob
+    from search.trainer import KerasTrainer
+
+    report = json.loads(out.read_text()) if out.exists() else {"rows": []}
+    done = {(row["trial"], row["seed"], row["precision"]) for row in report["rows"]}
+    trainer, recipe = KerasTrainer(), asdict(Recipe())
+    for seed, name, precision in product(SEEDS, TRIALS, PRECISIONS):
+        if (name, seed, precision) in done:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            job = TrainingJob(
+                prepared=str(workspace / "prepared"),
+                folder=folder,
+                backbone=BACKBONE,
+                weights="imagenet",
+                recipe=recipe,
+                objective=DEFAULT_OBJECTIVE,
+                hyperparameters=TRIALS[name],
+                seed=seed,
+                prefix_cache=precision,
+                cache_gb=CACHE_GB,
+                cache_folder=str(workspace / "cache" / "features"),
+            )
+            started = time.perf_counter()
+            best = trainer.train(asdict(job), lambda figures: False)["best"]
+        row = {"trial": name, "hyperparameters": TRIALS[name], "seed": seed, "precision": precision}
+        row |= {"value": best["value"], "best_epoch": best["step"]}
+        report["rows"].append(row | {"seconds": round(time.perf_counter() - started, 1)})
+        report |= {"backbone": BACKBONE, "recipe": recipe, "date": datetime.now(UTC).date().isoformat()}
+        report |= {"machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"}
+        out.write_text(json.dumps(report, indent=1) + "\n")
+        print(name, seed, precision, round(best["value"], 4), flush=True)
+
+
+def show(out: Path) -> None:
+    """Per trial and precision: mean and standard deviation over seeds; mean difference to float32 on the same seeds
+    with its standard error, and the standard deviation of these differences."""
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    for row in json.loads(out.read_text())["rows"]:
+        values.setdefault(row["trial"], {}).setdefault(row["precision"], {})[row["seed"]] = row["value"]
+    print(f"{'trial':<36}{'cache':<9}{'seeds':>5}{'mean':>9}{'sd':>9}{'- float32':>11}{'+-':>9}{'sd of it':>10}")
+    for name, by_precision in values.items():
+        reference = by_precision[REFERENCE]
+        for precision in PRECISIONS:
+            found = by_precision.get(precision, {})
+            pairs = [value - reference[seed] for seed, value in found.items() if seed in reference]
+            if len(pairs) > 1:
+                print(f"{name:<36}{precision:<9}{_figures(list(found.values()), pairs)}")
+
+
+def _figures(found: list[float], pairs: list[float]) -> str:
+    spread = statistics.stdev(pairs)
+    of_it = f"{statistics.fmean(pairs):>+11.4f}{spread / len(pairs) ** 0.5:>9.4f}{spread:>10.4f}"
+    return f"{len(pairs):>5}{statistics.fmean(found):>9.4f}{statistics.stdev(found):>9.4f}{of_it}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run")
+    running.add_argument("workspace", type=Path)
+    running.add_argument("out", type=Path)
+    commands.add_parser("show").add_argument("out", type=Path)
+    options = parser.parse_args()
+    if options.command == "run":
+        run(options.workspace, options.out)
+    else:
+        show(options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What is soon wanted of a memory-mapped array is read before it is touched."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.feeding import TrainingViews
+from models.reading_ahead import read_ahead
+
+PAGES = 64
+
+
+def in_memory(path: Path, page: int) -> bool:
+    with open(path, "rb") as file:
+        try:
+            return os.preadv(file.fileno(), [bytearray(8)], page * mmap.PAGESIZE, os.RWF_NOWAIT) == 8
+        except BlockingIOError:
+            return False
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="Linux alone tells what it holds in memory")
+def test_the_rows_asked_for_are_in_memory_soon(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npy"
+    shape = (PAGES, mmap.PAGESIZE // 12, 4, 3)
+    np.save(path, np.random.default_rng(0).integers(0, 256, shape, "uint8"))
+    images = np.load(path, mmap_mode="r")
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if in_memory(path, 40):
+        pytest.skip("this file system keeps all in memory")
+    TrainingViews(images, [], np.zeros(PAGES, int)).ready(np.array([40]), np.array([0]), np.array([0]))
+    deadline = time.monotonic() + 5
+    while not in_memory(path, 40) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert in_memory(path, 40)
+    assert not in_memory(path, 20)
+
+
+def test_arrays_that_are_no_files_are_left_alone() -> None:
+    array = np.arange(10_000).reshape(10, 1000)
+    read_ahead(array)
+    read_ahead(array[:, :0])
+    assert (array == np.arange(10_000).reshape(10, 1000)).all()
