@@ -62,7 +62,13 @@ class TrainingViews:
 
     def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
         """Views that are soon to be gathered begin to be read."""
-        read_ahead(map(self._view, rows, strength, copy))
+        if self.more is not None:
+            later = rows >= len(self.originals)
+            self.more.ready(rows[later] - len(self.originals), strength[later], copy[later])
+            rows, strength, copy = rows[~later], strength[~later], copy[~later]
+        read_ahead(self.originals, rows[strength == 0])
+        for level, bank in enumerate(self.banks, 1):
+            read_ahead(bank, rows[strength == level], copy[strength == level])
 
     def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
         """The chosen views of these rows: uint8 (len(rows), h, w, 3)."""

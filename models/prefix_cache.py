@@ -82,7 +82,7 @@ class Features:
 
     def read_ahead(self, places: np.ndarray) -> None:
         """Those at these places are soon wanted."""
-        read_ahead(self._values[place] for place in places)
+        read_ahead(self._values, places)
 
     def at(self, places: np.ndarray) -> np.ndarray:
         """float32 (len(places), ...); they must be there."""
@@ -101,7 +101,7 @@ class Features:
 def compute(wanted: Sequence[tuple[Features, np.ndarray]]) -> int:
     """Computes the features at these places, of all at once, so that batches are full; how many there were."""
     for features, places in wanted:
-        read_ahead(features.images[place] for place in places)
+        read_ahead(features.images, places)
     images = np.concatenate([features.images[places] for features, places in wanted])
     if len(images) == 0:
         return 0

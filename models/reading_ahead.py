@@ -7,19 +7,26 @@ along (up to megabytes of them), which nobody wants of rows in random order.
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
-from collections.abc import Iterable
 
 import numpy as np
 
 
-def read_ahead(rows: Iterable[np.ndarray]) -> None:
-    """Has the system begin to read these parts of mapped files, each without gaps, and does not wait for it. Nothing
-    happens for what is in memory, or where the system does not offer it."""
+def read_ahead(array: np.ndarray, *places: np.ndarray) -> None:
+    """Has the system begin to read `array[places]` of a memory-mapped array, and does not wait for it. Nothing happens
+    for what is in memory, or where the system does not offer it.
+
+    Args:
+        places: int (k,) for each of the first axes; what lies at each place has no gaps.
+    """
     advise = getattr(ctypes.CDLL(None), "madvise", None)
     if advise is None:
         return
-    for row in rows:
-        address = row.__array_interface__["data"][0]
-        start = address - address % mmap.PAGESIZE
-        advise(ctypes.c_void_p(start), ctypes.c_size_t(address - start + row.nbytes), mmap.MADV_WILLNEED)
+    advise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+    size = array.itemsize * math.prod(array.shape[len(places) :])
+    offsets = sum(place * stride for place, stride in zip(places, array.strides, strict=False))
+    addresses = array.__array_interface__["data"][0] + offsets
+    starts = addresses - addresses % mmap.PAGESIZE
+    for start, length in zip(starts.tolist(), (addresses - starts + size).tolist(), strict=True):
+        advise(start, length, mmap.MADV_WILLNEED)

@@ -35,16 +35,18 @@ def test_the_rows_asked_for_are_in_memory_soon(tmp_path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if in_memory(path, 40):
         pytest.skip("this file system keeps all in memory")
-    TrainingViews(images, [], np.zeros(PAGES, int)).ready(np.array([40]), np.array([0]), np.array([0]))
+    views = TrainingViews(images[:30], [images[30:].reshape(17, 2, *shape[1:])], np.zeros(30, int))
+    views.ready(np.array([3, 5]), np.array([0, 1]), np.array([0, 1]))
+    wanted = (3, 30 + 2 * 5 + 1)
     deadline = time.monotonic() + 5
-    while not in_memory(path, 40) and time.monotonic() < deadline:
+    while not all(in_memory(path, page) for page in wanted) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert in_memory(path, 40)
+    assert all(in_memory(path, page) for page in wanted)
     assert not in_memory(path, 20)
 
 
 def test_arrays_that_are_no_files_are_left_alone() -> None:
-    array = np.arange(10_000).reshape(10, 1000)
-    read_ahead(array)
-    read_ahead(array[:, :0])
-    assert (array == np.arange(10_000).reshape(10, 1000)).all()
+    array = np.arange(10_000).reshape(10, 5, 200)
+    read_ahead(array, np.array([1, 9]), np.array([4, 4]))
+    read_ahead(array, np.array([], int))
+    assert (array == np.arange(10_000).reshape(10, 5, 200)).all()

@@ -1,0 +1,98 @@
+"""Batches from a set that is not in memory: views read ahead as trials have them, against views read when touched.
+
+    python benchmarks/reading_ahead.py run FOLDER OUT.json      # FOLDER, on the disk in question, needs 3 GB meanwhile
+    python benchmarks/reading_ahead.py show OUT.json
+
+100,000 pictures of 96 pixels, memory-mapped; before each round the system forgets what it holds of them, so that STEPS
+batches in random order come from the disk. Both ways in turn, ROUNDS times; images a second, of the batches alone:
+nothing is trained. How much the system reads along by itself (Linux: `/sys/block/*/queue/read_ahead_kb`) decides what
+touching costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.feeding import Feed, TrainingViews
+from models.hyperparameters import Hyperparameters
+
+IMAGES, SHAPE, CLASSES, BATCH = 100_000, (96, 96, 3), 8, 32
+STEPS, ROUNDS = 64, 5
+
+
+class Touched(TrainingViews):
+    """Views that are read when they are gathered."""
+
+    def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
+        pass
+
+
+def run(folder: Path, out: Path) -> None:
+    labels = np.arange(IMAGES) % CLASSES
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        path = Path(scratch) / "images.npy"
+        written = np.lib.format.open_memmap(path, "w+", np.uint8, (IMAGES, *SHAPE))
+        for start in range(0, IMAGES, 1000):
+            written[start : start + 1000] = np.random.default_rng(start).integers(0, 256, (1000, *SHAPE), np.uint8)
+        del written
+        found: dict[str, list[float]] = {"read ahead": [], "touched": []}
+        for number in range(ROUNDS):
+            for name, make in (("read ahead", TrainingViews), ("touched", Touched)):
+                _forget(path)
+                found[name].append(_images_per_second(make(np.load(path, mmap_mode="r"), [], labels), number))
+    report: dict[str, Any] = {"images_per_second": found, "date": datetime.now(UTC).date().isoformat()}
+    report["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    kilobytes = [int(file.read_text()) for file in Path("/sys/block").glob("[hnsv][dv]*/queue/read_ahead_kb")]
+    out.write_text(json.dumps(report | {"read_ahead_kb": kilobytes}, indent=1) + "\n")
+    show(out)
+
+
+def _images_per_second(views: TrainingViews, number: int) -> float:
+    feed = Feed(views, np.ones(CLASSES, "float32"), BATCH, seed=0)
+    start = time.perf_counter()
+    images = sum(len(batch.images) for batch in islice(feed.epoch(number, 0.0, Hyperparameters()), STEPS))
+    return images / (time.perf_counter() - start)
+
+
+def _forget(path: Path) -> None:
+    """Nothing may have the file mapped."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def show(out: Path) -> None:
+    report = json.loads(out.read_text())
+    print(f"{report['machine']}, {report['date']}, the system reads {report['read_ahead_kb']} KB along")
+    for name, speeds in report["images_per_second"].items():
+        print(f"{name:<11} {statistics.median(speeds):>8.0f} images/s  ({min(speeds):.0f} to {max(speeds):.0f})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run")
+    running.add_argument("folder", type=Path)
+    running.add_argument("out", type=Path)
+    commands.add_parser("show").add_argument("out", type=Path)
+    options = parser.parse_args()
+    if options.command == "run":
+        run(options.folder, options.out)
+    else:
+        show(options.out)
+
+
+if __name__ == "__main__":
+    main()
