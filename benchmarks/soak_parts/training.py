@@ -1,0 +1,103 @@
+"""TensorFlow trainings that are killed, and many in one process. Part of ../soak.py."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+from soak_parts.counting import counts, finished_rows, records_of, rows_of, study_of, tracebacks
+from soak_parts.processes import HPSEARCH, kill, prepared_workspace, start
+
+
+def training(folder: Path, trials: int = 12, kills: int = 20) -> dict[str, Any]:
+    """TensorFlow trainings killed in their epochs, against the same study uninterrupted: bits of the weights too."""
+    workspace = prepared_workspace(folder)
+    whole = folder / "uninterrupted"
+    options = ["run", "--backbone", "small_cnn", "--epochs", "6", "--trials", str(trials), "--seed", "3"]
+    if not whole.exists():
+        shutil.copytree(workspace / "prepared", whole / "prepared")
+    with open(folder / "uninterrupted.log", "ab") as log:
+        subprocess.run([*HPSEARCH, "-w", str(whole), *options], stdout=log, check=True)
+    notes = folder / "training-kills.json"
+    done = Counter[str](json.loads(notes.read_text()) if notes.exists() else {})
+    rng, started = random.Random(sum(done.values())), time.monotonic()
+    earlier: dict[str, Any] = {}
+    while sum(done.values()) < kills:
+        process = start([*HPSEARCH, "-w", str(workspace), *options], folder / "training.log")
+        before = state_times(workspace)
+        while state_times(workspace) == before and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 1.5))
+        victim = rng.choice(("asking process", "worker", "both"))
+        if process.poll() is None and kill(process, victim):
+            done[victim] += 1
+        if victim == "worker":
+            time.sleep(rng.uniform(0, 8))  # it starts another, which goes on
+            kill(process, "both")
+        notes.write_text(json.dumps(done))
+        if process.poll() == 0:
+            break
+        earlier |= finished_rows(rows_of(workspace / "studies.db", study_of(workspace)))
+    with open(folder / "training.log", "ab") as log:
+        subprocess.run([*HPSEARCH, "-w", str(workspace), *options], stdout=log, check=True)
+    rows = rows_of(workspace / "studies.db", study_of(workspace))
+    figures, wanted = outcomes(workspace), outcomes(whole)
+    logs = [folder / "training.log", *workspace.glob("trials/*/worker.log"), *workspace.glob("trials/*/*/log.txt")]
+    return {
+        "trials": len(rows),
+        "kills": dict(done),
+        "runs at once": 1,
+        **counts(rows, earlier, trials),
+        "tracebacks": tracebacks(iter(logs)),
+        "weights or figures unlike an uninterrupted run's": sum(
+            one != two for one, two in zip(figures, wanted, strict=True)
+        ),
+        "seconds": round(time.monotonic() - started),
+    }
+
+
+def state_times(workspace: Path) -> list[int]:
+    return sorted(path.stat().st_mtime_ns for path in workspace.glob("trials/*/*/state.npz"))
+
+
+def outcomes(workspace: Path) -> list[Any]:
+    """Per trial what a kill must not change: values of all epochs, hyperparameters, hash of the weights."""
+    return [
+        [
+            record["hyperparameters"],
+            [(row["value"], row["training_loss"]) for row in record["epochs"]],
+            record["outcome"].get("weights_sha256"),  # None of one that diverged
+        ]
+        for record in records_of(workspace)
+    ]
+
+
+def memory(folder: Path, trials: int = 50) -> dict[str, Any]:
+    """Resident memory of the asking process and of the training process at the end of each trial, in megabytes."""
+    workspace = prepared_workspace(folder)
+    options = "run --backbone small_cnn --epochs 2 --seed 9 --pruner none --trials".split()
+    copy = folder / "memory"
+    if not copy.exists():
+        shutil.copytree(workspace / "prepared", copy / "prepared")
+    process = start([*HPSEARCH, "-w", str(copy), *options, str(trials)], folder / "memory.log")
+    asking: dict[int, int] = {}
+    while process.poll() is None:
+        done = len(list(copy.glob("trials/*/*/validation_probabilities.npy")))
+        asking[done] = psutil.Process(process.pid).memory_info().rss // 2**20
+        time.sleep(0.3)
+    workers = [record["outcome"]["memory_mb"] for record in records_of(copy)]
+    own = [asking[number] for number in sorted(asking) if number > 0]
+    return {
+        "trials": len(workers),
+        "asking process, MB": own,
+        "training process, MB": workers,
+        "asking process, most against the fifth": round(max(own[5:]) / own[4], 3),
+        "training process, most against the fifth": round(max(workers[5:]) / workers[4], 3),
+    }
