@@ -82,11 +82,12 @@ def outcomes(workspace: Path) -> list[Any]:
 def memory(folder: Path, trials: int = 50) -> dict[str, Any]:
     """Resident memory of the asking process and of the training process at the end of each trial, in megabytes."""
     workspace = prepared_workspace(folder)
-    options = "run --backbone small_cnn --epochs 2 --seed 9 --pruner none --trials".split()
+    network = ["--backbone", "small_cnn", "--epochs", "2", "--seed", "9"]
+    options = ["run", *network, "--pruner", "none", "--trials", str(trials)]
     copy = folder / "memory"
     if not copy.exists():
         shutil.copytree(workspace / "prepared", copy / "prepared")
-    process = start([*HPSEARCH, "-w", str(copy), *options, str(trials)], folder / "memory.log")
+    process = start([*HPSEARCH, "-w", str(copy), *options], folder / "memory.log")
     asking: dict[int, int] = {}
     while process.poll() is None:
         done = len(list(copy.glob("trials/*/*/validation_probabilities.npy")))
