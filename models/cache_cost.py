@@ -18,8 +18,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.feeding import Source, TrainingViews
 from models.networks import Network
-from models.prefix_cache import Features, size_bytes
+from models.prefix_cache import Features, FeatureViews, size_bytes
 
 STEPS = 12
 FILE_BYTES = 2**27
@@ -42,9 +43,11 @@ class CutCost:
 
 
 def least_paying(rows: Sequence[CutCost]) -> float | None:
-    """The least frozen fraction from which on keeping pays; None where it pays at no cut. The deeper a cut, the more
-    there is to compute, and mostly the less to read."""
+    """The least frozen fraction from which on keeping pays; 0 where it pays everywhere, None where nowhere. The deeper
+    a cut, the more there is to compute, and mostly the less to read."""
     paying = list(takewhile(lambda row: row.pays, sorted(rows, key=lambda row: -row.frozen_fraction)))
+    if len(paying) == len(rows):
+        return 0.0
     return paying[-1].frozen_fraction if paying else None
 
 
@@ -56,48 +59,57 @@ def feature_values(network: Network, frozen_fractions: Sequence[float]) -> list[
 
 
 @dataclass(frozen=True)
-class Reading:
+class Keeping:
     """How features would be kept."""
 
-    folder: Path
     precision: str
+    most_bytes: int
+    """Of all of them."""
+    stored_images: int
+    """All whose features may be kept."""
     from_disk: bool
     """They are more than memory will hold."""
 
+    def fits(self, values: int) -> bool:
+        """Whether a cut that gives an image so many values is ever kept."""
+        return self.stored_images * values * np.dtype(self.precision).itemsize <= self.most_bytes
 
-def cut_costs(network: Network, frozen_fractions: Sequence[float], batch_size: int, how: Reading) -> list[CutCost]:
-    """Of each cut that these fractions lead to, in the network's arithmetic. Leaves nothing in the folder."""
+
+def cut_costs(
+    network: Network, frozen_fractions: Sequence[float], batch_size: int, how: Keeping, scratch: Path
+) -> list[CutCost]:
+    """Of each cut that these fractions lead to and that would be kept, in the network's arithmetic. One that cannot be
+    timed, for want of memory or of room in the folder `scratch`, is left out, with a line that says why."""
     found: dict[Any, CutCost] = {}
     for fraction in sorted(frozen_fractions):
         cut = network.cut(fraction)
-        if cut.fraction > 0 and cut not in found:
-            prefix = network.part(fraction, on_features=True).prefix
-            assert prefix is not None
+        if cut in found or not all(map(how.fits, feature_values(network, [fraction]))) or cut.fraction == 0:
+            continue
+        prefix = network.part(fraction, on_features=True).prefix
+        assert prefix is not None
+        try:
             compute_ms = _compute_ms(network, prefix, batch_size)
-            found[cut] = CutCost(fraction, compute_ms, _read_ms(prefix, batch_size, how))
+            found[cut] = CutCost(fraction, compute_ms, _read_ms(prefix, batch_size, how, scratch))
+        except Exception as error:  # backends have errors of many kinds for what does not fit
+            print(f"{fraction:.0%} frozen is left out: {type(error).__name__}: {error}")
     return list(found.values())
 
 
 def _compute_ms(network: Network, prefix: keras.Model, batch_size: int) -> float:
+    images = np.random.default_rng(0).integers(0, 256, (STEPS * batch_size, *prefix.input_shape[1:])).astype("uint8")
     run = network.forward(prefix)
-    images = np.random.default_rng(0).integers(0, 256, (batch_size, *prefix.input_shape[1:])).astype("uint8")
-
-    def step(number: int) -> Any:
-        return run(images)
-
-    step(0)  # traces
-    return float(np.median(_times_ms(step))) / batch_size
+    times_ms = _times_ms(TrainingViews(images, [], np.zeros(len(images), int)), batch_size, run)
+    return float(np.median(times_ms)) / batch_size
 
 
-def _read_ms(prefix: keras.Model, batch_size: int, how: Reading) -> float:
-    count = max(STEPS * batch_size, FILE_BYTES // size_bytes(prefix, how.precision, 1))
-    rng = np.random.default_rng(0)
-    places = rng.permutation(count)[: STEPS * batch_size].reshape(STEPS, batch_size)
+def _read_ms(prefix: keras.Model, batch_size: int, how: Keeping, scratch: Path) -> float:
+    each = size_bytes(prefix, how.precision, 1)
+    count = min(how.stored_images, max((1 + STEPS) * batch_size, FILE_BYTES // each))
     none = np.empty((count, 0))  # nothing is computed here
-    how.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=how.folder) as scratch:
-        path = Path(scratch) / "timed"
-        values = rng.random((batch_size, *prefix.output_shape[1:]), "float32")
+    views = TrainingViews(none, [], np.zeros(count, int))
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        path = Path(folder) / "features"
+        values = np.random.default_rng(0).random((batch_size, *prefix.output_shape[1:]), "float32")
         written = Features(path, none, prefix, how.precision)
         for start in range(0, count, batch_size):
             some = np.arange(start, min(count, start + batch_size))
@@ -105,24 +117,25 @@ def _read_ms(prefix: keras.Model, batch_size: int, how: Reading) -> float:
         del written
         if how.from_disk:
             _forget(path)
-        features = Features(path, none, prefix, how.precision)
-
-        def step(number: int) -> Any:
-            features.read_ahead(places[number])
-            return keras.ops.convert_to_tensor(features.at(places[number]))
-
-        times_ms = _times_ms(step)
+        source = FeatureViews(views, [Features(path, none, prefix, how.precision)])
+        times_ms = _times_ms(source, batch_size, keras.ops.convert_to_tensor, count)
     # A disk has bursts; what is in memory is only disturbed by others.
     return float(np.mean(times_ms) if how.from_disk else np.median(times_ms)) / batch_size
 
 
-def _times_ms(step: Callable[[int], Any]) -> list[float]:
+def _times_ms(source: Source, batch_size: int, then: Callable[[Any], Any], count: int | None = None) -> list[float]:
+    """Of steps that gather a batch of views as trials do, from among `count` images, and do something with it."""
+    count = count or STEPS * batch_size
+    places = np.resize(np.random.default_rng(0).permutation(count), (1 + STEPS, batch_size))
+    original = np.zeros(batch_size, int)
     times_ms = []
-    for number in range(STEPS):
+    for rows in places:
         start = time.perf_counter()
-        keras.ops.convert_to_numpy(keras.ops.ravel(step(number))[:1])  # waits for the device
+        source.ready(rows, original, original)
+        result = then(source.gather(rows, original, original))
+        keras.ops.convert_to_numpy(keras.ops.ravel(result)[:1])  # waits for the device
         times_ms.append(1000 * (time.perf_counter() - start))
-    return times_ms
+    return times_ms[1:]  # the first one compiles
 
 
 def _forget(path: Path) -> None:

@@ -126,10 +126,12 @@ class Feed:
         """
         rng = np.random.default_rng([self.seed, number])
         shares = strength_shares(hyperparameters, len(self.views.banks), done)
-        drawn = self.views.draw(rng, int(hyperparameters.views_per_image), shares)
+        size, steps = self._size(hyperparameters), self.steps_per_epoch(hyperparameters)
+        views = self.views.draw(rng, int(hyperparameters.views_per_image), shares)
+        drawn = [part[: steps * size] for part in views]
         one_hot = np.eye(len(self.class_weights), dtype="float32")
-        source, size = source or self.views, self._size(hyperparameters)
-        for step in range(self.steps_per_epoch(hyperparameters)):
+        source = source or self.views
+        for step in range(steps):
             start = step * size
             if step % READY_STEPS == 0:
                 source.ready(*(part[start : start + READY_STEPS * size] for part in drawn))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from data_prep.prepared import PreparedSet
@@ -16,6 +19,9 @@ from search.sessions import Session, job_maker
 from search.workers import Worker
 from search.workspace import Workspace
 from studies.tables import cache_text, training_text
+
+RANGE_PARTS = 20
+"""Into which a range of frozen fractions is divided, to come by every cut in it."""
 
 
 def choose(
@@ -30,12 +36,13 @@ def choose(
 
     SearchError when the network cannot be trained.
     """
+    if not _decides(session):
+        return {}
     asked = _open(workspace, session, options)
     if len(asked.precisions) * len(asked.xla) == 1 and not asked.frozen_fractions:
         return {}
-    if not session.is_new or session.predecessor is not None:
-        return {}
-    reply = worker.choose(asdict(asked))
+    with _scratch(workspace) as folder:
+        reply = worker.choose(asdict(replace(asked, scratch=str(folder))))
     measured = {"device": reply["device"], "steps": reply["steps"], "cuts": reply["cuts"]}
     found = {"precision": reply["precision"], "xla": XLA_ON if reply["xla"] else XLA_OFF, "measured": measured}
     found |= {"prefix_cache": CACHE_OFF} if reply["keep_from"] is None else {"prefix_cache_from": reply["keep_from"]}
@@ -45,6 +52,22 @@ def choose(
         if line := text(replace(session.settings, **found)):
             say(line)
     return found
+
+
+def _decides(session: Session) -> bool:
+    """A study that is there is decided, and one that takes over trials keeps what they were trained by."""
+    return session.is_new and session.predecessor is None
+
+
+@contextmanager
+def _scratch(workspace: Workspace) -> Iterator[Path]:
+    """A folder where features would be kept; one that is left by a kill may be removed with all of the cache."""
+    cache = workspace.features.parent.resolve()
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="measuring-", dir=cache, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+    with suppress(OSError):  # there may be something kept
+        cache.rmdir()
 
 
 def _open(workspace: Workspace, session: Session, options: RunOptions) -> Undecided:
@@ -61,15 +84,15 @@ def _open(workspace: Workspace, session: Session, options: RunOptions) -> Undeci
         precisions=PRECISIONS if options.precision in OPEN_PRECISIONS else (options.precision,),
         xla=(False, True) if xla_is_open else (settings.xla == XLA_ON,),
         steps=session.most_epochs * ceil(images.train / batch_size),
-        frozen_fractions=tuple(frozen_fractions(session)) if cache_is_open else (),
+        frozen_fractions=tuple(frozen_fractions(session, RANGE_PARTS)) if cache_is_open else (),
         prefix_cache=settings.prefix_cache,
-        cache_folder=job.cache_folder,
         cache_bytes=int(1e9 * settings.prefix_cache_gb),
+        scratch="",
         stored_images=images.stored,
         on_cpu=options.precision == MEASURE,
     )
 
 
 def with_choice(session: Session, choice: dict[str, Any]) -> Session:
-    """The session of a study that is still new, with what was chosen; another run may have made it meanwhile."""
-    return replace(session, settings=replace(session.settings, **choice)) if session.is_new else session
+    """The session with what was chosen, unless another run has made the study meanwhile."""
+    return replace(session, settings=replace(session.settings, **choice)) if _decides(session) else session

@@ -54,21 +54,24 @@ def _middle(parameter: Parameter) -> Value:
     return sqrt(parameter.low * parameter.high) if parameter.log else (parameter.low + parameter.high) / 2
 
 
-def frozen_fractions(session: Session) -> list[float]:
-    """What trials may freeze, the head phase included; of a range without steps, its ends and its middle."""
+def frozen_fractions(session: Session, range_parts: int = 2) -> list[float]:
+    """What trials may freeze, the head phase included; of a range without steps, the ends of so many parts."""
     if session.weights == UNTRAINED:
         return [0.0]
     (parameter,) = (one for one in session.definition.parameters if one.name == "frozen_fraction")
     ends = [float(value) for value in parameter.ends()]
     if parameter.low is not None and parameter.high is not None:
-        steps = round((parameter.high - parameter.low) / parameter.step) if parameter.step else 2
+        steps = round((parameter.high - parameter.low) / parameter.step) if parameter.step else range_parts
         ends = [parameter.low + (parameter.high - parameter.low) * n / max(1, steps) for n in range(steps + 1)]
     return ends + ([1.0] if session.head_epochs else [])
 
 
 def kept_fractions(session: Session) -> list[float]:
     """Those where frozen layers' output is kept, as far as there is any."""
-    return [fraction for fraction in frozen_fractions(session) if fraction >= session.settings.prefix_cache_from]
+    settings = session.settings
+    if settings.prefix_cache == CACHE_OFF:
+        return []
+    return [fraction for fraction in frozen_fractions(session) if fraction >= settings.prefix_cache_from]
 
 
 def parts(session: Session) -> int:

@@ -93,9 +93,10 @@ class Undecided:
     """What trials may freeze, if features are kept and may be computed instead; else none."""
     prefix_cache: str
     """The precision they are kept in."""
-    cache_folder: str
     cache_bytes: int
     """That all of them may take."""
+    scratch: str
+    """A folder on the disk where they would be kept."""
     stored_images: int
     """All whose features may be kept."""
     on_cpu: bool

@@ -120,7 +120,7 @@ def _go_on(
     if changed and not study.trials:
         return Session(replace(wanted, version=stored.version), definition, weights, True)
     if changed and options.new_version:
-        new = replace(following, version=wanted.version)
+        new = replace(following, version=wanted.version, measured=_still_measured(stored, following))
         notes = (f"{new.name} is a new version of {stored.name}; what differs:", *(f"  {line}" for line in changed))
         return Session(new, definition_of(new.space, definition.first), weights, True, stored, notes)
     is_short = len(changed) <= FEW
@@ -189,13 +189,23 @@ def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str 
 def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[str]) -> StudySettings:
     """The settings wanted, with the stored ones wherever the user said nothing."""
     own = {key: getattr(stored, key) for key in FOLLOWED}
+    if stored.weights == UNTRAINED:  # there was nothing to keep
+        del own["prefix_cache"]
     recipe = stored.recipe | {key: value for key, value in wanted.recipe.items() if key in given}
     if "preprocessing" in stored.own_backbone and wanted.own_backbone and "preprocessing" not in given:
         own_backbone = wanted.own_backbone | {"preprocessing": stored.own_backbone["preprocessing"]}
         wanted = replace(wanted, own_backbone=own_backbone)
-    return replace(
-        wanted, version=stored.version, recipe=recipe, **{key: value for key, value in own.items() if key not in given}
-    )
+    own = {key: value for key, value in own.items() if key not in given}
+    return replace(wanted, version=stored.version, recipe=recipe, **own)
+
+
+def _still_measured(stored: StudySettings, following: StudySettings) -> dict[str, Any]:
+    """What of the stored measurements decided what is followed; the rest the user has chosen now."""
+    decided = {"steps": ("precision", "xla"), "cuts": ("prefix_cache", "prefix_cache_from")}
+    changed = [
+        what for what, keys in decided.items() if any(getattr(stored, key) != getattr(following, key) for key in keys)
+    ]
+    return {key: value for key, value in stored.measured.items() if key not in changed}
 
 
 def _earlier(storage: RDBStorage | None, wanted: StudySettings) -> tuple[str, ...]:

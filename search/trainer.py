@@ -18,7 +18,7 @@ from data_prep.corrupted import corrupted_views
 from data_prep.folds import training_folds
 from data_prep.prepared import PreparedSet
 from models.arithmetic import FLOAT32, Arithmetic, StepTime, quickest
-from models.cache_cost import CutCost, Reading, cut_costs, feature_values, least_paying
+from models.cache_cost import CutCost, Keeping, cut_costs, feature_values, least_paying
 from models.classifier import ClassifierSettings
 from models.external import ExternalSet
 from models.feeding import TrainingViews
@@ -71,7 +71,7 @@ class KerasTrainer:
         chosen, steps = self._arithmetic(settings, asked, device) if measures else (candidates(asked)[0], [])
         cuts = self._cuts(settings, asked, chosen, measures) if asked.frozen_fractions else []
         figures = {"steps": [asdict(row) for row in steps], "cuts": [asdict(row) for row in cuts]}
-        return asdict(chosen) | {"keep_from": least_paying(cuts) if cuts else 0.0, "device": device.name, **figures}
+        return asdict(chosen) | {"keep_from": least_paying(cuts), "device": device.name, **figures}
 
     def _arithmetic(
         self, settings: ClassifierSettings, asked: Undecided, device: Device
@@ -87,11 +87,11 @@ class KerasTrainer:
     ) -> list[CutCost]:
         """Unless all that is kept will be read from memory, measured on a CPU too: a disk may be slower than it."""
         network = self.networks.taken(settings, dropout=0.0, seed=0, arithmetic=arithmetic)
-        from_disk = not fits_memory(network, asked)
-        if not (measures or from_disk):
+        how = Keeping(asked.prefix_cache, asked.cache_bytes, asked.stored_images, from_disk=False)
+        how = replace(how, from_disk=not fits_memory(network, asked, how))
+        if not (measures or how.from_disk):
             return []
-        how = Reading(Path(asked.cache_folder), asked.prefix_cache, from_disk)
-        return cut_costs(network, asked.frozen_fractions, asked.batch_size, how)
+        return cut_costs(network, asked.frozen_fractions, asked.batch_size, how, Path(asked.scratch))
 
     def train(self, job: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
         """One trial. Leaves its state after each epoch, and weights and validation probabilities unless it is stopped,
@@ -138,10 +138,11 @@ def candidates(asked: Undecided) -> list[Arithmetic]:
     return [Arithmetic(precision, xla) for xla in asked.xla for precision in asked.precisions]
 
 
-def fits_memory(network: Network, asked: Undecided) -> bool:
+def fits_memory(network: Network, asked: Undecided, how: Keeping) -> bool:
     """Whether what a search keeps of all views fits, and as much again, so that it is read from memory."""
-    each = np.dtype(asked.prefix_cache).itemsize * sum(feature_values(network, asked.frozen_fractions))
-    return 2 * min(asked.cache_bytes, asked.stored_images * each) <= psutil.virtual_memory().available
+    values = sum(filter(how.fits, feature_values(network, asked.frozen_fractions)))
+    needed = asked.stored_images * values * np.dtype(asked.prefix_cache).itemsize
+    return 2 * min(asked.cache_bytes, needed) <= psutil.virtual_memory().available
 
 
 def plan_of(job: TrainingJob, prepared: PreparedSet) -> Plan:

@@ -11,7 +11,7 @@ from conftest import CLASSES
 from data_prep.prepared import PreparedSet
 from models import cache_cost
 from models.backbones import backbone_named
-from models.cache_cost import CutCost, Reading, cut_costs, feature_values, least_paying
+from models.cache_cost import CutCost, Keeping, cut_costs, feature_values, least_paying
 from models.classifier import ClassifierSettings
 from models.networks import Network
 from search import trainer
@@ -23,12 +23,12 @@ READ_MS = 0.1
 @pytest.mark.parametrize(
     ("compute_ms", "kept_from"),
     [
-        ({0.25: 0.2, 0.5: 0.3, 1.0: 0.4}, 0.25),
+        ({0.25: 0.2, 0.5: 0.3, 1.0: 0.4}, 0.0),  # also at cuts that were too large to be timed
         ({0.25: 0.01, 0.5: 0.3, 1.0: 0.4}, 0.5),
         ({0.25: 0.2, 0.5: 0.01, 1.0: 0.4}, 1.0),  # one threshold: what lies beyond it pays as a whole
         ({0.25: 0.01, 0.5: 0.02, 1.0: 0.03}, None),
         ({0.5: READ_MS}, None),
-        ({}, None),
+        ({}, 0.0),
     ],
 )
 def test_it_is_kept_from_the_cut_on_from_which_it_pays(compute_ms: dict[float, float], kept_from: float | None) -> None:
@@ -40,15 +40,32 @@ def network(own_weights: Path) -> Network:
     return Network(ClassifierSettings(backbone_named("small_cnn"), str(own_weights), (32, 32, 3), CLASSES))
 
 
+KEEPING = Keeping("float16", most_bytes=10**9, stored_images=50, from_disk=False)
+
+
 @pytest.mark.parametrize("from_disk", [False, True])
 def test_each_cut_is_timed_once_and_nothing_is_left(
     from_disk: bool, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_cost, "FILE_BYTES", 2**16)
-    rows = cut_costs(network, [1.0, 0.5, 0.0, 0.51], 4, Reading(tmp_path / "features", "float16", from_disk))
+    rows = cut_costs(network, [1.0, 0.5, 0.0, 0.51], 4, replace(KEEPING, from_disk=from_disk), tmp_path)
     assert [row.frozen_fraction for row in rows] == [0.5, 1.0]
     assert all(row.compute_ms > 0 and row.read_ms > 0 for row in rows)
-    assert not list((tmp_path / "features").iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cut_that_is_too_large_to_be_kept_is_not_timed(network: Network, tmp_path: Path) -> None:
+    large, small = feature_values(network, [0.5, 1.0])
+    assert large > small
+    tight = replace(KEEPING, most_bytes=2 * KEEPING.stored_images * small)
+    assert [row.frozen_fraction for row in cut_costs(network, [0.5, 1.0], 4, tight, tmp_path)] == [1.0]
+
+
+def test_a_cut_that_cannot_be_timed_is_left_out(
+    network: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cut_costs(network, [0.5], 4, KEEPING, tmp_path / "absent") == []
+    assert "50% frozen is left out: FileNotFoundError" in capsys.readouterr().out
 
 
 def test_features_are_counted_once_a_cut(network: Network) -> None:
@@ -61,7 +78,7 @@ def test_features_are_counted_once_a_cut(network: Network) -> None:
 
 @pytest.fixture
 def asked(tiny_workspace: Path, own_weights: Path, tmp_path: Path) -> Undecided:
-    """Features of a few images."""
+    """Features of so many images as memory holds."""
     return Undecided(
         prepared=str(tiny_workspace / "prepared"),
         backbone="small_cnn",
@@ -75,8 +92,8 @@ def asked(tiny_workspace: Path, own_weights: Path, tmp_path: Path) -> Undecided:
         steps=100,
         frozen_fractions=(0.5, 1.0),
         prefix_cache="float32",
-        cache_folder=str(tmp_path / "features"),
-        cache_bytes=10**15,
+        cache_bytes=10**18,
+        scratch=str(tmp_path),
         stored_images=1000,
         on_cpu=False,
     )
@@ -89,7 +106,7 @@ def test_a_cpu_keeps_what_memory_holds_and_measures_what_it_does_not(
     seen: list[bool] = []
 
     def costs(*arguments: object) -> list[CutCost]:
-        seen.append(arguments[-1].from_disk)  # type: ignore[attr-defined]
+        seen.append(arguments[3].from_disk)  # type: ignore[attr-defined]
         return cut_costs(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer, "cut_costs", costs)

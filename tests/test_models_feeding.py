@@ -35,6 +35,25 @@ def test_every_image_is_shown_once_an_epoch_as_one_of_its_own_views() -> None:
     assert sorted(label for label, _ in views) == list(range(20))
 
 
+def test_views_that_are_made_ready_are_those_that_are_shown() -> None:
+    class Recorder:
+        def __init__(self) -> None:
+            self.views, self.rows = marked_views(), list[int]()
+
+        def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
+            self.rows.extend(rows)
+
+        def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
+            return self.views.gather(rows, strength, copy)
+
+    source = Recorder()
+    feed = Feed(source.views, np.ones(20, "float32"), 6, 0)
+    batches = feed.epoch(0, 0.0, Hyperparameters(augmentation="low"), source)
+    assert source.rows == []
+    assert list(np.concatenate([batch.targets.argmax(axis=1) for batch in batches])) == source.rows
+    assert len(source.rows) == 18  # the last two are less than a batch
+
+
 def test_images_that_follow_are_shown_as_their_own_views() -> None:
     first, more = marked_views(), marked_views()
     more = TrainingViews(more.originals + 20, [more.banks[0] + 20], more.labels + 20)

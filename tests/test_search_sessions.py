@@ -31,7 +31,7 @@ from studies.errors import StudyError
 from studies.records import Ended, store_record
 from studies.settings import ATTRIBUTE, StudySettings
 from studies.storage import create_study, is_complete, open_storage
-from studies.tables import training_text
+from studies.tables import cache_text, training_text
 from studies.trials import TAKEN_FROM
 
 SMALL = backbone_named("small_cnn")
@@ -484,12 +484,25 @@ def test_where_features_are_kept_is_decided_once_and_kept(
         plan_session(storage, prepared, SMALL, everywhere)
     planned = plan_session(storage, prepared, SMALL, replace(everywhere, new_version=True))
     assert (planned.settings.prefix_cache, planned.settings.prefix_cache_from) == ("float32", 0.0)
+    assert "cuts" not in planned.settings.measured and cache_text(planned.settings) == ""  # the user chose
+    assert not list(workspace.folder.glob("cache*"))
     for asked in ("float32", "float16", "off"):
         explicit = replace(options, prefix_cache=asked)
         assert choose(worker, workspace, plan_session(None, prepared, SMALL, explicit), explicit, print) == {}
     nowhere = {"precision": "float32", "xla": False, "device": "Fake GPU", "steps": [], "cuts": [], "keep_from": None}
     monkeypatch.setattr(Worker, "choose", lambda self, request: nowhere)
     assert choose(worker, workspace, new, options, print)["prefix_cache"] == "off"
+
+
+def test_a_version_with_weights_keeps_features_where_one_without_had_none(
+    prepared: PreparedSet, own_weights: Path, tmp_path: Path
+) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    untrained = plan_session(storage, prepared, SMALL, RunOptions())
+    assert untrained.settings.prefix_cache == "off"
+    open_study(storage, untrained, tmp_path, print).ask()
+    options = RunOptions(weights=str(own_weights), new_version=True, given=frozenset({"weights"}))
+    assert plan_session(storage, prepared, SMALL, options).settings.prefix_cache == "float32"
 
 
 def test_what_the_user_chose_is_not_measured(prepared: PreparedSet, tmp_path: Path) -> None:
