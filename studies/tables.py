@@ -61,11 +61,8 @@ def cache_text(settings: StudySettings) -> str:
     if not (cuts := settings.measured.get("cuts")):
         return ""
     rows = [f"{row['frozen_fraction']:.0%} frozen {row['compute_ms']:.3f} and {row['read_ms']:.3f} ms" for row in cuts]
-    what = (
-        "not kept"
-        if settings.prefix_cache == "off"
-        else f"kept where {settings.prefix_cache_from:.0%} or more are frozen"
-    )
+    where = f" where {settings.prefix_cache_from:.0%} or more are frozen" if settings.prefix_cache_from else ""
+    what = "not kept" if settings.prefix_cache == "off" else f"kept{where}"
     return (
         f"what frozen layers give is {what}, by measuring computing against reading it on "
         f"{settings.measured['device']}, a view: {'; '.join(rows)}"
