@@ -127,6 +127,7 @@ from pathlib import Path
 import numpy as np
 import test_models_networks as here
 from models.arithmetic import Arithmetic
+from models.cache_cost import Keeping, cut_costs
 from models.prefix_cache import CacheSettings
 from models.recipe import Recipe
 from models.training import Surroundings, run_trial
@@ -155,6 +156,9 @@ assert outcomes[1].prefix_cache_share > 0 == outcomes[0].prefix_cache_share
 np.testing.assert_allclose(outcomes[1].probabilities, outcomes[0].probabilities, atol=1e-5)
 half = replace(plan, arithmetic=Arithmetic("mixed_bfloat16"))
 assert np.isfinite(run_trial(half, data, lambda figures: False).probabilities).all()
+keeping = Keeping("float32", 10**9, 100, from_disk=True)
+costs = cut_costs(kept.taken(pretrained, 0.0, 0, half.arithmetic), [0.5, 1.0], 8, keeping, Path(sys.argv[3]))
+assert len(costs) == 2 and all(row.compute_ms > 0 and row.read_ms > 0 for row in costs)
 """
 
 
