@@ -18,6 +18,9 @@ from studies.definition import Definition, Parameter, Value
 
 FLOAT_BYTES = {CACHE_OFF: 0, "float16": 2, "float32": 4}
 
+LEAST_MOVED = 0.15
+"""A frozen fraction is taken for the nearest cut; what is nearer to it than this is as good."""
+
 # Hyperparameter -> what grows with the time of a trial. Of the others, whatever the space has in its middle will do.
 SLOWER: dict[str, Callable[[Any], float]] = {
     "frozen_fraction": lambda value: -value,
@@ -64,6 +67,19 @@ def frozen_fractions(session: Session, range_parts: int = 2) -> list[float]:
         steps = round((parameter.high - parameter.low) / parameter.step) if parameter.step else range_parts
         ends = [parameter.low + (parameter.high - parameter.low) * n / max(1, steps) for n in range(steps + 1)]
     return ends + ([1.0] if session.head_epochs else [])
+
+
+def moved_fractions(session: Session, cut_fractions: Sequence[float]) -> str:
+    """A line about frozen fractions that a network cannot have; empty where it has all, or about."""
+    nearest = {wanted: min(cut_fractions, key=lambda cut: abs(cut - wanted)) for wanted in frozen_fractions(session)}
+    moved = [f"{wanted:.0%} as {cut:.0%}" for wanted, cut in nearest.items() if abs(cut - wanted) > LEAST_MOVED]
+    if not moved:
+        return ""
+    cuts = ", ".join(f"{cut:.0%}" for cut in cut_fractions)
+    return (
+        f"the network can be cut at {cuts} of its layers alone, so that frozen_fraction is taken otherwise: "
+        f"{', '.join(moved)} (no cut lies where several tensors carry on, or between two calls of one layer)"
+    )
 
 
 def kept_fractions(session: Session) -> list[float]:

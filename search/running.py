@@ -18,6 +18,7 @@ from search.claims import Claims
 from search.dry_run import RULE, DryRun, scratch_folder, show
 from search.durations import duration
 from search.errors import SearchError
+from search.estimate import moved_fractions
 from search.job import DESCRIBED
 from search.leaving import Leaving
 from search.loop import Search
@@ -87,7 +88,8 @@ def run_backbones(run: Run, rows: list[Backbone]) -> None:
             with run.worker(session.settings.name) as worker:
                 download = " (its weights are downloaded the first time)" if session.weights == IMAGENET else ""
                 run.say(f"building {backbone.name}{download}")
-                _describe(worker, run.workspace, session, backbone)
+                if note := moved_fractions(session, _cut_fractions(worker, run.workspace, session, backbone)):
+                    run.say(note)
                 if len(rows) == 1:
                     _search(run, backbone, worker)
         for backbone in rows if len(rows) > 1 else ():
@@ -202,9 +204,9 @@ def _confirm_best(run: Run, session: Session, worker: Worker) -> None:
             print_table(rows, tuple(rows[0]))
 
 
-def _describe(worker: Worker, workspace: Workspace, session: Session, backbone: Backbone) -> None:
-    """Builds the study's networks, which finds missing weights before it is made. Leaves no trace when one cannot be
-    built.
+def _cut_fractions(worker: Worker, workspace: Workspace, session: Session, backbone: Backbone) -> list[float]:
+    """The shares of the layers that can be frozen, at any resolution. Builds the study's networks, which finds missing
+    weights before it is made. Leaves no trace when one cannot be built.
 
     SearchError with the reason.
     """
@@ -212,8 +214,7 @@ def _describe(worker: Worker, workspace: Workspace, session: Session, backbone: 
     job = job_maker(workspace, session)(0, {}, 0)
     request = {key: getattr(job, key) for key in DESCRIBED}
     try:
-        for resolution in session.resolutions:
-            worker.describe(request | {"resolution": resolution})
+        replies = [worker.describe(request | {"resolution": resolution}) for resolution in session.resolutions]
     except WorkerDiedError:
         raise  # its log is named in the message
     except SearchError:
@@ -224,3 +225,4 @@ def _describe(worker: Worker, workspace: Workspace, session: Session, backbone: 
         if new_copy:
             new_copy.unlink()
         raise
+    return list(replies[0]["cut_fractions"])

@@ -56,10 +56,12 @@ class KerasTrainer:
         self.networks = Networks()
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Builds the network once, which fetches its weights: its number of parameters."""
+        """Builds the network once, which fetches its weights: its number of parameters, and the shares of its layers
+        that can be frozen."""
         settings = classifier_settings(PreparedSet.open(Path(request["prepared"])), request)
-        settings = replace(settings, resolution=request["resolution"])
-        return {"parameters": self.networks.built(settings).classifier.joined.count_params()}
+        classifier = self.networks.built(replace(settings, resolution=request["resolution"])).classifier
+        cuts = [cut.fraction for cut in classifier.cuts]
+        return {"parameters": classifier.joined.count_params(), "cut_fractions": cuts}
 
     def choose(self, request: dict[str, Any]) -> dict[str, Any]:
         """How trials compute, of what an `Undecided` leaves open, and what was measured; the first of each on a CPU,

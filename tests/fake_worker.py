@@ -27,7 +27,7 @@ class FakeTrainer:
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         if MODE == "no-weights":
             raise ModelError("the weights are not there: put x.h5 into /somewhere")
-        return {"parameters": 7}
+        return {"parameters": 7, "cut_fractions": [0.0, 0.25, 0.5, 0.75, 1.0]}
 
     def choose(self, request: dict[str, Any]) -> dict[str, Any]:
         """The last of what is open, as if it had been measured on a GPU."""

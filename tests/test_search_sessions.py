@@ -19,7 +19,7 @@ from models.own_backbones import asked_backbone
 from search.choosing import choose, with_choice
 from search.cli import main
 from search.errors import SearchError
-from search.estimate import frozen_fractions, kept_fractions
+from search.estimate import frozen_fractions, kept_fractions, moved_fractions
 from search.job import WEIGHTS_FILE, trial_folder
 from search.leaky import read_versions
 from search.run_options import RunOptions, weights_identity
@@ -503,6 +503,18 @@ def test_a_version_with_weights_keeps_features_where_one_without_had_none(
     open_study(storage, untrained, tmp_path, print).ask()
     options = RunOptions(weights=str(own_weights), new_version=True, given=frozenset({"weights"}))
     assert plan_session(storage, prepared, SMALL, options).settings.prefix_cache == "float32"
+
+
+def test_frozen_fractions_that_a_network_cannot_have_are_named(prepared: PreparedSet) -> None:
+    session = plan_session(None, prepared, backbone_named("vgg19"), RunOptions())
+    assert moved_fractions(session, [0.0, 0.27, 0.47, 0.73, 1.0]) == ""
+    said = moved_fractions(session, [0.0, 0.003, 0.999, 1.0])
+    assert said.startswith(
+        "the network can be cut at 0%, 0%, 100%, 100% of its layers alone, so that frozen_fraction is"
+    )
+    assert ": 25% as 0%, 50% as 100%, 75% as 100% (" in said
+    untrained = plan_session(None, prepared, SMALL, RunOptions())
+    assert moved_fractions(untrained, [0.0, 1.0]) == ""
 
 
 def test_what_the_user_chose_is_not_measured(prepared: PreparedSet, tmp_path: Path) -> None:
