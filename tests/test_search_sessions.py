@@ -512,7 +512,7 @@ def test_frozen_fractions_that_a_network_cannot_have_are_named(prepared: Prepare
     assert said.startswith(
         "the network can be cut at 0%, 0%, 100%, 100% of its layers alone, so that frozen_fraction is"
     )
-    assert ": 25% as 0%, 50% as 100%, 75% as 100% (" in said
+    assert ": 25% as 0%, 50% as 0%, 75% as 100% (" in said
     untrained = plan_session(None, prepared, SMALL, RunOptions())
     assert moved_fractions(untrained, [0.0, 1.0]) == ""
 

@@ -16,7 +16,7 @@ from soak_parts.counting import counts, finished_rows, records_of, rows_of, stud
 from soak_parts.processes import HPSEARCH, kill, prepared_workspace, start
 
 
-def training(folder: Path, trials: int = 12, kills: int = 20) -> dict[str, Any]:
+def training(folder: Path, trials: int = 30, kills: int = 20) -> dict[str, Any]:
     """TensorFlow trainings killed in their epochs, against the same study uninterrupted: bits of the weights too."""
     workspace = prepared_workspace(folder)
     whole = folder / "uninterrupted"
