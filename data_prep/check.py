@@ -150,17 +150,22 @@ def _labels(subject: _Subject) -> Iterator[str]:
 
 
 def _table(subject: _Subject) -> Iterator[str]:
-    """images.csv against the arrays: rows, labels, perceptual hashes."""
+    """images.csv against the arrays and the names of the classes: rows, labels, perceptual hashes."""
+    names = dict(enumerate(subject.prepared.class_names))
     rows = {split: [row for row in subject.table if row.split == split and row.decision == KEPT] for split in SPLITS}
     for split in SPLITS:
         labels = subject.prepared.labels(split)
         if sorted(row.row for row in rows[split]) != sorted(str(place) for place in range(len(labels))):
             yield f"images.csv must name each of the {len(labels)} rows of {split} once, but does not"
             continue
+        if len(subject.hashes[split]) != len(labels):
+            continue  # `_labels` says so
         for row in rows[split]:
             place = int(row.row)
             if row.label != str(labels[place]):
                 yield f"{subject.image(split, place)} has label {labels[place]}, but images.csv says {row.label}"
+            elif row.class_name != names.get(int(labels[place])):
+                yield f"{subject.image(split, place)} is of class {row.class_name}, but {MANIFEST} names it otherwise"
             if row.phash != f"{int(subject.hashes[split][place]):016x}":
                 yield f"{subject.image(split, place)} is not the picture that images.csv describes (its pHash differs)"
 
@@ -183,7 +188,7 @@ def _leaks(subject: _Subject) -> Iterator[str]:
     for first, second in combinations(SPLITS, 2):
         images = subject.prepared.images(first), subject.prepared.images(second)
         hashes = subject.hashes[first], subject.hashes[second]
-        for i, j in hashing.matches(images, hashes, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE):
+        for i, j in hashing.matches(images, hashes, hashing.NEAR_COPY):
             yield f"{subject.image(first, i)} and {subject.image(second, j)} show the same picture"
 
 
@@ -204,12 +209,12 @@ def _bank(subject: _Subject) -> Iterator[str]:
             hashes = hashing.phashes(flat, subject.progress)
             for split in SPLITS[1:]:
                 sets = (prepared.images(split), flat), (subject.hashes[split], hashes)
-                for i, j in hashing.matches(*sets, hashing.COPY_DISTANCE, hashing.COPY_DIFFERENCE):
+                for i, j in hashing.matches(*sets, hashing.COPY):
                     parent = subject.image("train", j // views.shape[1])
                     yield f"{subject.image(split, i)} is an augmented view (level {level}) of {parent}"
             for name, own in subject.external_hashes.items():
                 sets = (prepared.external(name)[0], flat), (own, hashes)
-                for i, j in hashing.matches(*sets, hashing.COPY_DISTANCE, hashing.COPY_DIFFERENCE):
+                for i, j in hashing.matches(*sets, hashing.COPY):
                     parent = subject.image("train", j // views.shape[1])
                     yield f"image {i} of external set {name} is an augmented view (level {level}) of {parent}"
 
@@ -246,7 +251,7 @@ def _external(subject: _Subject) -> Iterator[str]:
             yield f"external set {name} has {counts} images by class, but the manifest says {stated}"
         for split in SPLITS:
             both = (images, prepared.images(split)), (hashes, subject.hashes[split])
-            for i, j in hashing.matches(*both, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE):
+            for i, j in hashing.matches(*both, hashing.NEAR_COPY):
                 yield f"image {i} of external set {name} and {subject.image(split, j)} show the same picture"
 
 

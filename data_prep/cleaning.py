@@ -79,7 +79,7 @@ def given_anomalies(candidates: Candidates, rejected: frozenset[int]) -> list[Re
     found: dict[int, Rejection] = {}
     for picture in candidates.anomalies:
         sets = (picture.images, candidates.images), (picture.hashes, candidates.hashes)
-        for version, index in hashing.matches(*sets, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE):
+        for version, index in hashing.matches(*sets, hashing.NEAR_COPY):
             if index not in rejected and index not in found:
                 distance = int(np.bitwise_count(picture.hashes[version] ^ candidates.hashes[index]))
                 found[index] = Rejection(index, "given anomaly", f"like {picture.name}", distance)

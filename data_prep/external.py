@@ -128,7 +128,10 @@ def read_external(settings: PrepareSettings, main: MainSet, progress: Progress) 
 
 
 def _read_one(name: str, source: str, settings: PrepareSettings, main: MainSet, progress: Progress) -> ExternalSet:
-    found = read_source(source, main.data.images.shape[1], seed=settings.seed, progress=progress)
+    options: dict[str, Any] = (
+        {"value_range": settings.value_range} if "value_range" in find_source(source).options else {}
+    )
+    found = read_source(source, main.data.images.shape[1], seed=settings.seed, progress=progress, **options)
     if found.images.shape[1:] != main.data.images.shape[1:]:
         shapes = [f"{shape[1]}x{shape[0]}" for shape in (found.images.shape[1:], main.data.images.shape[1:])]
         raise DataError(
@@ -154,25 +157,26 @@ def _read_one(name: str, source: str, settings: PrepareSettings, main: MainSet, 
     return _not_empty(replace(cleaned, twins=_twins(cleaned, main)))
 
 
-def class_order(found: LabelledImages, source: str, class_names: Sequence[str]) -> np.ndarray:
-    """The main set's label of each class of an external one, int64 (classes,); -1 for one without images.
+def class_order(found: LabelledImages, source: str, class_names: Sequence[str], owner: str = "main set") -> np.ndarray:
+    """The label that another set, or a model, has for each class of a source, int64 (classes,); -1 for one without
+    images that it does not know.
 
-    By name where the main set knows all names; else number k of a source that has numbers only is its class k.
+    By name where it knows all names that images have; else number k of a source that has numbers only is its class k,
+    unless it has numbers of its own.
 
     Raises:
-        DataError: a class that the main set lacks.
+        DataError: a class that the `owner` of `class_names` lacks.
     """
-    numbers = tuple(str(number) for number in range(len(found.class_names)))
-    # What an empty folder is called does not matter; numbers are one sequence.
-    used = range(len(numbers)) if found.class_names == numbers else np.unique(found.labels)
-    strangers = [found.class_names[label] for label in used if found.class_names[label] not in class_names]
+    count, places = len(found.class_names), {name: label for label, name in enumerate(class_names)}
+    by_name = np.array([places.get(name, -1) for name in found.class_names], np.int64)
+    strangers = [found.class_names[label] for label in np.unique(found.labels) if by_name[label] < 0]
     if not strangers:
-        places = {name: label for label, name in enumerate(class_names)}
-        return np.array([places.get(name, -1) for name in found.class_names], np.int64)
-    if found.class_names == numbers and len(numbers) <= len(class_names):
-        return np.arange(len(numbers))
+        return by_name
+    numbered = found.class_names == tuple(str(number) for number in range(count))
+    if numbered and count <= len(class_names) and not any(name.isdecimal() for name in class_names):
+        return np.arange(count)
     raise DataError(
-        f"{source} has the class {strangers[-1]!r}, which the main set lacks, whose classes are "
+        f"{source} has the class {strangers[-1]!r}, which the {owner} lacks, whose classes are "
         f"{', '.join(class_names)}: rename it, or leave its images out"
     )
 
@@ -191,7 +195,7 @@ def _twins(found: ExternalSet, main: MainSet) -> dict[int, Twin]:
     kept = set(found.kept.tolist())
     ranks: dict[int, tuple[int, int, int]] = {}
     images, hashes = (found.data.images, main.data.images), (found.hashes, main.hashes)
-    for index, of in hashing.matches(images, hashes, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE):
+    for index, of in hashing.matches(images, hashes, hashing.NEAR_COPY):
         if index in kept and (main.sides[of] >= 0 or of in recurring):
             side = int(main.sides[of]) if main.sides[of] >= 0 else len(SPLITS)
             rank = (side, int(np.bitwise_count(hashes[0][index] ^ hashes[1][of])), of)
@@ -202,8 +206,7 @@ def _twins(found: ExternalSet, main: MainSet) -> dict[int, Twin]:
 def _twin(found: ExternalSet, main: MainSet, index: int, side: int, distance: int, of: int) -> Twin:
     if side == len(SPLITS):
         return Twin(f"{RECURRING} of the main set", of, distance)
-    difference = hashing.mean_difference(found.data.images[index], main.data.images[of])
-    same = distance <= hashing.COPY_DISTANCE and difference < hashing.COPY_DIFFERENCE
+    same = distance <= hashing.COPY.distance and hashing.is_copy(found.data.images[index], main.data.images[of])
     return Twin(f"{'copy' if same else 'near copy'} of a {_SIDES[side]} image", of, distance)
 
 
@@ -249,7 +252,7 @@ def _without_views(
         for place, one in enumerate(left):
             kept, found = set(one.kept.tolist()), dict(one.twins)
             both = (one.data.images, flat), (one.hashes, hashes)
-            for index, view in hashing.matches(*both, hashing.COPY_DISTANCE, hashing.COPY_DIFFERENCE):
+            for index, view in hashing.matches(*both, hashing.COPY):
                 if index in kept and index not in found:
                     found[index] = Twin("copy of an augmented training image", int(parents[view // views.shape[1]]), 0)
             left[place] = replace(one, twins=found)

@@ -41,7 +41,7 @@ def _listed(folder: Path) -> Listing:
     if not any(path.is_dir() or path.name in METADATA for place in sides for path in _visible(place)):
         sides = {}  # two classes that are called so
     parts = [_part(folder, place, side) for place, side in (sides or {folder: None}).items()]
-    class_names = sorted({name for part in parts for name in part.class_names}, key=label_order if sides else None)
+    class_names = sorted({name for part in parts for name in part.class_names}, key=label_order)
     if not class_names:
         raise DataError(f"{folder} has no folders in it: put the pictures into a folder per class, named as the class")
     require_distinct(class_names, str(folder))

@@ -1,24 +1,25 @@
 """Which images are the same picture: perceptual hashes suggest, pixels confirm.
 
-A copy has pHash distance 0 and a mean pixel difference under 2 grey levels; a near copy has distance 4 or less and a
-mean difference under 12. On the blood cells, distance 4 joins one pair of different cells at most, 8 joins 166.
+A copy has pHash distance 0 and differs by less than 2 grey levels in the mean of all pixels, and by less than 12 in any
+8x8 of them: a scratch on a part that a fixed camera looks at is small. Blood cells written as JPEG or resized, so that
+they differ by less than 2, differ by at most 12 in any place. A near copy has distance 4 or less and differs by less
+than 12 in the mean, as it is or once it is as bright and as rich in contrast as the other, channel by channel: pictures
+that were taken twice, or augmented before they came here. On the blood cells, distance 4 joins one pair of different
+cells at most, 8 joins 166.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fftpack
 from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
+from scipy.ndimage import uniform_filter
 
 from data_prep.progress import Progress, Silent
-
-COPY_DISTANCE = 0
-COPY_DIFFERENCE = 2.0
-NEAR_DISTANCE = 4
-NEAR_DIFFERENCE = 12.0
 
 _BATCH = 256  # images hashed at a time
 _COMPARED = 2**19  # pairs of hashes compared at a time: about 20 MB
@@ -60,17 +61,58 @@ def _shrunk(image: np.ndarray) -> Image.Image:
     return Image.fromarray(image).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
 
 
-def mean_difference(image: np.ndarray, other: np.ndarray) -> float:
-    """Mean absolute difference over pixels and channels, in grey levels 0..255."""
-    return float(np.abs(image.astype(np.int16) - other).mean())
+def is_copy(image: np.ndarray, other: np.ndarray) -> bool:
+    """Of images uint8 (h, w, 3) with one hash: whether nothing is to be seen between them."""
+    apart = _difference(image, other)
+    if not apart.any():
+        return True
+    alike: bool = apart.mean() < COPY_DIFFERENCE
+    return alike and bool(uniform_filter(apart, LOCAL_SIDE, mode="nearest").max() < LOCAL_DIFFERENCE)
 
 
-def linked(
-    images: np.ndarray, hashes: np.ndarray, distance: int, difference: float, among: np.ndarray
-) -> Iterator[tuple[int, int]]:
-    """Pairs i < j with a hash distance of at most `distance` and a mean difference under `difference`: enough of them
-    to join all that are, directly or through others. A thousand frames of a fixed camera are all near one another, and
-    to compare each with each would never end.
+def is_near_copy(image: np.ndarray, other: np.ndarray) -> bool:
+    """Of images uint8 (h, w, 3) with hashes that are near: whether one may be made of the other."""
+    if _difference(image, other).mean() < NEAR_DIFFERENCE:
+        return True
+    return max(_refitted(image, other), _refitted(other, image)) < NEAR_DIFFERENCE
+
+
+def _difference(image: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Mean over the channels of the absolute difference, in grey levels 0..255: float64 (h, w)."""
+    result: np.ndarray = np.abs(image.astype(np.int16) - other).mean(axis=2)
+    return result
+
+
+def _refitted(image: np.ndarray, other: np.ndarray) -> float:
+    """Mean absolute difference once the first has, in each channel, the gain and offset that bring it nearest to the
+    other by least squares; gains beyond GAINS are not taken for a change of light."""
+    x, y = (each.reshape(-1, each.shape[-1]).astype(np.float32) for each in (image, other))
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    gain = np.clip((x * y).sum(axis=0) / np.maximum((x * x).sum(axis=0), 1e-9), *GAINS)
+    return float(np.abs(y - gain * x).mean())
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """When two images count as one picture.
+
+    Attributes:
+        distance: bits by which their hashes may differ, at most.
+        holds: whether it is so, of two images whose hashes differ by no more.
+    """
+
+    distance: int
+    holds: Callable[[np.ndarray, np.ndarray], bool]
+
+
+COPY_DIFFERENCE, LOCAL_SIDE, LOCAL_DIFFERENCE = 2.0, 8, 12.0
+NEAR_DIFFERENCE, GAINS = 12.0, (0.5, 2.0)
+COPY, NEAR_COPY = Likeness(0, is_copy), Likeness(4, is_near_copy)
+
+
+def linked(images: np.ndarray, hashes: np.ndarray, likeness: Likeness, among: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs i < j of that likeness: enough of them to join all that are, directly or through others. A thousand frames
+    of a fixed camera are all near one another, and to compare each with each would never end.
 
     Args:
         images: uint8 (n, h, w, 3).
@@ -79,12 +121,12 @@ def linked(
     """
     joined = DisjointSet(range(len(among)))
     group = np.arange(len(among))
-    for near in _near(hashes[among], hashes[among], distance):
+    for near in _near(hashes[among], hashes[among], likeness.distance):
         apart = near[(near[:, 0] < near[:, 1]) & (group[near[:, 0]] != group[near[:, 1]])]
         for first, second in apart.tolist():
             if joined.connected(first, second):
                 continue
-            if mean_difference(images[among[first]], images[among[second]]) < difference:
+            if likeness.holds(images[among[first]], images[among[second]]):
                 joined.merge(first, second)
                 yield first, second
         if len(apart):
@@ -92,17 +134,17 @@ def linked(
 
 
 def matches(
-    images: tuple[np.ndarray, np.ndarray], hashes: tuple[np.ndarray, np.ndarray], distance: int, difference: float
+    images: tuple[np.ndarray, np.ndarray], hashes: tuple[np.ndarray, np.ndarray], likeness: Likeness
 ) -> Iterator[tuple[int, int]]:
-    """Pairs (i in the first, j in the second) of two sets of images, by the same rule as `linked`, all of them.
+    """Pairs (i in the first, j in the second) of two sets of images that have that likeness, all of them.
 
     Args:
         images: uint8 (n, h, w, 3) and (m, h, w, 3).
         hashes: uint64 (n,) and (m,), theirs.
     """
-    for near in _near(*hashes, distance):
+    for near in _near(*hashes, likeness.distance):
         for first, second in near.tolist():
-            if mean_difference(images[0][first], images[1][second]) < difference:
+            if likeness.holds(images[0][first], images[1][second]):
                 yield first, second
 
 
@@ -159,9 +201,10 @@ def _connected(images: np.ndarray, bucket: np.ndarray) -> Iterator[list[int]]:
         group, frontier = [waiting[0]], [waiting.pop(0)]
         while frontier and waiting:
             image = images[frontier.pop()]
-            differences = {other: mean_difference(image, images[other]) for other in waiting}
-            reached = [other for other, difference in differences.items() if difference < COPY_DIFFERENCE]
-            waiting = [other for other, difference in differences.items() if difference >= COPY_DIFFERENCE]
+            alike = [is_copy(image, images[other]) for other in waiting]
+            reached = [other for other, is_one in zip(waiting, alike, strict=True) if is_one]
+            waiting = [other for other, is_one in zip(waiting, alike, strict=True) if not is_one]
             group += reached
-            frontier += [other for other in reached if differences[other]]  # an equal one would reach the same
+            # An equal one would reach the same.
+            frontier += [other for other in reached if (images[other] != image).any()]
         yield sorted(group)

@@ -12,7 +12,7 @@ from data_prep.external import external_digests
 from data_prep.settings import DEFAULT_SPLIT, PrepareSettings
 from data_prep.sources import file_digest, find_source, resolved_options, source_options
 
-PREPARE_VERSION = 6
+PREPARE_VERSION = 7
 """To be raised whenever `prepare` makes something else from the same source and options."""
 
 _LIBRARIES = (

@@ -139,7 +139,7 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
     )
     rejections = tuple(cleaning.clean(candidates))
     kept = np.setdiff1d(np.arange(len(hashes)), [rejection.index for rejection in rejections])
-    near = hashing.linked(data.images, hashes, hashing.NEAR_DISTANCE, hashing.NEAR_DIFFERENCE, kept)
+    near = hashing.linked(data.images, hashes, hashing.NEAR_COPY, kept)
     numbers = user_groups.united(known, kept, near, rejections)
     if own is not None:
         leaking = cleaning.reaching_later_sides(kept, numbers, own[kept], hashes)

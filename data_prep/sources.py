@@ -137,9 +137,14 @@ def find_source(source: str) -> Source:
 
 
 def source_options(settings: PrepareSettings) -> dict[str, Any]:
-    """The settings that only some kinds of source take."""
+    """The settings that only some kinds of source take, but for those that are for external sets alone."""
     names = {name for row in SOURCES for name in row.options}
-    return {name: getattr(settings, name) for name in sorted(names)}
+    taken, given = find_source(settings.source).options, {name: getattr(settings, name) for name in sorted(names)}
+    for name in given:
+        if given[name] is not None and name not in taken:
+            externals = map(find_source, settings.external_sources.values())
+            given[name] = None if any(name in row.options for row in externals) else given[name]
+    return given
 
 
 def resolved_options(row: Source, **given: Any) -> dict[str, Any]:
@@ -188,7 +193,9 @@ def read_source(
     row = find_source(source)
     data = row.read(source, image_size, seed, progress or Silent(), **resolved_options(row, **options))
     if len(data.images) == 0:
-        raise DataError(f"{source} has no readable images: give a source with labelled images")
+        bad = data.unreadable
+        why = f" (the first of {len(bad):,}, {bad[0].name}: {bad[0].reason})" if bad else ""
+        raise DataError(f"{source} has no readable images{why}: give a source with labelled images")
     return _named(data, tuple(class_names), source) if class_names else data
 
 

@@ -30,27 +30,35 @@ def group_by_pairs(count: int, pairs: Sequence[tuple[int, int]] | np.ndarray) ->
 
 
 def stratified_part(labels: np.ndarray, count: int, seed: int, least: int = SIDES) -> np.ndarray:
-    """Sorted indices of `count` of the images, classes in proportion.
+    """Sorted indices of `count` of the images: `least` of each label, or all that it has, the others in proportion.
 
     Args:
         labels: int64 (n,), of classes, or of classes on sides.
         count: 1 or more.
         seed: of the draw.
-        least: images that there must be of each label on average.
+        least: 1 or more.
 
     Raises:
-        DataError: `count` is too small to hold every class.
+        DataError: `count` is too small to hold that many of each label.
     """
     if count >= len(labels):
         return np.arange(len(labels))
-    sizes = np.unique(labels, return_counts=True)[1]
-    if count < least * len(sizes) or len(labels) - count < len(sizes) or sizes.min() < 2:
+    strata, places, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    floor = np.minimum(sizes, least)
+    if count < floor.sum():
         raise DataError(
-            f"limit must leave {SIDES} images or more a class ({least * len(sizes)} in all, of {len(labels)}), "
+            f"limit must leave {SIDES} images or more a class ({floor.sum()} in all, of {len(labels)}), "
             f"but is {count}: raise or drop --limit"
         )
-    chosen, _ = train_test_split(np.arange(len(labels)), train_size=count, stratify=labels, random_state=seed)
-    return np.sort(chosen)
+    ideal = count * sizes / len(labels)
+    takes = np.maximum(ideal.astype(np.int64), floor)
+    while takes.sum() < count:
+        takes[np.where(takes < sizes, ideal - takes, -np.inf).argmax()] += 1
+    while takes.sum() > count:
+        takes[np.where(takes > floor, takes - ideal, -np.inf).argmax()] -= 1
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(np.flatnonzero(places == row))[: takes[row]] for row in range(len(strata))]
+    return np.sort(np.concatenate(drawn))
 
 
 def split_groups(

@@ -6,12 +6,11 @@ from types import MappingProxyType
 
 from data_prep.errors import DataError
 from data_prep.listing import Entry, Listing, require_distinct
-from data_prep.tables import Line, Table, read_lines
+from data_prep.tables import GROUP_COLUMNS, Line, Table, read_lines
 
 PATH_COLUMNS = ("path", "file", "file_name", "image", "filename", "filepath", "image_path")
 LABEL_COLUMNS = ("label", "class", "category", "target")
 SIDE_COLUMNS = ("split",)
-GROUP_COLUMNS = ("group",)
 
 SIDE_NAMES: Mapping[str, int] = MappingProxyType(
     {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}

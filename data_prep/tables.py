@@ -8,6 +8,8 @@ from pathlib import Path
 
 from data_prep.errors import DataError
 
+GROUP_COLUMNS = ("group", "patient", "patient_id", "slide", "slide_id")
+"""What people call the column that tells which images belong together."""
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 _DELIMITERS = ",;\t"
 

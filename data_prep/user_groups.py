@@ -11,10 +11,9 @@ from data_prep.errors import DataError
 from data_prep.images import LabelledImages
 from data_prep.listing import group_numbers
 from data_prep.splitting import FEW_IMAGES, LARGE_SHARE, group_by_pairs
-from data_prep.tables import read_lines
+from data_prep.tables import GROUP_COLUMNS, read_lines
 
 NAME_COLUMNS = ("image", "name", "path", "file", "file_name", "filename", "row")
-GROUP_COLUMNS = ("group", "patient", "patient_id", "slide", "slide_id", "case", "subject")
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def large_groups(groups: np.ndarray, data: LabelledImages, kept: np.ndarray) -> 
 def _read(path: Path) -> dict[str, str]:
     """Group of each image, by its name."""
     table = read_lines(path)
-    name_column, group_column = table.required(NAME_COLUMNS), table.required(GROUP_COLUMNS)
+    name_column, group_column = table.required(NAME_COLUMNS), table.required((*GROUP_COLUMNS, "case", "subject"))
     by_name: dict[str, str] = {}
     for line in table.lines:
         name, group = line.values.get(name_column, ""), line.values.get(group_column, "")

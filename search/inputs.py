@@ -86,20 +86,15 @@ def labelled_images(
         progress: told of images read.
         value_range: one of VALUE_RANGES, of arrays whose values do not tell.
 
-    Raises SearchError for other classes, or pictures where the model takes no squares.
+    Raises DataError for other classes, SearchError for pictures where the model takes no squares.
     """
+    from data_prep.external import class_order
     from data_prep.sources import find_source, read_source
 
     if find_source(data).resized:
         _require_square(shape)
     found = read_source(data, shape[0], progress=progress, value_range=value_range)
-    # By name where the model knows all of them; otherwise number k of a numbered file is the model's class k.
-    by_name = set(found.class_names) <= set(names)
-    numbered = found.class_names == tuple(str(number) for number in range(len(found.class_names)))
-    if not by_name and not (numbered and len(found.class_names) <= len(names)):
-        stranger = found.class_names[-1] if numbered else min(set(found.class_names) - set(names))
-        raise SearchError(f"{data} has the class {stranger!r}, and the model knows {', '.join(names)} alone")
-    order = np.array([names.index(name) for name in found.class_names] if by_name else range(len(names)))
+    order = class_order(found, data, names, "model")
     for row in found.unreadable:
         click.echo(f"left out {row.name}: {row.reason}", err=True)
     rows = _last_side(found, data)

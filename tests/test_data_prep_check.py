@@ -84,6 +84,16 @@ def _row_missing(folder: Path) -> None:
     (folder / "images.csv").write_text("\n".join(lines[:-1]) + "\n")
 
 
+def _names(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["class_names"] = manifest["class_names"][::-1]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _fewer_images(folder: Path) -> None:
+    np.save(folder / "train_images.npy", np.array(edit(folder / "train_images.npy")[:-1]))
+
+
 def _settings(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["settings"]["seed"] = 77
@@ -107,6 +117,8 @@ ALTERED: list[tuple[Callable[[Path], None], str]] = [
     (_class_gone, "test has no image of class 0"),
     (_group_on_two_sides, "is on more than one side: test, train"),
     (_row_missing, "images.csv must name each of"),
+    (_names, "is of class 0, but manifest.json names it otherwise"),
+    (_fewer_images, "train must have a label for each image"),
     (_settings, "manifest.json was altered: its fingerprint does not follow"),
     (_bank_gone, "0000 is missing"),
     (_file_gone, "test_labels.npy cannot be read"),

@@ -101,7 +101,7 @@ def test_copies_of_copies_are_one_group() -> None:
     steps = np.clip(textures(1).astype(int) // 2 + np.arange(0, 5)[:, None, None, None], 0, 255).astype(np.uint8)
     same = np.zeros(5, np.uint64)
     assert hashing.copy_groups(steps, same) == [[0, 1, 2, 3, 4]]
-    assert hashing.mean_difference(steps[0], steps[4]) == 4 > hashing.COPY_DIFFERENCE
+    assert not hashing.is_copy(steps[0], steps[4])
 
 
 def test_hashes_are_those_of_imagehash_bit_for_bit() -> None:
@@ -129,26 +129,53 @@ def test_near_hashes_are_those_of_the_whole_matrix(
     others = np.concatenate([hashes[rng.integers(0, 40, 60)] ^ flips, hashes[:5], hashes[:5]])
     images = np.zeros((len(others), 8, 8, 3), np.uint8)
     expected = np.argwhere(np.bitwise_count(hashes[:, None] ^ others) <= distance).tolist()
-    found = list(hashing.matches((images, images), (hashes, others), distance, 1.0))
+    likeness = hashing.Likeness(distance, hashing.is_copy)
+    found = list(hashing.matches((images, images), (hashes, others), likeness))
     assert found == [tuple(pair) for pair in expected] and len(found) > 10
     near = np.bitwise_count(others[:, None] ^ others) <= distance
-    links = list(hashing.linked(images, others, distance, 1.0, np.arange(len(others))))
+    links = list(hashing.linked(images, others, likeness, np.arange(len(others))))
     groups = group_by_pairs(len(others), links)
     np.testing.assert_array_equal(groups, group_by_pairs(len(others), np.argwhere(near)))
     assert len(links) == len(groups) - len(np.unique(groups))  # no more than it takes
-    assert not list(hashing.matches((images, images[:0]), (hashes, others[:0]), distance, 1.0))
+    assert not list(hashing.matches((images, images[:0]), (hashes, others[:0]), likeness))
 
 
 def test_pairs_are_confirmed_by_pixels() -> None:
     images = np.concatenate([textures(8) // 2, textures(8)[:3] // 2 + np.uint8(1)])
     hashes = hashing.phashes(images)
     every = np.arange(len(images))
-    both = hashing.matches((images, images), (hashes, hashes), hashing.NEAR_DISTANCE, 60)
-    links = set(hashing.linked(images, hashes, hashing.NEAR_DISTANCE, 60, every))
+    alike, never = hashing.NEAR_COPY, replace(hashing.NEAR_COPY, holds=lambda image, other: False)
+    both = hashing.matches((images, images), (hashes, hashes), alike)
+    links = set(hashing.linked(images, hashes, alike, every))
     assert {(0, 8), (1, 9), (2, 10)} <= links <= set(both)
-    assert not list(hashing.linked(images, hashes, hashing.NEAR_DISTANCE, 1, every))
+    assert not list(hashing.linked(images, hashes, never, every))
     some = np.array([9, 3, 1])
-    assert list(hashing.linked(images, hashes, hashing.NEAR_DISTANCE, 60, some)) == [(0, 2)]
+    assert list(hashing.linked(images, hashes, alike, some)) == [(0, 2)]
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, -30), (0.8, 0), (1.25, 5), (1.0, 40), (0.6, 20)])
+def test_a_picture_in_other_light_is_a_near_copy(gain: float, offset: float) -> None:
+    images = textures(6) // 2 + np.uint8(60)
+    lit = np.clip(gain * images.astype(float) + offset, 0, 255).astype(np.uint8)
+    assert all(
+        hashing.is_near_copy(*pair) and hashing.is_near_copy(*pair[::-1]) for pair in zip(images, lit, strict=True)
+    )
+    others = np.roll(lit, 1, axis=0)
+    assert not any(hashing.is_near_copy(*pair) for pair in zip(images, others, strict=True))
+    negative = 255 - images
+    assert not any(hashing.is_near_copy(*pair) for pair in zip(images, negative, strict=True))
+
+
+def test_a_small_mark_makes_another_picture_that_belongs_to_the_same_group() -> None:
+    """Parts before a fixed camera, good and scratched."""
+    good = np.full((96, 96, 3), 120, np.uint8)
+    good[20:70, 20:70] += np.random.default_rng(0).integers(0, 40, (50, 50, 1), np.uint8)
+    scratched = good.copy()
+    scratched[40:46, 30:36] -= 60
+    again = good + np.random.default_rng(1).integers(0, 3, good.shape, np.uint8)
+    assert hashing.is_copy(good, again)
+    assert not hashing.is_copy(good, scratched) and hashing.is_near_copy(good, scratched)
+    assert hashing.copy_groups(np.stack([good, scratched, again]), np.zeros(3, np.uint64)) == [[0, 2]]
 
 
 def test_a_given_picture_finds_its_copies_whatever_its_size(tmp_path: Path) -> None:
@@ -157,7 +184,7 @@ def test_a_given_picture_finds_its_copies_whatever_its_size(tmp_path: Path) -> N
     given = replace(candidates(images, [0, 1, 0, 1]), anomalies=read_anomalies([str(tmp_path / "ogre.png")], (24, 24)))
     (found,) = cleaning.clean(given)
     assert (found.index, found.reason, found.detail) == (2, "given anomaly", "like ogre.png")
-    assert found.distance is not None and found.distance <= hashing.NEAR_DISTANCE
+    assert found.distance is not None and found.distance <= hashing.NEAR_COPY.distance
 
 
 def test_a_picture_that_is_none_cannot_be_given(tmp_path: Path) -> None:

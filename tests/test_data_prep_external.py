@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import tiny_images
+from PIL import Image
 
 from data_prep.check import check
 from data_prep.errors import DataError
@@ -144,11 +145,35 @@ def test_classes_are_matched_by_name_or_by_number() -> None:
     assert class_order(named("b", "empty", "a", labels=(0, 2)), "x", ("a", "b", "c")).tolist() == [1, -1, 0]
     assert class_order(named("0", "1", labels=(0, 1)), "x", ("a", "b", "c")).tolist() == [0, 1]
     assert class_order(named("0", "1", labels=(1,)), "x", ("1", "0")).tolist() == [1, 0]
+    # Numbers that the main set has as names are names, whatever place they have there.
+    assert class_order(named("0", "1", "2", labels=(1, 2)), "x", ("1", "2", "3")).tolist() == [-1, 0, 1]
+    with pytest.raises(DataError, match="x has the class '0', which the main set lacks, whose classes are 1, 2, 3"):
+        class_order(named("0", "1", "2", labels=(0, 1, 2)), "x", ("1", "2", "3"))
     for strange in (named("a", "d", labels=(0, 1)), named(*"0123", labels=(3,))):
         with pytest.raises(
             DataError, match=r"x has the class '[d3]', which the main set lacks, whose classes are a, b"
         ):
             class_order(strange, "x", ("a", "b", "c"))
+
+
+def test_the_range_of_values_counts_for_external_sets_too(
+    settings: PrepareSettings, tmp_path: Path, folder: Path
+) -> None:
+    images, labels = tiny_images(20, seed=7)
+    unclear = write(tmp_path / "unclear.npz", images + np.float32(0.5), labels)
+    given = replace(settings, external=(f"other={unclear}",))
+    with pytest.raises(DataError, match=r"external set other: .*--value-range"):
+        prepare(given, tmp_path / "set")
+    pictures = tmp_path / "pictures"  # which know no such option themselves
+    main = PreparedSet.open(folder / "plain")
+    for place, (image, label) in enumerate(zip(main.images("train"), main.labels("train"), strict=True)):
+        (pictures / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(pictures / str(label) / f"{place}.png")
+    ranged = replace(given, source=str(pictures), image_size=32, value_range="0..255")
+    assert prepare(ranged, tmp_path / "set").manifest["settings"]["value_range"] == "0..255"
+    assert PreparedSet.open(tmp_path / "set").external("other")[0].max() > 200
+    with pytest.raises(DataError, match="--value-range is for sources of kind npz, not folder"):
+        prepare(replace(ranged, external=()), tmp_path / "other set")
 
 
 def test_what_is_no_external_set_is_refused_by_name(settings: PrepareSettings, tmp_path: Path) -> None:

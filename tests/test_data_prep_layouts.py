@@ -107,6 +107,27 @@ def test_a_table_brings_splits_and_groups(tmp_path: Path) -> None:
     assert data.groups is not None and data.groups.tolist() == [0, 1, 0, 2]
 
 
+@pytest.mark.parametrize("column", ["patient_id", "Slide"])
+def test_a_column_of_patients_says_what_belongs_together(column: str, tmp_path: Path) -> None:
+    draw(*(tmp_path / f"{number}.png" for number in range(3)))
+    rows = [("0.png", "x", "p"), ("1.png", "y", "q"), ("2.png", "x", "p")]
+    data = read_source(str(write(tmp_path / "labels.csv", ("path", "label", column), *rows)), 8)
+    assert data.groups is not None and data.groups.tolist() == [0, 1, 0]
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    draw(*(tmp_path / str(number) / "a.png" for number in range(11)))
+    data = read_source(str(tmp_path), 8, class_names=[f"class {number}" for number in range(11)])
+    named = {name.split("/")[0]: data.class_names[label] for name, label in zip(data.names, data.labels, strict=True)}
+    assert named == {str(number): f"class {number}" for number in range(11)}
+
+
+def test_a_source_without_any_readable_picture_says_why(tmp_path: Path) -> None:
+    table = write(tmp_path / "labels.csv", ("path", "label"), ("pictures\\a.png", "x"), ("pictures\\b.png", "y"))
+    with pytest.raises(DataError, match=r"no readable images \(the first of 2, pictures\\a.png: .*\): give"):
+        read_source(str(table), 8)
+
+
 BAD_TABLES: list[tuple[str, str, str]] = [
     ("no label", "path,label\na.png,x\nb.png,\n", "line 3: the row has no label"),
     ("no path", "path,label\n,x\n", "line 2: the row has no path"),

@@ -88,6 +88,10 @@ def test_a_part_is_stratified_and_says_when_it_is_too_small() -> None:
     assert np.bincount(labels[part]).tolist() == [60, 30, 10]
     assert (np.diff(part) > 0).all()
     assert stratified_part(labels, 5000, seed=0).tolist() == list(range(1000))
+    rare = np.repeat([0, 1, 2], [1000, 1000, 6])
+    for count in (9, 60, 2000, 2005):
+        taken = np.bincount(rare[stratified_part(rare, count, seed=1)])
+        assert taken.sum() == count and taken.min() >= 3, taken
     with pytest.raises(DataError, match=r"limit must leave 3 images or more a class .* but is 8"):
         stratified_part(labels, 8, seed=0)
 

@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 from fake_search import opened_study
 from PIL import Image
 
+from data_prep.errors import DataError
 from search.claims import Claims
 from search.cli import COMMANDS, main
 from search.durations import DURATION
-from search.errors import SearchError
 from search.inputs import has_labels, labelled_images
 
 Call = Callable[..., Result]
@@ -301,7 +301,7 @@ def test_evaluate_matches_classes_by_name_and_numbers_by_place(tmp_path: Path) -
     write(tmp_path / "source.npz", images=images(), labels=np.array([0, 1, 2, 2, 1, 0]))
     labels = labelled_images(str(tmp_path / "source.npz"), ("a", "b", "c", "d"), (8, 8, 3)).labels
     assert labels.tolist() == [0, 1, 2, 2, 1, 0]
-    with pytest.raises(SearchError, match="has the class '2', and the model knows a, b alone"):
+    with pytest.raises(DataError, match="has the class '2', which the model lacks, whose classes are a, b"):
         labelled_images(str(tmp_path / "source.npz"), ("a", "b"), (8, 8, 3))
 
 
