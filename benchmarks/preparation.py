@@ -146,7 +146,7 @@ def stages(source: str) -> dict[str, Any]:
     seconds: dict[str, dict[str, float]] = {}
     settings = PrepareSettings(source)
     watched: tuple[tuple[ModuleType, str], ...] = (
-        *((hashing, name) for name in ("phashes", "copy_groups", "pairs")),
+        *((hashing, name) for name in ("phashes", "copy_groups", "linked")),
         (cleaning, "clean"),
         *((splitting, name) for name in ("group_by_pairs", "split_groups")),
     )

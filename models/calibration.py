@@ -40,7 +40,8 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """The temperature with the least negative log likelihood (Guo et al. 2017, section 4.2), within TEMPERATURES.
 
-    Arguments as for `expected_calibration_error`. Above 1 where the network is too sure of itself.
+    Arguments as for `expected_calibration_error`. Above 1 where the network is too sure of itself; 1 or more where no
+    answer is wrong, since the likelihood would then rise with every bit of confidence.
     """
     logits, rows = _logits(probabilities), np.arange(len(labels))
 
@@ -49,6 +50,8 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
         return -float(likelihood.mean())
 
     low, high = np.log(TEMPERATURES)
+    if (logits.argmax(axis=1) == labels).all():
+        low = 0.0
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 

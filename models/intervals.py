@@ -26,7 +26,7 @@ class Resampled:
     macro_f1: np.ndarray
     """(resamples,)"""
     class_f1: np.ndarray
-    """(resamples, classes)"""
+    """(resamples, classes); NaN where a class that has images is in none that were drawn"""
 
     def intervals(self) -> dict[str, list[float]]:
         """The interval of each figure of BOOTSTRAPPED."""
@@ -90,8 +90,12 @@ class Resampling:
         recall = _ratio(hits, true)
         class_f1 = _ratio(2 * hits, predicted + true)
         accuracy = _ratio(hits.sum(axis=1), true.sum(axis=1))
-        averaged = np.unique(truth) if present else slice(None)
-        return Resampled(accuracy, recall[:, averaged].mean(axis=1), class_f1[:, averaged].mean(axis=1), class_f1)
+        # A class that lies in few groups may be in none that were drawn: it says nothing then.
+        missing = (true == 0) & np.isin(np.arange(self.classes), truth)
+        counted = ~missing & (np.isin(np.arange(self.classes), truth) if present else True)
+        number = np.maximum(1, counted.sum(axis=1))
+        macro_recall, macro_f1 = ((values * counted).sum(axis=1) / number for values in (recall, class_f1))
+        return Resampled(accuracy, macro_recall, macro_f1, np.where(missing, np.nan, class_f1))
 
     def _per_class(self, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """(resamples, classes): how many of the views at these rows there are per class."""
@@ -102,9 +106,9 @@ class Resampling:
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
-    """[low, high]: the percentile interval of bootstrapped values (resamples,)."""
+    """[low, high]: the percentile interval of bootstrapped values (resamples,); those that are NaN tell nothing."""
     tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low, high = np.nanquantile(values, [tail, 1 - tail])
     return [float(low), float(high)]
 
 

@@ -30,6 +30,8 @@ def folded(model: keras.Model) -> keras.Model:
         return folded(layer) if _is_functional(layer) else layer
 
     def call(layer: Any, *inputs: Any, **options: Any) -> Any:
+        if len(inputs) != 1:  # called by keyword
+            return layer(*inputs, **options)
         if _is_foldable_norm(layer) and id(inputs[0]) in convolutions:
             convolution, x = convolutions[id(inputs[0])]
             key = (id(convolution), id(layer))

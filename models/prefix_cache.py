@@ -18,7 +18,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import psutil
 
+from models.errors import ModelError
 from models.feeding import TrainingViews
 from models.networks import Network, Part, weights_sha256
 from models.predicting import predict
@@ -70,11 +72,11 @@ class Features:
         return np.unique(places[self._known[places] == 0])
 
     def keep(self, places: np.ndarray, found: np.ndarray) -> None:
-        """Keeps the prefix's output of these. FloatingPointError when the precision cannot hold a value."""
+        """Keeps the prefix's output of these. ModelError when the precision cannot hold a value."""
         with np.errstate(over="ignore"):
             rounded = found.astype(self._values.dtype)
         if not np.isfinite(rounded).all():
-            raise FloatingPointError(
+            raise ModelError(
                 f"an output of the frozen layers does not fit {rounded.dtype}: use --prefix-cache float32 or off"
             )
         self._values[places] = rounded
@@ -208,9 +210,19 @@ def _key(settings: CacheSettings, network: Network, part: Part) -> str:
         f"{shape[0]}x{shape[1]}",
         part.cut.layer,
         weights_sha256(part.prefix),
+        *([_graph_sha256(part.prefix)] if backbone.own else []),
     ]
     text = " ".join([settings.origin, *parts, keras.__version__, settings.precision])
     return f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _graph_sha256(prefix: keras.Model) -> str:
+    """Of what a network of the user's own computes besides its weights; its name stays when it is changed."""
+    try:
+        text = prefix.to_json()
+    except Exception:  # the user's layers may have no config; they are told apart by this start of the process
+        text = f"{os.getpid()} {psutil.Process().create_time()}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _make_room(settings: CacheSettings, needed: int, spared: Collection[Path]) -> None:

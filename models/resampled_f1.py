@@ -36,7 +36,7 @@ class ResampledF1:
         self._kind_of = kind_of.reshape(sets[0].shape)
         every = np.ones((1, *sets[0].shape), bool)
         self._true = self._drawn(every, self._truth((1, *every.shape)))[:, 0]
-        self._present = (self._true > 0).any(axis=-1).sum(axis=-1)[..., None]
+        self._present = np.maximum(1, (self._true > 0).sum(axis=2))
 
     def of(self, guesses: np.ndarray) -> np.ndarray:
         """float64 (sets, trials, resamples), by the conventions of Resampling.figures; means over the classes present.

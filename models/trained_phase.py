@@ -54,6 +54,10 @@ class TrainedPhase:
         finally:
             self.part.spread(self.flat)
 
+    def is_watched(self, epoch: int) -> bool:
+        """Whether the plateau rule and early stopping count this epoch: from the last one of the warm-up on."""
+        return epoch + 1 >= self.phase.warmup_epochs
+
     def set_rate(self, epochs_done: float) -> None:
         """The learning rate of a step: the warm-up rises to it, the schedule leads away from it."""
         phase = self.phase

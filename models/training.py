@@ -114,7 +114,8 @@ class _Run:
                 raise DivergedError(
                     f"one class alone is predicted since epoch {figures_now.step - 1}: the trial collapsed"
                 )
-            callbacks.on_epoch_end(epoch, {"value": figures_now.value})
+            if self.now.is_watched(epoch):
+                callbacks.on_epoch_end(epoch, {"value": figures_now.value})
             self._keep(number, epoch + 1)
             self.stopped = self.on_epochs([figures_now])
 
@@ -158,7 +159,8 @@ class _Run:
         self.epochs = [EpochFigures(**row) for row in progress.epochs]
         for epoch, row in enumerate(self.epochs[-progress.done :], 1):
             self.now.set_rate(epoch)  # a warm-up takes back what the plateau rule did in it
-            callbacks.on_epoch_end(epoch - 1, {"value": row.value})
+            if self.now.is_watched(epoch - 1):
+                callbacks.on_epoch_end(epoch - 1, {"value": row.value})
             self.best = row if self._is_better(row.value) else self.best
         for variable, value in zip(self._variables(), arrays["network"], strict=True):
             variable.assign(value)

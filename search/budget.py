@@ -28,7 +28,7 @@ class Amount(click.ParamType[float]):
     name = "amount"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = "".join(str(value).lower().replace(",", "").split())
+        text = re.sub(r"(?<=\d),(?=\d{3}(\D|$))", "", "".join(str(value).lower().split()))
         found = re.fullmatch(r"((?:\d+\.?|\d*\.\d)\d*(?:e\d+)?)([kmgb]?)", text)
         amount = float(found[1]) * FACTORS[found[2]] if found else 0.0
         if not 0 < amount < inf:

@@ -28,6 +28,7 @@ def disk_full(why: str) -> SearchError:
 
 
 USER_ERRORS = (DataError, ModelError, StudyError, SearchError)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -39,6 +40,8 @@ def outside_cause(error: BaseException) -> str | None:
         if (isinstance(cause, OSError) and cause.errno in FULL) or "database or disk is full" in text:
             place = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
             return f"the disk is full{place}: free some space, and the same command goes on"
+        if isinstance(cause, OSError) and cause.errno in FORBIDDEN and cause.filename:
+            return f"{cause.filename} cannot be read or written ({cause.strerror}): change its rights, or name another"
         if "disk image is malformed" in text or "disk I/O error" in text:
             return (
                 f"the study database cannot be read or written ({text[:100]}): free some space if the disk is full; if "

@@ -15,10 +15,16 @@ from studies.storage import is_complete, load_study, study_names
 
 def latest_study(storage: RDBStorage, backbone: str, fingerprint: str) -> optuna.Study | None:
     """The latest version of this backbone's study on this prepared set; None without any."""
+    mine = versions(storage, backbone, fingerprint)
+    return load_study(storage, mine[0].name) if mine else None
+
+
+def versions(storage: RDBStorage, backbone: str, fingerprint: str) -> list[StudySettings]:
+    """Of this backbone's studies on this prepared set, the latest first."""
     found = [load_study(storage, one) for one in study_names(storage)]
-    whole = [(study, stored_settings(study)) for study in found if is_complete(study)]
-    mine = [(study, one) for study, one in whole if (one.backbone, one.fingerprint) == (backbone, fingerprint)]
-    return max(mine, key=lambda pair: pair[1].version)[0] if mine else None
+    whole = [stored_settings(study) for study in found if is_complete(study)]
+    mine = [one for one in whole if (one.backbone, one.fingerprint) == (backbone, fingerprint)]
+    return sorted(mine, key=lambda one: -one.version)
 
 
 def study_here(storage: RDBStorage, prepared: PreparedSet, called: str) -> optuna.Study:

@@ -21,20 +21,28 @@ LOCKED = "test"
 
 
 def known_images(workspace: Workspace, exported: ExportedModel, images: np.ndarray) -> dict[str, int]:
-    """How many of `images`, uint8 (n, h, w, 3), are in each side of PARTS and in LOCKED, pixel by pixel; empty where
-    the workspace does not hold the prepared set that the model is of."""
+    """How many of `images`, uint8 (n, h, w, 3), are in each side of PARTS and in LOCKED, pixel by pixel; of PARTS where
+    the workspace holds the prepared set that the model is of."""
     from data_prep.errors import DataError
     from data_prep.prepared import PreparedSet
 
     try:
         prepared = PreparedSet.open(workspace.prepared)
-        if exported.facts().get("fingerprint") != prepared.fingerprint:
-            return {}
-        sides = {side: {_digest(image) for image in prepared.images(side)} for side in (*PARTS, LOCKED)}
-    except (DataError, SearchError):  # scoring needs neither that set nor what the export says of itself
+        own = _fingerprint(exported) == prepared.fingerprint
+        wanted = (*PARTS, LOCKED) if own else (LOCKED,)
+        sides = {side: {_digest(image) for image in prepared.images(side)} for side in wanted}
+    except DataError:  # scoring does not need that set
         return {}
     asked = [_digest(image) for image in images]
     return {side: sum(one in known for one in asked) for side, known in sides.items()}
+
+
+def _fingerprint(exported: ExportedModel) -> str | None:
+    """None where the export no longer says what it is of."""
+    try:
+        return exported.facts().get("fingerprint")
+    except SearchError:
+        return None
 
 
 def warning_of(known: Mapping[str, int], total: int) -> str | None:

@@ -10,6 +10,7 @@ from search.finding import check_is_here
 from search.winners import Winner, best_of, check_kept, find_winner
 from search.workspace import Workspace
 from studies.reading import StoredStudy, read_studies
+from studies.settings import StudySettings
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class Pick:
     backbone: str | None = None
     study: str | None = None
     trial: int | None = None
+
+    def allows(self, settings: StudySettings) -> bool:
+        """Whether the study is one of those that were asked for."""
+        return self.backbone in (None, settings.backbone) and self.study in (None, settings.name)
 
 
 def picked(workspace: Workspace, prepared: PreparedSet, pick: Pick) -> Winner:

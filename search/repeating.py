@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
@@ -86,6 +87,8 @@ def _weights(settings: StudySettings, file: str | None) -> str:
         return settings.weights
     if file is None:
         raise SearchError(f"the study {settings.name} was made with weights from a file: name that file by --weights")
+    if not Path(file).is_file():
+        raise SearchError(f"there is no file {file}: name the weights that the study {settings.name} was made with")
     if weights_identity(file) != settings.weights:
         raise SearchError(f"the study {settings.name} was made with other weights than {file}: name its own file")
     return file

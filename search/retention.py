@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -59,7 +60,7 @@ class Retention:
         if self.budget_gb == inf:
             return
         for number in [*reversed(dispensable), None]:
-            used_gb = sum(map(_size, self.folder.parent.rglob("*"))) / GIGABYTE
+            used_gb = _size_bytes(self.folder.parent) / GIGABYTE
             if used_gb <= self.budget_gb:
                 return
             if number is not None:
@@ -73,9 +74,15 @@ class Retention:
         return self.folder / numbered(number) / WEIGHTS_FILE
 
 
-def _size(path: Path) -> int:
-    """0 of a file that another run has just removed or renamed."""
+def _size_bytes(folder: Path) -> int:
+    """Of all files below; weights that several versions of a study have links to count once."""
+    files = [file for file in map(_stat, folder.rglob("*")) if file]
+    return sum({(file.st_dev, file.st_ino): file.st_size for file in files}.values())
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None of a file that another run has just removed or renamed."""
     try:
-        return path.stat().st_size
+        return path.stat()
     except FileNotFoundError:
-        return 0
+        return None

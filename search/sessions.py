@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from models.backbones import (
 from models.hyperparameters import Hyperparameters, names
 from search.config import stand_in_file
 from search.errors import SearchError
-from search.finding import latest_study
+from search.finding import latest_study, versions
 from search.job import TrainingJob, trial_folder
 from search.run_options import AUTO, OPEN_PRECISIONS, XLA_ON, RunOptions, wanted_settings
 from search.spaces import check_definition, complete, resolutions_of
-from search.versions import stay_behind, take_over
+from search.versions import stay_behind, take_over, take_over_retrainings
 from search.warm_start import Hints, take_hints
 from search.workspace import Workspace
 from studies.definition import Definition, definition_of, read_definition
@@ -99,15 +99,22 @@ def plan_session(storage: RDBStorage | None, prepared: PreparedSet, backbone: Ba
         if "space" in options.given and any(parameter.name == "resolution" for parameter in asked.parameters):
             # A new space may say it as well as the flag.
             options = replace(options, given=options.given | {"resolution"})
-        session = _go_on(study, wanted, replace(definition, first=asked.first), weights, options)
+        later = versions(storage, wanted.backbone, wanted.fingerprint) if options.new_version else []
+        session = _go_on(study, wanted, replace(definition, first=asked.first), weights, options, later)
         session = replace(session, notes=session.notes + (notes if session.is_new else ()))
     return _at_its_resolutions(session, backbone, prepared.image_shape)
 
 
 def _go_on(
-    study: optuna.Study, wanted: StudySettings, definition: Definition, weights: str, options: RunOptions
+    study: optuna.Study,
+    wanted: StudySettings,
+    definition: Definition,
+    weights: str,
+    options: RunOptions,
+    versions: Sequence[StudySettings],
 ) -> Session:
-    """The stored study, or a new version of it, which has the number of `wanted`."""
+    """The stored study, or a new version of it, which has the number of `wanted`; one of the `versions` that are there
+    if this very command has made it before."""
     stored = stored_settings(study)
     # What was left open then was decided then.
     undecided = {"precision": options.precision in OPEN_PRECISIONS, "xla": options.xla == AUTO}
@@ -120,6 +127,11 @@ def _go_on(
     if changed and not study.trials:
         return Session(replace(wanted, version=stored.version), definition, weights, True)
     if changed and options.new_version:
+        weights = _weights_of(stored, weights, options)
+        for one in versions:
+            like_it = replace(following, version=one.version, measured=one.measured)
+            if one.version > stored.version and not differences(asdict(one), asdict(like_it)):
+                return Session(one, definition_of(one.space, definition.first), weights, False)
         new = replace(following, version=wanted.version, measured=_still_measured(stored, following))
         notes = (f"{new.name} is a new version of {stored.name}; what differs:", *(f"  {line}" for line in changed))
         return Session(new, definition_of(new.space, definition.first), weights, True, stored, notes)
@@ -140,10 +152,17 @@ def _go_on(
         )
     if options.new_version and stored.version == 1:  # a later one may be what this very command made, and was cut off
         raise SearchError(f"nothing differs from the study {stored.name}: give the new settings with --new-version")
-    if stored.weights not in NAMED_WEIGHTS and "weights" not in options.given:
-        raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
-    weights = weights if "weights" in options.given else stored.weights
+    weights = _weights_of(stored, weights, options)
     return Session(stored, definition_of(stored.space, definition.first), weights, False)
+
+
+def _weights_of(stored: StudySettings, weights: str, options: RunOptions) -> str:
+    """`weights` where the user named them, else those of the stored study. SearchError where those are in a file."""
+    if "weights" in options.given:
+        return weights
+    if stored.weights not in NAMED_WEIGHTS:
+        raise SearchError(f"the study {stored.name} was made with weights from a file: name that file by --weights")
+    return stored.weights
 
 
 def _in_file(changed: list[str], in_file: frozenset[str]) -> str:
@@ -189,7 +208,7 @@ def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str 
 def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[str]) -> StudySettings:
     """The settings wanted, with the stored ones wherever the user said nothing."""
     own = {key: getattr(stored, key) for key in FOLLOWED}
-    if stored.weights == UNTRAINED:  # there was nothing to keep
+    if stored.weights == UNTRAINED and "weights" in given:  # there was nothing to keep
         del own["prefix_cache"]
     recipe = stored.recipe | {key: value for key, value in wanted.recipe.items() if key in given}
     if "preprocessing" in stored.own_backbone and wanted.own_backbone and "preprocessing" not in given:
@@ -235,7 +254,8 @@ def open_study(
         if session.predecessor is not None:
             old = load_study(storage, session.predecessor.name)
             taken = take_over(old, study, definition, trials)
-            say(f"{taken} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
+            take_over_retrainings(storage, old.study_name, settings, taken)
+            say(f"{len(taken)} of {counted(old)} trials of {session.predecessor.name} fit and are taken over")
             if left := unfinished(old):
                 say(stay_behind(left, session.predecessor.name, counted(old), settings.name))
         if hints is not None:

@@ -17,6 +17,7 @@ from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, trial_f
 from search.scored_parts import CORRUPTED, score_split
 from search.winners import Winner, best_members
 from search.workspace import Workspace
+from studies.settings import StudySettings
 
 if TYPE_CHECKING:
     from models.reporting import Scored
@@ -31,6 +32,8 @@ class Extras:
 
     average: int = 1
     """So many of the best trials, their probabilities averaged."""
+    joins: Callable[[StudySettings], bool] = lambda settings: True
+    """Whether trials of this study may be among them."""
     orientations: bool = False
     """Each image turned and mirrored, the probabilities averaged (test-time augmentation)."""
     refit: Callable[[Winner], Winner] | None = None
@@ -95,7 +98,7 @@ class Chooser:
         best = self._candidate(Variant((winner,)))
         tried = [best]
         if extras.average > 1:
-            members = best_members(self.workspace, self.prepared, winner, extras.average)
+            members = best_members(self.workspace, extras.joins, winner, extras.average)
             tried += [self._candidate(Variant(members))] if len(members) > 1 else []
             best = max(tried, key=lambda one: one.decisive)
         if extras.orientations:

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import FixedTrial, create_trial
 
 from models.hyperparameters import Hyperparameters
 from search.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, trial_folder
 from studies.definition import Definition
 from studies.records import record_of
-from studies.settings import stored_settings
+from studies.retrainings import retrainings_of, store_retraining
+from studies.settings import StudySettings, stored_settings
 from studies.trials import COUNTED, TAKEN_FROM
 
 MUST_AGREE = ("weights", "own_backbone", "recipe", "objective", "keras_backend", "precision")
 """Settings without which two trials with the same hyperparameters are not the same trial."""
 
 
-def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, trials: Path) -> int:
-    """Adds the finished trials of `old` that lie in the new study's space, with their files; how many there were.
+def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, trials: Path) -> dict[int, int]:
+    """Adds the finished trials of `old` that lie in the new study's space, with their files: old number -> new one.
 
     None is, where weights, a backbone of the user's own, recipe or objective differ.
     """
     before, after = stored_settings(old), stored_settings(new)
     if any(getattr(before, key) != getattr(after, key) for key in MUST_AGREE):
-        return 0
-    taken = 0
+        return {}
+    taken: dict[int, int] = {}
     for trial in old.get_trials(deepcopy=False, states=COUNTED):
         values = _whole(record_of(trial).hyperparameters, definition)
         if definition.why_not(values) is not None:
@@ -49,8 +53,17 @@ def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, tria
         )
         number = len(new.get_trials(deepcopy=False)) - 1
         _link(trial_folder(trials, old.study_name, trial.number), trial_folder(trials, new.study_name, number))
-        taken += 1
+        taken[trial.number] = number
     return taken
+
+
+def take_over_retrainings(storage: RDBStorage, old: str, new: StudySettings, taken: Mapping[int, int]) -> None:
+    """What trials that were `taken` over came to when they were trained again: the luckiest of the search would else be
+    the best of the new version."""
+    for one in retrainings_of(storage, old):
+        if one.what.trial in taken and new.objective in one.scores:
+            moved = replace(one, what=replace(one.what, trial=taken[one.what.trial]))
+            store_retraining(storage, new.name, moved, one.scores[new.objective])
 
 
 def stay_behind(left: int, old: str, counted_there: int, new: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,20 +79,24 @@ def best_of(study: StoredStudy) -> Winner | None:
 
     The best of many is also the luckiest, so that its value in the search is no fair one.
     """
-    if (again := best_repeated(study.retrained, study.settings.objective)) is not None:
-        by_number = {record.number: record for record in study.records}
+    by_number = {record.number: record for record in study.records if record.state == "complete"}
+    retrained = [one for one in study.retrained if one.what.trial in by_number]
+    if (again := best_repeated(retrained, study.settings.objective)) is not None:
         return Winner(study.settings, by_number[again.trial], again.mean)
     best = best_record(study.records)
     return Winner(study.settings, best) if best else None
 
 
-def best_members(workspace: Workspace, prepared: PreparedSet, winner: Winner, count: int) -> tuple[Winner, ...]:
-    """The winner and the next best complete trials on this prepared set with the same objective, of those whose weights
-    were kept; `count` at most, and one that several versions of its study have once."""
-    found = []
+def best_members(
+    workspace: Workspace, wanted: Callable[[StudySettings], bool], winner: Winner, count: int
+) -> tuple[Winner, ...]:
+    """The winner and the next best complete trials of `wanted` studies with its prepared set and objective, of those
+    whose weights were kept; `count` at most, and one that several versions of its study have once."""
+    found, own = [], winner.settings
     for study in read_studies(workspace.database):
         settings = study.settings
-        if settings.fingerprint == prepared.fingerprint and settings.objective == winner.settings.objective:
+        alike = (settings.fingerprint, settings.objective) == (own.fingerprint, own.objective)
+        if alike and wanted(settings):
             complete = best_few(study.records, len(study.records))
             found += [
                 Winner(settings, record) for record in complete if _has_weights(workspace, study.name, record.number)

@@ -90,7 +90,9 @@ def kind_of(error: Exception) -> str:
     """The failure class that the asking process acts on: diverged, out-of-memory, disk-full, refused or bug."""
     if isinstance(error, DivergedError):
         return "diverged"
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+    # TensorFlow's error, and what JAX's runtime errors begin with.
+    exhausted = type(error).__name__ == "ResourceExhaustedError" or str(error).startswith("RESOURCE_EXHAUSTED")
+    if isinstance(error, MemoryError) or exhausted:
         return "out-of-memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk-full"

@@ -111,10 +111,18 @@ class Definition:
         return {name: value for name, value in values.items() if name not in fixed}
 
     def without_levels(self, levels: Iterable[str]) -> Definition:
-        """The same space with only the augmentation choices that a prepared set with these strengths has."""
+        """The same space with only the augmentation choices that a prepared set with these strengths has.
+
+        StudyError where one is fixed that it lacks.
+        """
         have = {"none", *levels}
         parameters = []
         for parameter in self.parameters:
+            if parameter.name == "augmentation" and not set(str(parameter.value or "none").split("+")) <= have:
+                raise StudyError(
+                    f"the space fixes augmentation = {parameter.value}, and the prepared set has "
+                    f"{', '.join(sorted(have))}: prepare it again with --levels, or change the space"
+                )
             if parameter.name == "augmentation" and parameter.choices:
                 kept = tuple(choice for choice in parameter.choices if set(str(choice).split("+")) <= have)
                 parameter = Parameter("augmentation", choices=kept or ("none",), when=parameter.when)

@@ -94,15 +94,15 @@ class Repeated:
 
 
 def repeated(finished: Iterable[Finished], figure: str, folds: bool = False) -> list[Repeated]:
-    """The values of one figure by trial, of other seeds or of folds, the highest mean first.
+    """The values of one figure by trial, of other seeds or of the folds of one division, the highest mean first.
 
     The trial's own value is not among them: it was the best of many, and so was lucky.
     """
-    values: dict[int, list[float]] = {}
+    values: dict[tuple[int, int], list[float]] = {}
     for one in finished:
         if bool(one.what.folds) == folds and figure in one.scores:
-            values.setdefault(one.what.trial, []).append(one.scores[figure])
-    rows = [Repeated(trial, tuple(found)) for trial, found in values.items()]
+            values.setdefault((one.what.trial, one.what.folds), []).append(one.scores[figure])
+    rows = [Repeated(trial, tuple(found)) for (trial, _), found in values.items()]
     return sorted(rows, key=lambda row: -row.mean)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DatabaseError
 
 from studies.database import BUSY_TIMEOUT_S, check_exists, connected, opening
 from studies.errors import StudyError
+from studies.retrainings import SUFFIX
 from studies.settings import ATTRIBUTE, StudySettings, store_settings
 from studies.trials import TAKEN_FROM
 
@@ -62,12 +63,15 @@ def is_complete(study: optuna.Study) -> bool:
 
 def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
     """A new, empty study that carries its settings; `finish_study` when its first trials are in it. It replaces one of
-    that name without a trial, or whose making was cut off."""
-    if settings.name in optuna.study.get_all_study_names(storage):
+    that name without a trial, or whose making was cut off, and what is left of one that the dashboard deleted."""
+    names = optuna.study.get_all_study_names(storage)
+    if settings.name in names:
         there = optuna.load_study(study_name=settings.name, storage=storage)
         if there.trials and (ATTRIBUTE not in there.user_attrs or is_complete(there)):
             raise StudyError(f"the study {settings.name} was not made by hpsearch; use another workspace")
         optuna.delete_study(study_name=settings.name, storage=storage)
+    if settings.name + SUFFIX in names:
+        optuna.delete_study(study_name=settings.name + SUFFIX, storage=storage)
     study = optuna.create_study(storage=storage, study_name=settings.name, direction="maximize")
     store_settings(study, settings)
     with warnings.catch_warnings():

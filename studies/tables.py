@@ -7,6 +7,7 @@ from typing import Any
 
 from studies.reading import StoredStudy
 from studies.records import TrialRecord, best_record
+from studies.retrainings import repeated
 from studies.settings import StudySettings
 
 COSTS = ("parameters", "flops_per_image", "ms_per_image", "weights_mb")
@@ -85,12 +86,21 @@ def trial_row(study: StoredStudy, record: TrialRecord) -> dict[str, Any]:
         "trial": record.number,
         "objective": settings.objective,
         "value": record.value,
+        "confirmed": _confirmed(study, record.number),
         **{name: scores.get(name) for name in (*COMPARED, *SCORES, "worst_family")},
         "mean_macro_f1": scores.get("mean_macro_f1", scores["macro_f1"]),
         "external": scores.get("external", {}),
         **costs(record),
         "hyperparameters": record.hyperparameters,
     }
+
+
+def _confirmed(study: StoredStudy, number: int) -> dict[str, Any] | None:
+    """Mean of the objective over other seeds, and how many; None of a trial that was not trained again."""
+    for row in repeated(study.retrained, study.settings.objective):
+        if row.trial == number:
+            return {"mean": row.mean, "seeds": len(row.values)}
+    return None
 
 
 def trial_rows(study: StoredStudy) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from models.intervals import Resampling, difference_interval, interval
+from models.resampled_f1 import ResampledF1
 
 
 def guessed(n: int = 300, views: int = 2, right: float = 0.8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -68,6 +69,18 @@ def test_images_of_one_group_are_drawn_together() -> None:
     assert (counts == counts[..., :1]).all()
     mixed = Resampling(np.tile([0, 1], 50), 2, groups=np.repeat(np.arange(10), 10))  # each has both classes
     assert (mixed.counts.sum(axis=1) == 100).all()
+
+
+def test_a_class_that_no_drawn_group_has_takes_nothing_from_the_mean() -> None:
+    """Patients with several classes, one of which two of them have alone; every answer is right."""
+    labels = np.concatenate([np.tile([0, 1], 40), [0, 2, 0, 2]])
+    groups = np.concatenate([np.repeat(np.arange(10), 8), [10, 10, 11, 11]])
+    found = Resampling(labels, 3, groups=groups).figures(labels)
+    assert np.isnan(found.class_f1[:, 2]).any() and not np.isnan(found.class_f1[:, :2]).any()
+    assert found.intervals() == {name: [1.0, 1.0] for name in found.intervals()}
+    assert interval(found.class_f1[:, 2]) == [1.0, 1.0]
+    many = ResampledF1(Resampling(labels, 3, groups=groups), [np.ones((len(labels), 1), bool)])
+    assert (many.of(labels[None, :, None]) == 1).all()
 
 
 def test_interval_of_a_difference() -> None:

@@ -105,6 +105,14 @@ def test_what_cannot_be_folded_stays(between: Callable[[Any], Any]) -> None:
     assert_alike(model, other)
 
 
+def test_layers_that_are_called_by_keyword_stay() -> None:
+    def between(x: Any) -> Any:
+        return keras.layers.BatchNormalization()(inputs=keras.layers.Conv2D(4, 3)(inputs=x))
+
+    model = classifier(between)
+    assert_alike(model, folded(model))
+
+
 def test_an_output_that_is_wanted_without_batch_norm_too_stays() -> None:
     def twice(x: Any) -> Any:
         y = keras.layers.Conv2D(4, 3)(x)

@@ -14,6 +14,7 @@ from conftest import CLASSES, tiny_images
 from models import prefix_cache
 from models.backbones import OWN, backbone_named
 from models.classifier import ClassifierSettings
+from models.errors import ModelError
 from models.feeding import TrainingViews
 from models.hyperparameters import Hyperparameters
 from models.networks import Networks
@@ -186,5 +187,5 @@ def test_a_value_that_a_precision_cannot_hold_is_an_error(
     path = settings.folder / "original.float16"
     path.parent.mkdir(parents=True)
     features = prefix_cache.Features(path, data.views.originals, prefix, "float16")
-    with pytest.raises(FloatingPointError, match="does not fit float16: use --prefix-cache float32 or off"):
+    with pytest.raises(ModelError, match="does not fit float16: use --prefix-cache float32 or off"):
         features.keep(np.arange(3), np.full((3, *prefix.output_shape[1:]), 1e6, "float32"))

@@ -234,6 +234,17 @@ def test_the_learning_rate_falls_on_a_plateau_and_training_stops_early(data: Tra
     assert epochs[-1].learning_rate < epochs[0].learning_rate
 
 
+def test_what_stands_still_in_the_warm_up_lowers_no_rate_and_ends_nothing(data: TrainingData, tmp_path: Path) -> None:
+    _, trained = epochs_of(PLAN, data)
+    trained.classifier.network.save_weights(tmp_path / "own.weights.h5")
+    still = replace(PLAN.hyperparameters, learning_rate=1e-9, optimizer="sgd")
+    recipe = Recipe(0, 9, 24, warmup_epochs=5, plateau_patience=1, early_stopping_patience=2)
+    own = replace(SMALL, weights=str(tmp_path / "own.weights.h5"))
+    epochs, _ = epochs_of(replace(PLAN, classifier=own, hyperparameters=still, recipe=recipe), data)
+    assert len(epochs) == 7  # the last of the warm-up, and the two that it may take
+    assert epochs[4].learning_rate == pytest.approx(1e-9)
+
+
 def test_progressive_unfreezing_is_more_phases_of_the_same_length_in_all() -> None:
     steps = phases_of(Hyperparameters(frozen_fraction=0.0, unfreezing_steps=3), Recipe(2, 12), pretrained=True)
     assert [(phase.name, phase.frozen_fraction, phase.epochs) for phase in steps] == [

@@ -38,6 +38,13 @@ def test_the_temperature_undoes_one() -> None:
     assert (with_temperature(too_sure, 7).argmax(axis=1) == honest.argmax(axis=1)).all()
 
 
+def test_nothing_is_made_surer_by_images_that_are_all_right() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet((8, 1, 1), 120)
+    probabilities = probabilities[probabilities.argmax(axis=1) == 0]
+    assert 1 <= fit_temperature(np.zeros(len(probabilities), int), probabilities) < 1.01
+
+
 def test_probabilities_of_zero_and_one_stay_finite() -> None:
     probabilities = np.array([[1, 0], [1, 0], [0, 1]], "float32")
     trust = fit_trust(np.array([0, 1, 1]), probabilities)

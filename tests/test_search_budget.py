@@ -89,13 +89,14 @@ def test_trials_whose_weights_are_gone_are_no_choice(workspace: Workspace, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("text", "amount"), [("500k", 5e5), ("5M", 5e6), ("0.6g", 6e8), ("5,000,000", 5e6), ("1e6", 1e6), (".5", 0.5)]
+    ("text", "amount"),
+    [("500k", 5e5), ("5M", 5e6), ("0.6g", 6e8), ("5,000,000", 5e6), ("5,000k", 5e6), ("1e6", 1e6), (".5", 0.5)],
 )
 def test_amounts_as_people_write_them(text: str, amount: float) -> None:
     assert Amount().convert(text, None, None) == pytest.approx(amount)
 
 
-@pytest.mark.parametrize("text", ["0", "-5", "five", "5 x", "nan", "inf", "1e999", ""])
+@pytest.mark.parametrize("text", ["0", "-5", "five", "1,5M", "0,6G", "5 x", "nan", "inf", "1e999", ""])
 def test_other_amounts_are_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="must be a number above 0, such as 500k"):
         Amount().convert(text, None, None)

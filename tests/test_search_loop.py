@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from dataclasses import replace
@@ -19,6 +20,7 @@ from search.errors import SearchError
 from search.job import TrainingJob, trial_folder
 from search.leaving import Leaving
 from search.loop import seed_of
+from search.worker import kind_of
 from search.workers import Worker
 from studies.records import records_of
 from studies.retrainings import Finished, Retraining, store_retraining
@@ -179,6 +181,26 @@ def test_a_disk_budget_takes_weights_beyond_the_best_but_not_confirmed_ones(tmp_
             replace(search.retention, budget_gb=1e-9).sweep(search.study)
     kept = {int(path.parent.name) for path in (tmp_path / "trials" / SETTINGS.name).glob("*/best.weights.h5")}
     assert kept == {ranked[0].number, ranked[2].number}
+
+
+def test_weights_that_versions_of_a_study_share_take_their_room_once(tmp_path: Path) -> None:
+    with searching(tmp_path) as (search, _):
+        search.run(1)
+        folder = search.retention.folder
+        (folder / "00000" / "best.weights.h5").write_bytes(bytes(10**6))
+        other = folder.parent / "a-version" / "00000"
+        other.mkdir(parents=True)
+        os.link(folder / "00000" / "best.weights.h5", other / "best.weights.h5")
+        replace(search.retention, budget_gb=1.5e-3).sweep(search.study)  # 1.5 MB
+        with pytest.raises(SearchError, match="--disk-budget"):
+            replace(search.retention, budget_gb=0.9e-3).sweep(search.study)
+
+
+def test_out_of_memory_is_known_by_either_backends_words() -> None:
+    assert (
+        kind_of(RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3 bytes")) == "out-of-memory"
+    )
+    assert kind_of(RuntimeError("INTERNAL: RESOURCE_EXHAUSTED is a word here")) == "bug"
 
 
 def test_a_trial_that_is_put_back_but_not_yet_let_go_of_is_waited_for(tmp_path: Path) -> None:

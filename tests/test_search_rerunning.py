@@ -82,7 +82,7 @@ def test_a_trial_that_was_taken_over_is_repeated_as_the_one_it_was(tmp_path: Pat
         search.run(3)
         newer = create_study(open_storage(tmp_path / "studies.db"), replace(SETTINGS, version=2, seed=7))
         narrow = definition_of({"learning_rate": SPACE["learning_rate"] | {"low": 0.3}})
-        assert take_over(search.study, newer, narrow, tmp_path / "trials") < 3
+        assert len(take_over(search.study, newer, narrow, tmp_path / "trials")) < 3
         first = next(one for one in records_of(search.study) if one.hyperparameters["learning_rate"] >= 0.3)
     one = trial(tmp_path, 0, newer.study_name)
     assert (one.settings.name, one.record.number, one.job.seed) == (

@@ -29,6 +29,7 @@ from search.workspace import Workspace
 from studies.definition import definition_of
 from studies.errors import StudyError
 from studies.records import Ended, store_record
+from studies.retrainings import Finished, Retraining, retrainings_of, store_retraining
 from studies.settings import ATTRIBUTE, StudySettings
 from studies.storage import create_study, is_complete, open_storage
 from studies.tables import cache_text, training_text
@@ -97,6 +98,12 @@ def test_augmentation_that_the_prepared_set_lacks_is_left_out_with_a_note(prepar
     assert session.settings.space["augmentation"]["choices"] == ["none", "low"]
     (note,) = session.notes
     assert note.startswith("augmentation choices that the prepared set lacks are left out: it has low; ")
+
+
+def test_augmentation_that_is_fixed_must_be_there(prepared: PreparedSet, tmp_path: Path) -> None:
+    options = RunOptions(space=str(space(tmp_path, '[space.augmentation]\nvalue = "low+strong"')))
+    with pytest.raises(StudyError, match=r"fixes augmentation = low\+strong, and the prepared set has low, none: prep"):
+        plan_session(None, prepared, SMALL, options)
 
 
 def test_images_too_small_for_a_network_are_refused_with_a_way_out(prepared: PreparedSet) -> None:
@@ -305,8 +312,11 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     session = plan_session(storage, prepared, SMALL, replace(narrow, new_version=True))
     assert session.settings.name == f"{first.settings.name}-v2"
     study.enqueue_trial({"dropout": 0.3})
+    for trial, value in ((0, 0.9), (1, 0.6)):  # trained again
+        store_retraining(storage, study.study_name, Finished(Retraining(trial, 1), {"mean_macro_f1": value}), value)
     lines: list[str] = []
     newer = open_study(storage, session, tmp_path, lines.append)
+    assert retrainings_of(storage, newer.study_name) == [Finished(Retraining(0, 1), {"mean_macro_f1": 0.6})]
     assert lines[0] == f"1 of 2 trials of {first.settings.name} fit and are taken over"
     assert lines[1].startswith(f"1 unfinished trial of {first.settings.name}, waiting or running, stays there: ")
     assert (
@@ -323,7 +333,11 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     with pytest.raises(SearchError, match="nothing differs"):
         plan_session(storage, prepared, SMALL, RunOptions(study=first.settings.name, new_version=True))
     shorter = RunOptions(study=first.settings.name, new_version=True, epochs=5, given=frozenset({"epochs"}))
-    assert plan_session(storage, prepared, SMALL, shorter).settings.name == f"{first.settings.name}-v3"
+    third = plan_session(storage, prepared, SMALL, shorter)
+    assert (third.is_new, third.settings.name) == (True, f"{first.settings.name}-v3")
+    open_study(storage, third, tmp_path, lines.append)
+    repeated = plan_session(storage, prepared, SMALL, shorter)  # the command again, or another run of it beside
+    assert (repeated.is_new, repeated.settings) == (False, third.settings)
     older = plan_session(storage, prepared, SMALL, RunOptions(study=first.settings.name))
     assert older.settings == first.settings
 
@@ -503,6 +517,31 @@ def test_a_version_with_weights_keeps_features_where_one_without_had_none(
     open_study(storage, untrained, tmp_path, print).ask()
     options = RunOptions(weights=str(own_weights), new_version=True, given=frozenset({"weights"}))
     assert plan_session(storage, prepared, SMALL, options).settings.prefix_cache == "float32"
+
+
+def test_a_study_goes_on_with_its_weights_whether_they_are_named_or_not(
+    prepared: PreparedSet, own_weights: Path, tmp_path: Path
+) -> None:
+    backbone, storage = backbone_named("mobilenetv2_035"), open_storage(tmp_path / "studies.db")
+    untrained = RunOptions(weights="none", given=frozenset({"weights"}))
+    first = plan_session(storage, prepared, backbone, untrained)
+    open_study(storage, first, tmp_path, print).ask()
+    again = plan_session(storage, prepared, backbone, RunOptions())
+    assert (again.is_new, again.weights, again.settings) == (False, "none", first.settings)
+    longer = RunOptions(epochs=30, new_version=True, given=frozenset({"epochs"}))
+    version = plan_session(storage, prepared, backbone, longer)
+    assert (version.settings.weights, version.weights, version.head_epochs) == ("none", "none", 0)
+
+
+def test_a_new_version_of_a_study_from_a_file_wants_that_file(
+    prepared: PreparedSet, own_weights: Path, tmp_path: Path
+) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    from_file = RunOptions(weights=str(own_weights), given=frozenset({"weights"}))
+    open_study(storage, plan_session(storage, prepared, SMALL, from_file), tmp_path, print).ask()
+    longer = RunOptions(epochs=30, new_version=True, given=frozenset({"epochs"}))
+    with pytest.raises(SearchError, match="made with weights from a file: name that file by --weights"):
+        plan_session(storage, prepared, SMALL, longer)
 
 
 def test_frozen_fractions_that_a_network_cannot_have_are_named(prepared: PreparedSet) -> None:

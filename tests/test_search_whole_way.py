@@ -287,7 +287,13 @@ def test_evaluate_says_what_the_model_knows_of_the_images_and_counts_a_reading_o
     )
     assert f"reading {before + 2} of the locked test set" in result.stdout
     assert f"{locked} images of which are among these" in result.stdout
-    assert [row["command"] for row in readings(Workspace(tmp_path))[before:]] == ["evaluate", "evaluate"]
+    # Of a model that is of another preparation too: its readings count, and it may know them.
+    copy = shutil.copytree(exported, tmp_path / "other")
+    facts = json.loads((copy / "metrics.json").read_text()) | {"fingerprint": "0" * 64}
+    (copy / "metrics.json").write_text(json.dumps(facts))
+    result = hpsearch(tmp_path, "evaluate", str(copy), str(tiny_npz), "--json", "--corrupted-views", "0")
+    assert json.loads(result.stdout)["known_images"] == {"test": known["test"]}
+    assert [row["command"] for row in readings(Workspace(tmp_path))[before:]] == ["evaluate"] * 3
 
 
 def test_a_trial_comes_out_again_bit_by_bit_and_its_weights_come_back(searched: Path, tmp_path: Path) -> None:

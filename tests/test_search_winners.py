@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
+from click.testing import CliRunner
 
 from data_prep.prepared import PreparedSet
+from search.cli import main
 from search.errors import SearchError
 from search.job import WEIGHTS_FILE, trial_folder
+from search.picking import Pick
 from search.winners import best_members, check_kept, find_winner
 from search.workspace import Workspace
 from studies.records import Ended, store_record
@@ -49,9 +54,24 @@ def test_a_trial_that_two_versions_of_a_study_have_is_averaged_once(workspace: W
     store(workspace, replace(SETTINGS, version=2), {"a": 0.9, "c": 0.7, "d": 0.6})
     prepared = PreparedSet.open(workspace.prepared)
     winner = find_winner(workspace, prepared, None)
-    members = best_members(workspace, prepared, winner, 4)
+    members = best_members(workspace, Pick().allows, winner, 4)
     assert [one.record.outcome["weights_sha256"] for one in members] == ["a", "b", "c", "d"]
-    assert len(best_members(workspace, prepared, winner, 2)) == 2
+    assert len(best_members(workspace, Pick().allows, winner, 2)) == 2
+
+
+def test_an_average_is_of_what_was_asked_for(workspace: Workspace) -> None:
+    first = store(workspace, SETTINGS, {"a": 0.9, "b": 0.6})
+    store(workspace, replace(SETTINGS, backbone="small_cnn"), {"c": 0.8})
+    later = store(workspace, replace(SETTINGS, version=2), {"d": 0.7})
+    winner = find_winner(workspace, PreparedSet.open(workspace.prepared), None)
+
+    def joined(pick: Pick) -> list[str]:
+        members = best_members(workspace, pick.allows, winner, 4)
+        return [one.record.outcome["weights_sha256"] for one in members]
+
+    assert joined(Pick()) == ["a", "c", "d", "b"]
+    assert joined(Pick(backbone="vgg19")) == ["a", "d", "b"]
+    assert joined(Pick(study=first.name)) == ["a", "b"] and later.name != first.name
 
 
 def test_weights_that_were_removed_are_named_with_the_way_to_have_them_again(workspace: Workspace) -> None:
@@ -75,4 +95,25 @@ def test_a_confirmed_study_does_not_lose_to_the_lucky_value_of_another(workspace
     again(confirmed, 0.82)
     assert find_winner(workspace, prepared, None).settings.name == confirmed.name
     again(other, 0.84)  # now both have a fair one
+    result = CliRunner().invoke(main, ["-w", str(workspace.folder), "compare", "--json"])
+    rows = json.loads(result.stdout)["trials"]
+    assert [(row["study"], row["confirmed"]) for row in rows] == [
+        (other.name, {"mean": 0.84, "seeds": 1}),
+        (confirmed.name, {"mean": 0.82, "seeds": 1}),
+    ]
+    shown = CliRunner().invoke(main, ["-w", str(workspace.folder), "compare"], env={"COLUMNS": "300"}).stdout
+    assert "other seeds" in shown and "0.8400 (1)" in shown
     assert find_winner(workspace, prepared, None).settings.name == other.name
+
+
+def test_what_is_left_of_a_study_that_the_dashboard_deleted_decides_nothing(workspace: Workspace) -> None:
+    settings = store(workspace, SETTINGS, {"a": 0.9, "b": 0.8, "c": 0.7})
+    storage = open_storage(workspace.database)
+    store_retraining(storage, settings.name, Finished(Retraining(2, 1), {"macro_f1": 0.95}), 0.95)
+    optuna.delete_study(study_name=settings.name, storage=storage)
+    shutil.rmtree(workspace.trials)
+    store(workspace, SETTINGS, {"d": 0.9})
+    assert find_winner(workspace, PreparedSet.open(workspace.prepared), None).record.number == 0
+    # Of a trial that is not complete, or not there, nothing counts either.
+    store_retraining(storage, settings.name, Finished(Retraining(7, 1), {"macro_f1": 0.95}), 0.95)
+    assert find_winner(workspace, PreparedSet.open(workspace.prepared), None).record.number == 0

@@ -32,6 +32,8 @@ def test_means_and_spread_are_by_trial_and_folds_stand_apart() -> None:
     assert (second.trial, second.mean, second.spread) == (3, pytest.approx(0.85), pytest.approx(0.0707, abs=1e-4))
     assert [row.values for row in repeated(done, "macro_f1", folds=True)] == [(0.1,)]
     assert repeated(done, "accuracy") == []
+    divided = [finished(3, 0, value, folds) for folds, value in ((2, 0.1), (2, 0.3), (3, 0.6))]
+    assert [row.values for row in repeated(divided, "macro_f1", folds=True)] == [(0.6,), (0.1, 0.3)]
 
 
 def test_seed_noise_is_pooled_over_trials_and_unknown_from_single_seeds() -> None:

@@ -19,6 +19,7 @@ from studies.tables import SCORES, trial_row, trial_rows
 TITLES = dict(zip(SCORES, ("clean F1", "corrupted F1", "worst family F1"), strict=True))
 COST_TITLES = ("GFLOPs", "ms/image", "MB")
 COLUMNS = ("study", "trial", "accuracy", "precision", "recall", *TITLES.values(), "parameters", *COST_TITLES)
+CONFIRMED = "other seeds"
 LEAST_TRIALS = 5
 
 
@@ -44,7 +45,8 @@ def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
     rows = everything if all_trials else _best(studies)
     current = current_fingerprint(workspace)
     figure = common_figure({row["objective"] for row in rows if row["fingerprint"] == current})
-    rows.sort(key=lambda row: (row["fingerprint"] != current, -(row[figure] if figure else row["value"])))
+    by_seeds = all(row["confirmed"] for row in rows if row["fingerprint"] == current)  # as export-best decides
+    rows.sort(key=lambda row: (row["fingerprint"] != current, -_rank(row, figure, by_seeds and not all_trials)))
     noise = Noise(workspace, {study.name: _seed_noise(study) for study in studies})
     for fingerprint in {row["fingerprint"] for row in rows}:
         mark_ties([row for row in rows if row["fingerprint"] == fingerprint], noise)
@@ -67,6 +69,12 @@ def _best(studies: Sequence[StoredStudy]) -> list[dict[str, Any]]:
     return [trial_row(study, best.record) for study, best in found if best]
 
 
+def _rank(row: dict[str, Any], figure: str | None, by_seeds: bool) -> float:
+    if figure:
+        return float(row[figure])
+    return float(row["confirmed"]["mean"] if by_seeds and row["confirmed"] else row["value"])
+
+
 def _seed_noise(study: StoredStudy) -> dict[str, float]:
     spreads = {figure: seed_noise(study.retrained, figure) for figure in SCORES}
     return {figure: spread for figure, spread in spreads.items() if spread is not None}
@@ -87,7 +95,10 @@ def _correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _show(rows: Sequence[dict[str, Any]], noise: Noise, correlations: Sequence[dict[str, Any]]) -> None:
     external = tuple(dict.fromkeys(_external_title(name) for row in rows for name in row["external"]))
-    print_table([_shown(row) for row in rows], (*COLUMNS, *external))
+    confirmed = (CONFIRMED,) if any(row["confirmed"] for row in rows) else ()
+    print_table([_shown(row) for row in rows], (*COLUMNS, *external, *confirmed))
+    if confirmed:
+        click.echo(f"{CONFIRMED}: mean objective of the trial trained again, and on how many seeds (`run --confirm`)")
     if external:
         click.echo(
             "external F1: macro-F1 over the classes that the external set has; it had no part in the search, but in a "
@@ -117,4 +128,6 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     gflops = None if row["flops_per_image"] is None else row["flops_per_image"] / 1e9
     names = {"precision": "macro_precision", "recall": "macro_recall", "ms/image": "ms_per_image", "MB": "weights_mb"}
     external = {_external_title(name): figures["macro_f1"] for name, figures in row["external"].items()}
+    again = row["confirmed"]
+    external |= {CONFIRMED: f"{again['mean']:.4f} ({again['seeds']})" if again else ""}
     return row | scores | external | {"GFLOPs": gflops} | {heading: row[name] for heading, name in names.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,9 @@ def _score_test(workspace: Workspace, exported: ExportedModel) -> tuple[dict[str
 def _count(workspace: Workspace, exported: ExportedModel, scores: dict[str, Any], command: str) -> int:
     from search.readings import add_reading
 
-    facts = exported.facts()
+    facts: dict[str, Any] = {}
+    with suppress(SearchError):  # an export may have lost what it says of itself
+        facts = exported.facts()
     what = {"study": facts.get("study"), "trial": facts.get("trial"), "model": str(exported.folder)}
     what |= {"format": exported.format, "sha256": _sha256(exported.file)[:16]}
     return add_reading(workspace, command, what, scores)
@@ -179,4 +182,4 @@ def _estimate(exported: ExportedModel, data: Path, as_json: bool, value_range: s
     print_estimates(estimates, exported.estimate_errors)
     click.echo("The estimated accuracy takes the classes to be about as frequent here as among the validation images.")
     if len(probabilities) < FEW_IMAGES:
-        click.echo(f"With fewer than {FEW_IMAGES} images, estimates are rougher still.")
+        click.echo(f"With fewer than {FEW_IMAGES} images, estimates are rougher still, that of the accuracy too low.")

@@ -91,7 +91,7 @@ def export_best(
         winner = choice.winner
         refit = Refitter(workspace, prepared, options["weights"], click.echo).refitted if options["refit"] else None
         name = f"{winner.settings.name}-trial-{winner.record.number}{'-refit' if refit else ''}"
-        extras = Extras(options["average"] or 1, options["tta"], refit)
+        extras = Extras(options["average"] or 1, pick.allows, options["tta"], refit)
         what = "picked by its number" if winner.picked else "the best of its study"
         show(
             export(workspace, prepared, winner, out or workspace.exports / name, extras, formats),
