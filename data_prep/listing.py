@@ -11,7 +11,7 @@ from data_prep.errors import DataError
 from data_prep.images import LabelledImages, Unreadable
 from data_prep.pictures import read_pictures
 from data_prep.progress import Progress
-from data_prep.spill import spilled
+from data_prep.spill import room_for
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def read_listing(listing: Listing, image_size: int, progress: Progress) -> Label
     entries = listing.entries
     progress.start("reading pictures", len(entries))
     shape = (len(entries), image_size, image_size, 3)
-    images = spilled(shape)
-    images = np.empty(shape, np.uint8) if images is None else images
+    images = room_for(shape, "the pictures")
     found: list[Entry] = []
     unreadable = list(listing.unreadable)
     pictures = read_pictures((entry.path for entry in entries), image_size)

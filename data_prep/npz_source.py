@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-import psutil
 
 from data_prep import pixel_values
 from data_prep.errors import DataError
 from data_prep.images import LabelledImages
 from data_prep.npz_labels import check_label_header, classes_of
-from data_prep.spill import spilled
+from data_prep.spill import check_memory, room_for
 
 MAX_SIDE = 4096  # pixels
-MEMORY_SHARE = 0.6  # of the free memory, for the images as they are read
 _CHUNK = 2**20  # bytes read at a time
 _ROWS = 256  # images copied at a time
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
@@ -170,7 +168,7 @@ def _check_as_many(headers: Mapping[str, _Header], pair: tuple[str, str], path: 
 
 def _read_labels(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> np.ndarray:
     _check_claim(archive, key, header, path)
-    _check_memory(math.prod(header.shape) * header.dtype.itemsize, key, path)
+    check_memory(math.prod(header.shape) * header.dtype.itemsize, f"{path}: {key}")
     try:
         with archive.open(f"{key}.npy") as member:
             return np.lib.format.read_array(member, allow_pickle=False)
@@ -192,13 +190,13 @@ def _read_images(archive: zipfile.ZipFile, headers: Mapping[str, _Header], path:
     values = (chunk for key, header in headers.items() for chunk in _values(archive, key, header, path))
     meant = pixel_values.range_of(first.dtype, asked, values, f"{path}: {' and '.join(headers)}")
     total = sum(header.shape[0] for header in headers.values())
-    images = _room((total, *first.shape[1:3], 3), " and ".join(headers), path)
+    images = room_for((total, *first.shape[1:3], 3), f"{path}: {' and '.join(headers)}")
     start = 0
     for key, header in headers.items():
         stop = start + header.shape[0]
         chunks = (pixel_values.to_uint8(chunk, meant) for chunk in _values(archive, key, header, path))
         if header.fortran_order:
-            stored = _room(header.shape[::-1], key, path)
+            stored = room_for(header.shape[::-1], f"{path}: {key}")
             _fill(stored.reshape(-1), chunks)
             chunks = (stored.T[at : at + _ROWS].reshape(-1) for at in range(0, header.shape[0], _ROWS))
         colours = header.shape[3:] == (3,)
@@ -237,27 +235,6 @@ def _check_claim(archive: zipfile.ZipFile, key: str, header: _Header, path: Path
     size = math.prod(header.shape) * header.dtype.itemsize
     if size > archive.getinfo(f"{key}.npy").file_size:
         raise _damaged(path, key, ValueError(f"{header.shape} values do not fit into what it holds"))
-
-
-def _room(shape: tuple[int, ...], key: str, path: Path) -> np.ndarray:
-    """An array of uint8 to be filled, in a file where it is large."""
-    array = spilled(shape)
-    if array is not None:
-        return array
-    _check_memory(math.prod(shape), key, path)
-    try:
-        return np.empty(shape, np.uint8)
-    except MemoryError as error:
-        raise DataError(f"{path}: {key} does not fit into memory: prepare a smaller file") from error
-
-
-def _check_memory(size: int, key: str, path: Path) -> None:
-    available = psutil.virtual_memory().available
-    if size > MEMORY_SHARE * available:
-        raise DataError(
-            f"{path}: {key} takes {size / 1e9:.1f} GB unpacked, more than {MEMORY_SHARE:.0%} of the "
-            f"{available / 1e9:.1f} GB of free memory: prepare a smaller file, or give TMPDIR more space"
-        )
 
 
 def _damaged(path: Path, key: str, error: Exception) -> DataError:

@@ -14,7 +14,7 @@ from data_prep.errors import DataError
 from data_prep.images import LabelledImages, Unreadable
 from data_prep.progress import Progress
 from data_prep.settings import SPLITS
-from data_prep.spill import spilled
+from data_prep.spill import room_for
 
 PREFIX = "tfds:"
 _NAME = re.compile(r"[a-z]\w*(/[\w.-]+)?(:[\d.*]+)?")  # NAME, NAME/CONFIG, NAME:VERSION; no other people's namespaces
@@ -85,8 +85,7 @@ def read_set(source: str, image_size: int, progress: Progress) -> LabelledImages
     counts = [int(builder.info.splits[split].num_examples) for split in splits]
     progress.start("reading pictures", sum(counts))
     shape = (sum(counts), image_size, image_size, 3)
-    images = spilled(shape)
-    images = np.empty(shape, np.uint8) if images is None else images
+    images = room_for(shape, f"the pictures of {source}")
     labels: list[int] = []
     names: list[str] = []
     sides: list[int] = []

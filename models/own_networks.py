@@ -54,6 +54,7 @@ def network_from_file(weights: str | None, include_top: bool, input_shape: Shape
         network.set_weights(features.get_weights())
     elif weights is not None:
         network.load_weights(weights)
+    _check_constraints(network, path)
     return network
 
 
@@ -83,6 +84,7 @@ def network_from_function(weights: str | None, include_top: bool, input_shape: S
             f"{function} must return a functional keras.Model from images (n, h, w, 3) to features (n, h', w', c), "
             f"without pooling or a head, but returned {_shapes(network)}"
         )
+    _check_constraints(network, function)
     return network
 
 
@@ -147,6 +149,13 @@ def _features(network: keras.Model, path: str) -> keras.Model:
                 return features
             break
     raise ModelError(f"{path} holds no single network with features (n, h, w, c): give a model of one network")
+
+
+def _check_constraints(network: keras.Model, source: str) -> None:
+    """ModelError where weights are constrained: training moves them all as one vector, and would not keep to it."""
+    for weight in network.trainable_weights:
+        if getattr(weight, "constraint", None) is not None:
+            raise ModelError(f"{source} constrains {weight.path}, which training here does not keep to: leave that out")
 
 
 def _takes_images(model: Any) -> bool:

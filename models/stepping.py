@@ -16,6 +16,8 @@ from models.arithmetic import FLOAT32, Arithmetic
 from models.errors import ModelError
 
 LOSS = keras.losses.CategoricalCrossentropy()
+LEAST_PROBABILITY = 1e-37
+"""As small as float32 holds without losing digits."""
 
 Function = Callable[..., Any]
 
@@ -65,11 +67,15 @@ def gradient_function(
         layers: those that compute in the precision of `arithmetic`, here and nowhere else.
     """
     arithmetic = arithmetic or Arithmetic()
+    regularized = [variable for variable in variables if getattr(variable, "regularizer", None) is not None]
 
     def loss(inputs: Any, targets: Any, weights: Any) -> Any:
         with _computing_in(arithmetic.precision, layers):
             predicted = model(inputs, training=True)
-        return LOSS(targets, predicted, sample_weight=weights)
+        result = _backend().cross_entropy(targets, predicted, weights)
+        for variable in regularized:
+            result = result + variable.regularizer(variable)
+        return result
 
     result: Function = _backend().gradients(loss, model, variables, _by_xla(arithmetic, model))
     return result
@@ -139,6 +145,10 @@ def _tensorflow_gradients(
         return loss, tf.concat([tf.reshape(part, [-1]) for part in found], axis=0)
 
     return _tensorflow_compiled(gradients, model.variables, xla)
+
+
+def _tensorflow_cross_entropy(targets: Any, predicted: Any, weights: Any) -> Any:
+    return LOSS(targets, predicted, sample_weight=weights)
 
 
 def _tensorflow_device() -> Device:
@@ -215,6 +225,13 @@ def _jax_gradients(loss_of: Function, model: keras.Model, variables: Sequence[ke
     return _jax_compiled(gradients, [*variables, *others])
 
 
+def _jax_cross_entropy(targets: Any, predicted: Any, weights: Any) -> Any:
+    """JAX's tensors do not carry the logits behind a softmax, and without them Keras's own formula has no gradient for
+    a class below 1e-7: a network that is surely wrong would stay so."""
+    log_likelihood = keras.ops.log(keras.ops.maximum(predicted, LEAST_PROBABILITY))
+    return -keras.ops.mean(weights * keras.ops.sum(targets * log_likelihood, axis=-1))
+
+
 def _jax_device() -> Device:
     import jax
 
@@ -227,15 +244,19 @@ def _jax_device() -> Device:
 
 @dataclass(frozen=True)
 class Backend:
-    """One row: `compiled`, `fused`, `gradients` (of a loss), `device`: the functions of those names."""
+    """One row: `compiled`, `fused`, `gradients` (of a loss), `device`: the functions of those names; `cross_entropy`:
+    (targets (b, classes), probabilities (b, classes), weights (b,)) -> mean over the batch."""
 
     compiled: Function
     fused: Function
     gradients: Function
     device: Callable[[], Device]
+    cross_entropy: Function
 
 
 BACKENDS: dict[str, Backend] = {
-    "tensorflow": Backend(_tensorflow_compiled, _tensorflow_fused, _tensorflow_gradients, _tensorflow_device),
-    "jax": Backend(_jax_compiled, _jax_fused, _jax_gradients, _jax_device),
+    "tensorflow": Backend(
+        _tensorflow_compiled, _tensorflow_fused, _tensorflow_gradients, _tensorflow_device, _tensorflow_cross_entropy
+    ),
+    "jax": Backend(_jax_compiled, _jax_fused, _jax_gradients, _jax_device, _jax_cross_entropy),
 }

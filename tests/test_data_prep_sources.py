@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from tiny_sources import TFDS_NAME, build_tfds, publish_medmnist
@@ -30,6 +31,15 @@ def test_npz_gives_images_labels_and_numbers_for_names(tmp_path: Path) -> None:
     assert data.labels.tolist() == LABELS.tolist() and data.labels.dtype == np.int64
     assert data.class_names == ("0", "1", "2")
     assert data.names == tuple("012345")
+
+
+def test_pictures_that_neither_disk_nor_memory_has_room_for_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little = psutil.virtual_memory()._replace(available=100)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
+    with pytest.raises(DataError, match=r"the pictures take 0\.0 GB unpacked, .* or give TMPDIR more space"):
+        read_source(str(folder), 8)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -130,6 +130,7 @@ from models.arithmetic import Arithmetic
 from models.cache_cost import Keeping, cut_costs
 from models.prefix_cache import CacheSettings
 from models.recipe import Recipe
+from models.stepping import gradient_function
 from models.training import Surroundings, run_trial
 from models.trial import Plan, TrainingData
 from models.feeding import TrainingViews
@@ -159,6 +160,12 @@ assert np.isfinite(run_trial(half, data, lambda figures: False).probabilities).a
 keeping = Keeping("float32", 10**9, 100, from_disk=True)
 costs = cut_costs(kept.taken(pretrained, 0.0, 0, half.arithmetic), [0.5, 1.0], 8, keeping, Path(sys.argv[3]))
 assert len(costs) == 2 and all(row.compute_ms > 0 and row.read_ms > 0 for row in costs)
+image = keras.Input((2,))
+sure = keras.Model(image, keras.layers.Dense(3, activation="softmax")(image))
+sure.set_weights([np.zeros((2, 3)), np.array([50.0, 0.0, 0.0])])
+loss, gradient = gradient_function(sure, sure.trainable_variables)(np.ones((1, 2)), np.eye(3)[[1]], np.ones(1))
+np.testing.assert_allclose(loss, 50, rtol=1e-5)
+np.testing.assert_allclose(gradient[-3:], [1, -1, 0], atol=1e-5)  # a network that is surely wrong learns
 """
 
 

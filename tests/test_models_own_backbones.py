@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from models.export import _orientations
 from models.own_backbones import PREPROCESSING_NAMES, asked_backbone, stored_backbone
 from models.own_networks import ready_backbone
 from models.preprocessing import PREPROCESSING
+from models.stepping import gradient_function
 
 SHAPE = (32, 32, 3)
 
@@ -177,6 +179,29 @@ def test_a_function_of_the_current_folder_is_called(tmp_path: Path, monkeypatch:
         build(asked_backbone("no_such_module:tiny"), UNTRAINED, SHAPE)
     with pytest.raises(ModelError, match="a function is named module:function"):
         asked_backbone("their networks:tiny")
+
+
+def penalized(**options: Any) -> keras.Model:
+    image = keras.Input((32, 32, 3))
+    return keras.Model(image, keras.layers.Conv2D(4, 3, **options)(keras.layers.Conv2D(4, 3)(image)))
+
+
+def test_what_regularizes_an_own_network_is_part_of_its_loss(tmp_path: Path) -> None:
+    image = keras.Input((4,))
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax", kernel_regularizer="l2")(image))
+    model.set_weights([np.full((4, 3), 2.0), np.zeros(3)])
+    step = gradient_function(model, model.trainable_variables)
+    loss, gradient = step(np.zeros((2, 4), "float32"), np.eye(3, dtype="float32")[[0, 1]], np.ones(2, "float32"))
+    assert float(loss) == pytest.approx(np.log(3) + 0.01 * 12 * 4)
+    np.testing.assert_allclose(gradient[:12], 2 * 0.01 * 2.0, rtol=1e-5)
+
+
+def test_constraints_that_training_would_not_keep_to_are_refused(tmp_path: Path) -> None:
+    penalized(kernel_constraint="max_norm").save(tmp_path / "bound.keras")
+    own = asked_backbone(str(tmp_path / "bound.keras"), None)
+    row = ready_backbone(own.name, own.own, str(tmp_path / "bound.keras"))
+    with pytest.raises(ModelError, match=r"bound.keras constrains .*kernel, which training here does not keep to"):
+        build(row, OWN, (32, 32, 3))
 
 
 def test_rows_of_own_networks_are_made_without_keras(tmp_path: Path) -> None:

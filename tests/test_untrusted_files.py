@@ -230,7 +230,7 @@ def test_a_file_that_unpacks_to_more_than_the_memory_is_refused_unread(
     assert path.stat().st_size < 100_000
     little = psutil.virtual_memory()._replace(available=10_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
-    with pytest.raises(DataError, match=r"images takes 0\.0 GB unpacked, more than 60% of the 0\.0 GB of free memory"):
+    with pytest.raises(DataError, match=r"images take 0\.0 GB unpacked, more than 60% of the 0\.0 GB of free memory"):
         read_npz(path)
 
 
