@@ -65,6 +65,7 @@ class Features:
             _reserve(path, size_bytes(prefix, precision, count))
         os.utime(path)  # what was used last is removed last
         self._known = np.memmap(path, np.uint8, "r+", shape=(count,))
+        read_ahead(self._known.reshape(1, count), np.zeros(1, int))  # all marks, and no features along with them
         self._values = np.memmap(path, precision, "r+", offset=start, shape=(count, *shape))
 
     def missing(self, places: np.ndarray) -> np.ndarray:
