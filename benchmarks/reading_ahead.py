@@ -27,6 +27,7 @@ import numpy as np
 
 from models.feeding import Feed, TrainingViews
 from models.hyperparameters import Hyperparameters
+from models.reading_ahead import forget
 
 IMAGES, SHAPE, CLASSES, BATCH = 100_000, (96, 96, 3), 8, 32
 STEPS, ROUNDS = 64, 5
@@ -50,7 +51,7 @@ def run(folder: Path, out: Path) -> None:
         found: dict[str, list[float]] = {"read ahead": [], "touched": []}
         for number in range(ROUNDS):
             for name, make in (("read ahead", TrainingViews), ("touched", Touched)):
-                _forget(path)
+                forget(path)
                 found[name].append(_images_per_second(make(np.load(path, mmap_mode="r"), [], labels), number))
     report: dict[str, Any] = {"images_per_second": found, "date": datetime.now(UTC).date().isoformat()}
     report["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
@@ -64,13 +65,6 @@ def _images_per_second(views: TrainingViews, number: int) -> float:
     start = time.perf_counter()
     images = sum(len(batch.images) for batch in islice(feed.epoch(number, 0.0, Hyperparameters()), STEPS))
     return images / (time.perf_counter() - start)
-
-
-def _forget(path: Path) -> None:
-    """Nothing may have the file mapped."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def show(out: Path) -> None:

@@ -31,6 +31,7 @@ def group_by_pairs(count: int, pairs: Sequence[tuple[int, int]] | np.ndarray) ->
 
 def stratified_part(labels: np.ndarray, count: int, seed: int, least: int = SIDES) -> np.ndarray:
     """Sorted indices of `count` of the images: `least` of each label, or all that it has, the others in proportion.
+    scikit-learn's stratified draw would leave labels of a few images out.
 
     Args:
         labels: int64 (n,), of classes, or of classes on sides.

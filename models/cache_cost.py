@@ -6,7 +6,6 @@ than they are gathered and brought to it, or where they are more than memory hol
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from models.feeding import Source, TrainingViews
 from models.networks import Network
 from models.prefix_cache import Features, FeatureViews, size_bytes
+from models.reading_ahead import forget
 
 STEPS = 12
 FILE_BYTES = 2**27
@@ -116,7 +116,7 @@ def _read_ms(prefix: keras.Model, batch_size: int, how: Keeping, scratch: Path) 
             written.keep(some, values[: len(some)])
         del written
         if how.from_disk:
-            _forget(path)
+            forget(path)
         source = FeatureViews(views, [Features(path, none, prefix, how.precision)])
         times_ms = _times_ms(source, batch_size, keras.ops.convert_to_tensor, count)
     # A disk has bursts; what is in memory is only disturbed by others.
@@ -136,11 +136,3 @@ def _times_ms(source: Source, batch_size: int, then: Callable[[Any], Any], count
         keras.ops.convert_to_numpy(keras.ops.ravel(result)[:1])  # waits for the device
         times_ms.append(1000 * (time.perf_counter() - start))
     return times_ms[1:]  # the first one compiles
-
-
-def _forget(path: Path) -> None:
-    """Has the system drop what it holds of a file in memory, where it offers that."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-import psutil
 
+from models.cut_points import nodes_of
 from models.errors import ModelError
 from models.feeding import TrainingViews
 from models.networks import Network, Part, weights_sha256
@@ -211,19 +213,34 @@ def _key(settings: CacheSettings, network: Network, part: Part) -> str:
         f"{shape[0]}x{shape[1]}",
         part.cut.layer,
         weights_sha256(part.prefix),
-        *([_graph_sha256(part.prefix)] if backbone.own else []),
+        *([_graph_sha256(network.classifier.network)] if backbone.own else []),
     ]
     text = " ".join([settings.origin, *parts, keras.__version__, settings.precision])
     return f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _graph_sha256(prefix: keras.Model) -> str:
-    """Of what a network of the user's own computes besides its weights; its name stays when it is changed."""
-    try:
-        text = prefix.to_json()
-    except Exception:  # the user's layers may have no config; they are told apart by this start of the process
-        text = f"{os.getpid()} {psutil.Process().create_time()}"
+def _graph_sha256(network: keras.Model) -> str:
+    """Of what a network of the user's own computes besides its weights: its name may stay when it is changed. What its
+    layers are called, which a process counts, does not matter."""
+    nodes = nodes_of(network)
+    places = {id(output): place for place, node in enumerate(nodes) for output in node.outputs}
+    calls = [
+        (
+            type(node.operation).__name__,
+            _config(node.operation),
+            [places.get(id(one), -1) for one in node.input_tensors],
+        )
+        for node in nodes
+    ]
+    text = json.dumps(calls, sort_keys=True, default=lambda value: type(value).__name__)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _config(operation: Any) -> dict[str, Any]:
+    """Empty of a layer of the user's that does not tell."""
+    with suppress(NotImplementedError):
+        return {key: value for key, value in operation.get_config().items() if key != "name"}
+    return {}
 
 
 def _make_room(settings: CacheSettings, needed: int, spared: Collection[Path]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
+import os
+from pathlib import Path
 
 import numpy as np
 
@@ -30,3 +32,11 @@ def read_ahead(array: np.ndarray, *places: np.ndarray) -> None:
     starts = addresses - addresses % mmap.PAGESIZE
     for start, length in zip(starts.tolist(), (addresses - starts + size).tolist(), strict=True):
         advise(start, length, mmap.MADV_WILLNEED)
+
+
+def forget(path: Path) -> None:
+    """Has the system drop what it holds of a file in memory, where it offers that; nothing may have it mapped."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -111,9 +111,9 @@ def _go_on(
     definition: Definition,
     weights: str,
     options: RunOptions,
-    versions: Sequence[StudySettings],
+    others: Sequence[StudySettings],
 ) -> Session:
-    """The stored study, or a new version of it, which has the number of `wanted`; one of the `versions` that are there
+    """The stored study, or a new version of it, which has the number of `wanted`; one of the `others` that are there
     if this very command has made it before."""
     stored = stored_settings(study)
     # What was left open then was decided then.
@@ -128,7 +128,7 @@ def _go_on(
         return Session(replace(wanted, version=stored.version), definition, weights, True)
     if changed and options.new_version:
         weights = _weights_of(stored, weights, options)
-        for one in versions:
+        for one in others:
             like_it = replace(following, version=one.version, measured=one.measured)
             if one.version > stored.version and not differences(asdict(one), asdict(like_it)):
                 return Session(one, definition_of(one.space, definition.first), weights, False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -181,12 +180,7 @@ def test_a_function_of_the_current_folder_is_called(tmp_path: Path, monkeypatch:
         asked_backbone("their networks:tiny")
 
 
-def penalized(**options: Any) -> keras.Model:
-    image = keras.Input((32, 32, 3))
-    return keras.Model(image, keras.layers.Conv2D(4, 3, **options)(keras.layers.Conv2D(4, 3)(image)))
-
-
-def test_what_regularizes_an_own_network_is_part_of_its_loss(tmp_path: Path) -> None:
+def test_what_regularizes_an_own_network_is_part_of_its_loss() -> None:
     image = keras.Input((4,))
     model = keras.Model(image, keras.layers.Dense(3, activation="softmax", kernel_regularizer="l2")(image))
     model.set_weights([np.full((4, 3), 2.0), np.zeros(3)])
@@ -197,7 +191,8 @@ def test_what_regularizes_an_own_network_is_part_of_its_loss(tmp_path: Path) -> 
 
 
 def test_constraints_that_training_would_not_keep_to_are_refused(tmp_path: Path) -> None:
-    penalized(kernel_constraint="max_norm").save(tmp_path / "bound.keras")
+    image = keras.Input((32, 32, 3))
+    keras.Model(image, keras.layers.Conv2D(4, 3, kernel_constraint="max_norm")(image)).save(tmp_path / "bound.keras")
     own = asked_backbone(str(tmp_path / "bound.keras"), None)
     row = ready_backbone(own.name, own.own, str(tmp_path / "bound.keras"))
     with pytest.raises(ModelError, match=r"bound.keras constrains .*kernel, which training here does not keep to"):

@@ -99,6 +99,28 @@ def test_frozen_layers_that_draw_at_random_change_nothing_for_those_behind(
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+def test_features_of_an_own_network_are_of_its_graph_too(
+    data: TrainingData, settings: CacheSettings, tmp_path: Path
+) -> None:
+    """Files of one name with the same weights, made one after the other, so that Keras names their layers otherwise."""
+    kept, weights = [], None
+    for place, activation in enumerate(("relu", "relu", "tanh")):
+        image = keras.Input(SHAPE)
+        first = keras.layers.Conv2D(4, 3, 2, activation=activation)(image)
+        network = keras.Model(image, keras.layers.Conv2D(8, 3, 2)(keras.layers.Conv2D(4, 3)(first)))
+        weights = weights or network.get_weights()
+        network.set_weights(weights)
+        path = tmp_path / str(place) / "own.keras"
+        path.parent.mkdir()
+        network.save(path)
+        asked = asked_backbone(str(path), None)
+        own = ClassifierSettings(ready_backbone(asked.name, asked.own, str(path)), OWN, SHAPE, CLASSES)
+        _, outcome = trained(Plan(own, FROZEN, Recipe(1, 1, 8), "mean_macro_f1", seed=2), data, Networks(), settings)
+        kept.append((len(list(settings.folder.iterdir())), outcome.prefix_cache_share))
+    assert [folders for folders, _ in kept] == [2, 2, 4]
+    assert kept[0][1] < 1 == kept[1][1] and kept[2][1] < 1
+
+
 def test_a_second_trial_and_process_find_what_the_first_computed(
     plan: Plan, data: TrainingData, kept: Networks, settings: CacheSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

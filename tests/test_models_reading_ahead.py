@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.feeding import TrainingViews
-from models.reading_ahead import read_ahead
+from models.reading_ahead import forget, read_ahead
 
 PAGES = 64
 
@@ -29,10 +29,8 @@ def test_the_rows_asked_for_are_in_memory_soon(tmp_path: Path) -> None:
     path = tmp_path / "rows.npy"
     shape = (PAGES, mmap.PAGESIZE // 12, 4, 3)
     np.save(path, np.random.default_rng(0).integers(0, 256, shape, "uint8"))
+    forget(path)
     images = np.load(path, mmap_mode="r")
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if in_memory(path, 40):
         pytest.skip("this file system keeps all in memory")
     views = TrainingViews(images[:30], [images[30:].reshape(17, 2, *shape[1:])], np.zeros(30, int))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from dataclasses import replace
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 from fake_search import SETTINGS, SPACE, searching
 
-from search.errors import SearchError
+from search.errors import SearchError, outside_cause
 from search.job import PROBABILITIES_FILE, WEIGHTS_FILE
-from search.repeating import Repeatable, repeatable
+from search.repeating import Repeatable, _weights, repeatable
 from search.rerunning import Comparison, repeat, restore
 from search.versions import take_over
 from search.workers import Worker
@@ -134,3 +135,13 @@ def test_probabilities_are_compared_and_weights_that_are_gone_come_back(tmp_path
     restore(scratch, folder)
     assert json.loads((folder / WEIGHTS_FILE).read_text()) == one.job.seed
     assert np.load(folder / PROBABILITIES_FILE)[0, 0] == 0.625
+
+
+def test_a_file_of_weights_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match=r"there is no file .*gone\.h5: name the weights that the study"):
+        _weights(replace(SETTINGS, weights="sha256:0"), str(tmp_path / "gone.h5"))
+
+
+def test_what_one_may_not_read_is_no_bug() -> None:
+    cause = outside_cause(PermissionError(errno.EACCES, "Permission denied", "studies.db"))
+    assert cause == "studies.db cannot be read or written (Permission denied): change its rights, or name another"
