@@ -65,7 +65,7 @@ CHANGES = (
 
 def base_trial() -> dict[str, Any]:
     """Hyperparameters of the first trial of the robust study, as it was before this was measured."""
-    from models.backbones import BACKBONES
+    from models.backbones.registry import BACKBONES
     from models.hyperparameters import names
     from studies.definition import read_definition
 
@@ -75,15 +75,15 @@ def base_trial() -> dict[str, Any]:
 
 def train(workspace: Path, out: Path, wanted: list[str]) -> None:
     """Adds each row of the wanted changes that OUT does not have yet."""
-    from data_prep.prepared import PreparedSet
-    from models.backbones import IMAGENET, backbone_named
-    from models.classifier import ClassifierSettings
+    from data_prep.storage.reader import PreparedSet
+    from models.backbones.registry import IMAGENET, backbone_named
     from models.hyperparameters import Hyperparameters
-    from models.objectives import DEFAULT_OBJECTIVE
-    from models.recipe import Recipe
-    from models.training import run_trial
-    from models.trial import Plan
-    from search.trainer import training_data
+    from models.networks.classifier import ClassifierSettings
+    from models.scoring.objectives import DEFAULT_OBJECTIVE
+    from models.training.recipe import Recipe
+    from models.training.records import Plan
+    from models.training.trial import run_trial
+    from search.engine.trial_data import training_data
 
     prepared = PreparedSet.open(workspace / "prepared")
     base = base_trial()

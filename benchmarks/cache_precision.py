@@ -43,10 +43,11 @@ TRIALS = {
 
 def run(workspace: Path, out: Path) -> None:
     """Adds each row that OUT does not have yet, the precisions of a trial and seed in turn."""
-    from models.objectives import DEFAULT_OBJECTIVE
-    from models.recipe import Recipe
-    from search.job import TrainingJob
-    from search.trainer import KerasTrainer
+    from models.scoring.objectives import DEFAULT_OBJECTIVE
+    from models.training.recipe import Recipe
+    from search.engine.job import NetworkSource, TrainingJob
+    from search.engine.keras_trainer import KerasTrainer
+    from studies.settings import StudySettings
 
     report = json.loads(out.read_text()) if out.exists() else {"rows": []}
     done = {(row["trial"], row["seed"], row["precision"]) for row in report["rows"]}
@@ -55,18 +56,13 @@ def run(workspace: Path, out: Path) -> None:
         if (name, seed, precision) in done:
             continue
         with tempfile.TemporaryDirectory() as folder:
+            settings = StudySettings(
+                BACKBONE, "", "imagenet", recipe, DEFAULT_OBJECTIVE, "tpe", "none", 0, {},
+                prefix_cache=precision, prefix_cache_gb=CACHE_GB,
+            )  # fmt: skip
+            source = NetworkSource(str(workspace / "prepared"), BACKBONE, "imagenet")
             job = TrainingJob(
-                prepared=str(workspace / "prepared"),
-                folder=folder,
-                backbone=BACKBONE,
-                weights="imagenet",
-                recipe=recipe,
-                objective=DEFAULT_OBJECTIVE,
-                hyperparameters=TRIALS[name],
-                seed=seed,
-                prefix_cache=precision,
-                cache_gb=CACHE_GB,
-                cache_folder=str(workspace / "cache" / "features"),
+                settings, source, folder, TRIALS[name], seed, cache_folder=str(workspace / "cache" / "features")
             )
             started = time.perf_counter()
             best = trainer.train(asdict(job), lambda figures: False)["best"]

@@ -1,11 +1,11 @@
-"""Every backbone as the rest of the program takes it to be: the contract over the rows of models/backbones.py.
+"""Every backbone as the rest of the program takes it to be: the contract over the rows of models/backbones/registry.py.
 
     python -m benchmarks.contract run OUT.json [NAME ...]     # all rows without a NAME, one process each
     python -m benchmarks.contract show OUT.json
 
 Each row is built at the smallest size it takes. What keras.applications would download is intercepted: the file's name
 is compared with the row's, and random weights stand in for it, with batch norm set so that features tell images apart.
-tests/test_models_backbones.py runs the same checks over the smaller rows.
+tests/models/backbones/test_registry.py runs the same checks over the smaller rows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from unittest import mock
 import keras
 import numpy as np
 
-from models.backbones import BACKBONES, Backbone, backbone_named, default_weights, weights_path
-from models.classifier import ClassifierSettings
-from models.converting import predict_in_fresh_process
-from models.networks import Network
-from models.preprocessing import BGR_MEANS, PREPROCESSING, RGB_DEVIATIONS, RGB_MEANS
+from models.backbones.preprocessing import BGR_MEANS, PREPROCESSING, RGB_DEVIATIONS, RGB_MEANS
+from models.backbones.registry import BACKBONES, Backbone, backbone_named, default_weights, weights_path
+from models.formats.conversion import predict_in_fresh_process
+from models.networks.classifier import ClassifierSettings
+from models.networks.kept_networks import Network
 
 CLASSES, IMAGES = 3, 16
 AGREEMENT = 0.01

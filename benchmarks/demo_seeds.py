@@ -29,7 +29,7 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 RESULTS = Path(__file__).with_name("results") / "demo_seeds.json"
 PARTS = {"": "clean", "corrupted": "known corruptions", "test_only_corrupted": "unseen corruptions"}
-"""Of the figures of the test images in metrics.json, by search.scored_parts."""
+"""Of the figures of the test images in metrics.json, by search.exporting.scored_parts."""
 PLAIN = {"optimizer": "adam", "learning_rate": 1e-3, "dropout": 0.3, "augmentation": "none", "frozen_fraction": 0.0}
 
 
@@ -55,22 +55,24 @@ def run_demo(workspace: Path, seed: int) -> dict[str, Any]:
 
 def train_plainly(workspace: Path, seed: int) -> dict[str, Any]:
     """The comparison: one training of the demo's network on the demo's data."""
-    from data_prep.prepared import PreparedSet
+    from data_prep.storage.reader import PreparedSet
     from models.hyperparameters import Hyperparameters
-    from models.metrics import figures
-    from models.predicting import predict
-    from models.recipe import Recipe
-    from models.training import run_trial
-    from models.trial import Plan
+    from models.networks.predicting import predict
+    from models.scoring.metrics import figures
+    from models.training.recipe import Recipe
+    from models.training.records import Plan
+    from models.training.trial import run_trial
     from search.commands.demo import EPOCHS
-    from search.readings import add_reading
-    from search.scored_parts import score_split
-    from search.trainer import classifier_settings, training_data
+    from search.engine.job import NetworkSource
+    from search.engine.keras_trainer import classifier_settings
+    from search.engine.trial_data import training_data
+    from search.exporting.locked_test import add_reading
+    from search.exporting.scored_parts import score_split
     from search.workspace import Workspace
 
     prepared = PreparedSet.open(workspace / "prepared")
     hyperparameters = Hyperparameters(**PLAIN)
-    settings = classifier_settings(prepared, {"backbone": "small_cnn", "weights": "none"})
+    settings = classifier_settings(NetworkSource(str(prepared.folder), "small_cnn", "none"))
     plan = Plan(settings, hyperparameters, Recipe(epochs=EPOCHS), "macro_f1", seed)
     outcome = run_trial(plan, training_data(prepared, hyperparameters), lambda figures: False)
     model = outcome.classifier.joined

@@ -28,16 +28,17 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
     """Images a second of each of the three, by round."""
     import numpy as np
 
-    from data_prep.prepared import PreparedSet
-    from models.backbones import backbone_named, default_weights
-    from models.classifier import ClassifierSettings
-    from models.feeding import Feed
+    from data_prep.storage.reader import PreparedSet
+    from models.backbones.registry import backbone_named, default_weights
+    from models.feeding.batches import Feed
+    from models.feeding.epoch_size import EpochSize
     from models.hyperparameters import Hyperparameters
-    from models.networks import Networks
-    from models.recipe import Phase, Recipe
-    from models.trained_phase import TrainedPhase
-    from models.trial import Plan
-    from search.trainer import training_data
+    from models.networks.classifier import ClassifierSettings
+    from models.networks.kept_networks import Networks
+    from models.training.recipe import Phase, Recipe
+    from models.training.records import Plan
+    from models.training.trained_phase import TrainedPhase
+    from search.engine.trial_data import training_data
 
     prepared = PreparedSet.open(workspace / "prepared")
     row = backbone_named(backbone)
@@ -46,7 +47,8 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
     busy = Hyperparameters(**{**vars(views), "flips": True, "masks": 0.3, "mixing": "cutmix+mixup"})
     network = Networks().taken(settings, 0.2, 0)
     data = training_data(prepared, views)
-    feed = Feed(data.views, np.asarray(data.class_weights, "float32"), RECIPE_BATCH, 0)
+    size = EpochSize.of(len(data.views), 1, RECIPE_BATCH)
+    feed = Feed(data.views, np.asarray(data.class_weights, "float32"), size, 0)
     phase = Phase("fine-tuning", 0.0, 1, 1e-4, "adamw")
     under_way = TrainedPhase(Plan(settings, views, Recipe(), "macro_f1", 0), phase, network, network.part(0.0), views)
     fitted, arrays = fit_model(network, data)
@@ -60,7 +62,7 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
         for name, system in systems.items():
             start = time.perf_counter()
             system(number)
-            images = len(arrays[0]) if name == "fit" else RECIPE_BATCH * feed.steps_per_epoch(views)
+            images = len(arrays[0]) if name == "fit" else size.trained_views
             found[name].append(images / (time.perf_counter() - start))
     return {name: speeds[1:] for name, speeds in found.items()}
 
@@ -71,7 +73,7 @@ def fit_model(network: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
     import keras
     import numpy as np
 
-    from models.classifier import make_classifier
+    from models.networks.classifier import make_classifier
 
     # Nothing frozen but the batch norm of pretrained networks, as in the part that a trial trains.
     model = make_classifier(network.classifier.settings, dropout=0.2).joined

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.prepared import PreparedSet
+from data_prep.storage.reader import PreparedSet
 
 
 def write_splits(prepared: PreparedSet, splits: tuple[str, ...], path: Path) -> int:

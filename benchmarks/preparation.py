@@ -45,7 +45,7 @@ _MEMORY = {"private_mb": "RssAnon", "mapped_mb": "RssFile", "resident_mb": "VmRS
 
 def augmentation(source: Path) -> dict[str, Any]:
     """Rounds of both in turn, in one process, on the same images."""
-    from data_prep.sources import read_source
+    from data_prep.sources.registry import read_source
 
     images = read_source(str(source)).images[:IMAGES]
     loops = {level: eager_loop(level) for level in LEVELS}
@@ -68,7 +68,7 @@ def augmentation(source: Path) -> dict[str, Any]:
 
 def our_views(images: np.ndarray, seed: int) -> dict[str, float]:
     """Rates of `augment` from the first batches on, and with the start: the graphs are built for each set anew."""
-    from data_prep.augmentation import augment
+    from data_prep.augmentation.levels import augment
 
     views = {level: np.zeros((len(images), 1, *images.shape[1:]), np.uint8) for level in LEVELS}
     watch = Watch()
@@ -136,19 +136,22 @@ class Watch:
 
 def stages(source: str) -> dict[str, Any]:
     """Seconds of each stage up to images.csv, and memory; to be run in a process of its own."""
-    from data_prep import cleaning, hashing, prepare, splitting
-    from data_prep.identity import identify
-    from data_prep.image_table import write_table
+    from data_prep import prepare
+    from data_prep.cleaning import copies, hashing
+    from data_prep.fingerprint import identify
     from data_prep.progress import Silent
     from data_prep.settings import PrepareSettings
-    from data_prep.sources import read_source
+    from data_prep.sources.registry import read_source
+    from data_prep.splitting import user_groups
+    from data_prep.storage.images_csv import write_table
 
     seconds: dict[str, dict[str, float]] = {}
     settings = PrepareSettings(source)
     watched: tuple[tuple[ModuleType, str], ...] = (
-        *((hashing, name) for name in ("phashes", "copy_groups", "linked")),
-        (cleaning, "clean"),
-        *((splitting, name) for name in ("group_by_pairs", "split_groups")),
+        (hashing, "phashes"),
+        *((copies, name) for name in ("copy_groups", "linked")),
+        *((prepare, name) for name in ("clean", "split_groups")),
+        (user_groups, "group_by_pairs"),
     )
     for module, name in watched:
         setattr(module, name, timed(name, getattr(module, name), seconds))
@@ -201,7 +204,7 @@ def memory() -> Iterator[dict[str, int]]:
 
 def make_large(source: Path, path: Path) -> None:
     """Images of SOURCE in up to eight positions (turned by right angles, mirrored), then copies and near copies."""
-    from data_prep.sources import read_source
+    from data_prep.sources.registry import read_source
 
     data = read_source(str(source))
     rng = np.random.default_rng(0)

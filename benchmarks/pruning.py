@@ -53,7 +53,7 @@ from benchmarks.pruning_replay import (
     summary,
     unpruned,
 )
-from models.recipe import HEAD
+from models.training.recipe import HEAD
 from studies.records import TrialRecord, records_of
 from studies.settings import stored_settings
 from studies.storage import existing_storage, load_study, study_names

@@ -77,7 +77,7 @@ class Policy:
 
 
 def _hpsearch(name: str) -> Policy:
-    """As search.sessions.open_study makes it."""
+    """As search.planning.sessions.open_study makes it."""
     return Policy(
         f"hpsearch: {name}",
         PRUNERS[name],
@@ -170,7 +170,7 @@ def _by_pruner(study: optuna.Study, curve: Curve, reports_head: bool) -> Spent:
         if step <= 0 and not reports_head:
             continue
         trial.report(value, step)
-        if trial.should_prune():  # after the last epoch too, as in search.loop
+        if trial.should_prune():  # after the last epoch too, as in search.engine.loop
             study.tell(trial, state=TrialState.PRUNED)
             return curve.spent(epoch + 1, completed=False)
     study.tell(trial, curve.final)

@@ -34,9 +34,9 @@ import tensorflow as tf
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
-from data_prep.augmentation import augment
-from data_prep.prepared import PreparedSet
-from search.stages import Stages
+from data_prep.augmentation.levels import augment
+from data_prep.storage.reader import PreparedSet
+from search.terminal.progress_bars import Stages
 
 LEVELS = ("low", "medium", "hard")  # the published ones, whatever others hpsearch has
 BATCH, VALIDATION_BATCH = 16, 128

@@ -36,7 +36,7 @@ RESAMPLES = 2000
 
 def score_trials(workspace: Path, fold: Path, out: Path) -> None:
     """Adds a row for each complete trial that OUT does not have yet."""
-    from data_prep.prepared import PreparedSet
+    from data_prep.storage.reader import PreparedSet
     from search.workspace import Workspace
     from studies.records import records_of
     from studies.settings import stored_settings
@@ -66,9 +66,9 @@ def score_trials(workspace: Path, fold: Path, out: Path) -> None:
 
 def score_on_fold(workspace: Any, prepared: Any, fold: Any, settings: Any, record: Any) -> dict[str, Any]:
     """Accuracy and macro-F1 of a trial's weights on the fold: clean, and by family of both kinds of corruptions."""
-    from models.backbones import UNTRAINED, backbone_named
-    from models.classifier import ClassifierSettings, make_classifier
-    from search.job import WEIGHTS_FILE, trial_folder
+    from models.backbones.registry import UNTRAINED, backbone_named
+    from models.networks.classifier import ClassifierSettings, make_classifier
+    from search.engine.job import WEIGHTS_FILE, trial_folder
 
     network = ClassifierSettings(
         backbone_named(settings.backbone),
@@ -85,11 +85,11 @@ def score_on_fold(workspace: Any, prepared: Any, fold: Any, settings: Any, recor
 
 def fold_scores(model: Any, fold: Any, what: dict[str, Any]) -> dict[str, Any]:
     """Scores a model on the fold's test part and counts the reading in the fold's workspace."""
-    from data_prep.prepared import PreparedSet
-    from models.metrics import figures
-    from models.predicting import predict
-    from models.scoring import score
-    from search.readings import add_reading
+    from data_prep.storage.reader import PreparedSet
+    from models.networks.predicting import predict
+    from models.scoring.metrics import figures
+    from models.scoring.trial_scores import score
+    from search.exporting.locked_test import add_reading
 
     prepared = PreparedSet.open(fold.prepared)
     labels, clean = prepared.labels("test"), predict(model, prepared.images("test"))

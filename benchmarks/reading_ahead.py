@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from models.feeding import Feed, TrainingViews
+from models.feeding.batches import Feed, TrainingViews
+from models.feeding.epoch_size import EpochSize
+from models.feeding.reading_ahead import forget
 from models.hyperparameters import Hyperparameters
-from models.reading_ahead import forget
 
 IMAGES, SHAPE, CLASSES, BATCH = 100_000, (96, 96, 3), 8, 32
 STEPS, ROUNDS = 64, 5
@@ -61,7 +62,7 @@ def run(folder: Path, out: Path) -> None:
 
 
 def _images_per_second(views: TrainingViews, number: int) -> float:
-    feed = Feed(views, np.ones(CLASSES, "float32"), BATCH, seed=0)
+    feed = Feed(views, np.ones(CLASSES, "float32"), EpochSize.of(len(views), 1, BATCH), seed=0)
     start = time.perf_counter()
     images = sum(len(batch.images) for batch in islice(feed.epoch(number, 0.0, Hyperparameters()), STEPS))
     return images / (time.perf_counter() - start)

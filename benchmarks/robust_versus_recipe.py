@@ -32,9 +32,9 @@ PARTS = {
 def score(name: str, model: Path, fold: Path, out: Path) -> None:
     import keras
 
-    from data_prep.prepared import PreparedSet
-    from models.predicting import predict
-    from search.suites import run_suite
+    from data_prep.storage.reader import PreparedSet
+    from models.networks.predicting import predict
+    from search.evaluating.suites import run_suite
     from search.workspace import Workspace
 
     network = keras.saving.load_model(model)

@@ -28,7 +28,8 @@ from soak_parts.training import memory, training
 
 
 def files(folder: Path) -> dict[str, Any]:
-    """The property tests of tests/test_untrusted_files.py at 500 inputs of each kind, from other seeds than there."""
+    """The property tests of test_untrusted_files.py (tests/data_prep/sources) at 500 inputs of each kind, from other
+    seeds than there."""
     report = folder / "files.xml"
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"HPSEARCH_EXAMPLES": "500"}

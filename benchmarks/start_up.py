@@ -4,8 +4,8 @@
     python benchmarks/start_up.py measure NAME FOLDER OUT.json    # each command `--runs` times, in processes of its own
     python benchmarks/start_up.py show OUT.json
 
-Nothing is trained. Trials are asked for, reported and told as a search does it, with figures by `models.scoring` of
-drawn predictions for 1,820 validation images of eight classes and two corrupted views of each, which lie in `trials/`
+Nothing is trained. Trials are asked for, reported and told as a search does it, with figures by
+`models.scoring.trial_scores` of drawn predictions for 1,820 validation images of eight classes and two corrupted views of each, which lie in `trials/`
 as a trial leaves them. Two of three trials are complete, as a median pruner leaves them; none was trained again, so
 that `compare` has to resample the images.
 """
@@ -28,15 +28,15 @@ import numpy as np
 import optuna
 
 from data_prep.prepare import prepare
-from data_prep.prepared import PreparedSet
 from data_prep.settings import PrepareSettings
-from models.backbones import BACKBONES
+from data_prep.storage.reader import PreparedSet
+from models.backbones.registry import BACKBONES
 from models.hyperparameters import names
-from models.recipe import Recipe
-from models.scoring import score
-from search.claims import Claims
-from search.job import CORRUPTED_FILE, LOG_FILE, PROBABILITIES_FILE, trial_folder
-from search.loop import seed_of
+from models.scoring.trial_scores import score
+from models.training.recipe import Recipe
+from search.engine.claims import Claims
+from search.engine.job import CORRUPTED_FILE, LOG_FILE, PROBABILITIES_FILE, trial_folder
+from search.engine.loop import seed_of
 from search.workspace import Workspace
 from studies.definition import Definition, read_definition
 from studies.records import Ended, store_record
@@ -134,7 +134,7 @@ def add_trial(study: optuna.Study, definition: Definition, guesser: Guesser, wor
 
 
 def epoch_of(step: int, length: int, scores: dict[str, Any]) -> dict[str, Any]:
-    """As models.trial.EpochFigures, with scores that grow to those given."""
+    """As models.training.records.EpochFigures, with scores that grow to those given."""
     grown = scaled(scores, 1 - 0.3 * (1 - (step + 1) / length) ** 2)
     figures = {"training_loss": 1 / (step + 1.5), "learning_rate": 0.001 / 3, "seconds": 19.19 - step / 7}
     figures |= {"images_per_second": 408.8 + step / 7, "validation": grown}

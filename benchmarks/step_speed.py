@@ -27,11 +27,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from models.backbones import UNTRAINED, backbone_named
-from models.classifier import ClassifierSettings, make_classifier, set_trainable
-from models.norm_folding import FoldedConvolution, folded
-from models.predicting import PREDICT_BATCH, predict
-from models.stepping import device, gradient_function
+from models.backbones.registry import UNTRAINED, backbone_named
+from models.networks.classifier import ClassifierSettings, make_classifier, set_trainable
+from models.networks.compiled_steps import gradient_function, training_device
+from models.networks.norm_folding import FoldedConvolution, folded
+from models.networks.predicting import PREDICT_BATCH, predict
 
 ROUNDS, REPEATS, BATCH, SIZE, CLASSES = 9, 4, 32, 96, 8
 KERNELS = "TF_ENABLE_ONEDNN_OPTS"
@@ -79,7 +79,7 @@ def measured(name: str) -> dict[str, Any]:
 
 
 def machine() -> str:
-    found = device()
+    found = training_device()
     return f"{os.cpu_count()} cores, {platform.machine()}" if found.is_cpu else found.name
 
 

@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from studies.reading import read_studies
 from studies.records import TrialRecord, records_of
+from studies.sqlite_reader import read_studies
 from studies.storage import existing_storage, load_study
 from studies.tables import status_row
 

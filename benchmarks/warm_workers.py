@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.prepared import PreparedSet
-from models.backbones import backbone_named
-from models.recipe import Recipe
-from search.job import TrainingJob
-from search.workers import Worker
+from data_prep.storage.reader import PreparedSet
+from models.backbones.registry import backbone_named
+from models.training.recipe import Recipe
+from search.engine.job import NetworkSource, TrainingJob
+from search.engine.worker import Worker
+from studies.settings import PREFIX_CACHE_OFF, StudySettings
 
 CUTS, MODES = (0.0, 0.25, 0.5, 0.75), ("bank", "bank+in-model")
 
@@ -57,19 +58,14 @@ def measure(workspace: Path, backbone: str, weights: str, trials: int) -> list[d
     PreparedSet.open(prepared)
     backbone_named(backbone)
     folder = workspace.resolve() / "warm"
-    base = TrainingJob(
-        prepared=str(prepared),
-        folder=str(folder),
-        backbone=backbone,
-        weights=weights,
-        recipe=asdict(Recipe(head_epochs=1, epochs=1)),
-        objective="macro_f1",
-        hyperparameters={},
-        seed=0,
-        prefix_cache="float32" if weights != "none" else "off",
-        cache_gb=8.0,
-        cache_folder=str(workspace.resolve() / "cache" / "features"),
+    recipe = asdict(Recipe(head_epochs=1, epochs=1))
+    cache = "float32" if weights != "none" else PREFIX_CACHE_OFF
+    settings = StudySettings(
+        backbone, "", weights, recipe, "macro_f1", "tpe", "none", 0, {}, prefix_cache=cache, prefix_cache_gb=8.0
     )
+    source = NetworkSource(str(prepared), backbone, weights)
+    cache_folder = str(workspace.resolve() / "cache" / "features")
+    base = TrainingJob(settings, source, str(folder), {}, 0, cache_folder=cache_folder)
     worker = Worker(folder / "worker.log")
     rows = []
     for number, job in enumerate(jobs(base, trials)):

@@ -14,11 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import hashing, store
+from data_prep.cleaning import copies, hashing
 from data_prep.errors import DataError
-from data_prep.identity import fingerprint
-from data_prep.image_table import KEPT, Row, read_table
-from data_prep.prepared import (
+from data_prep.fingerprint import fingerprint
+from data_prep.progress import Progress, Silent
+from data_prep.settings import SPLITS
+from data_prep.storage import writer
+from data_prep.storage.images_csv import KEPT, ImageRow, read_table
+from data_prep.storage.reader import (
     CORRUPTED_SETS,
     MANIFEST,
     PreparedSet,
@@ -26,8 +29,6 @@ from data_prep.prepared import (
     corrupted_file,
     external_file,
 )
-from data_prep.progress import Progress, Silent
-from data_prep.settings import SPLITS
 
 _SHOWN = 20  # problems of one check that are spelled out
 
@@ -40,7 +41,7 @@ class _Subject:
     progress: Progress = field(default_factory=Silent)
 
     @cached_property
-    def table(self) -> list[Row]:
+    def table(self) -> list[ImageRow]:
         return read_table(self.prepared.folder / "images.csv")
 
     @cached_property
@@ -117,7 +118,7 @@ def _checksums(subject: _Subject) -> Iterator[str]:
 def _altered(folder: Path, files: dict[str, str]) -> Iterator[str]:
     for name, expected in files.items():
         try:
-            if store.checksums(folder, [name])[name] != expected:
+            if writer.checksums(folder, [name])[name] != expected:
                 yield f"{folder / name} was altered: its checksum differs from the manifest's"
         except OSError as error:
             yield f"{folder / name} cannot be read ({error.strerror})"
@@ -188,7 +189,7 @@ def _leaks(subject: _Subject) -> Iterator[str]:
     for first, second in combinations(SPLITS, 2):
         images = subject.prepared.images(first), subject.prepared.images(second)
         hashes = subject.hashes[first], subject.hashes[second]
-        for i, j in hashing.matches(images, hashes, hashing.NEAR_COPY):
+        for i, j in copies.matches(images, hashes, copies.NEAR_COPY):
             yield f"{subject.image(first, i)} and {subject.image(second, j)} show the same picture"
 
 
@@ -209,12 +210,12 @@ def _bank(subject: _Subject) -> Iterator[str]:
             hashes = hashing.phashes(flat, subject.progress)
             for split in SPLITS[1:]:
                 sets = (prepared.images(split), flat), (subject.hashes[split], hashes)
-                for i, j in hashing.matches(*sets, hashing.COPY):
+                for i, j in copies.matches(*sets, copies.COPY):
                     parent = subject.image("train", j // views.shape[1])
                     yield f"{subject.image(split, i)} is an augmented view (level {level}) of {parent}"
             for name, own in subject.external_hashes.items():
                 sets = (prepared.external(name)[0], flat), (own, hashes)
-                for i, j in hashing.matches(*sets, hashing.COPY):
+                for i, j in copies.matches(*sets, copies.COPY):
                     parent = subject.image("train", j // views.shape[1])
                     yield f"image {i} of external set {name} is an augmented view (level {level}) of {parent}"
 
@@ -251,7 +252,7 @@ def _external(subject: _Subject) -> Iterator[str]:
             yield f"external set {name} has {counts} images by class, but the manifest says {stated}"
         for split in SPLITS:
             both = (images, prepared.images(split)), (hashes, subject.hashes[split])
-            for i, j in hashing.matches(*both, hashing.NEAR_COPY):
+            for i, j in copies.matches(*both, copies.NEAR_COPY):
                 yield f"image {i} of external set {name} and {subject.image(split, j)} show the same picture"
 
 

@@ -9,20 +9,24 @@ from typing import Any
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
-from data_prep import cleaning, hashing, splitting, store, user_groups
-from data_prep.anomalies import read_anomalies
-from data_prep.bank import write_generation
-from data_prep.corrupted import write_corrupted
+from data_prep.augmentation.bank import write_generation
+from data_prep.cleaning import copies, hashing
+from data_prep.cleaning.anomalies import read_anomalies
+from data_prep.cleaning.steps import Candidates, Rejection, clean, reaching_later_sides, suspicious
+from data_prep.corruption.views import write_corrupted
 from data_prep.errors import DataError
-from data_prep.external import ExternalSet, MainSet, read_external, write_external
-from data_prep.identity import differences, fingerprint, identify
-from data_prep.image_table import KEPT, LEFT_OUT, REJECTED, Row, write_table
-from data_prep.images import LabelledImages
-from data_prep.prepared import FORMAT_VERSION, MANIFEST, PreparedSet, recover
+from data_prep.external_sets import CleanedExternalSet, MainSet, read_external, write_external
+from data_prep.fingerprint import differences, fingerprint, identify
 from data_prep.progress import Progress, Silent
-from data_prep.report import write_report
+from data_prep.report.page import write_report
 from data_prep.settings import DEFAULT_SPLIT, SPLITS, PrepareSettings
-from data_prep.sources import fetch_source, read_source, require_classes, source_options
+from data_prep.sources.labelled_images import LabelledImages
+from data_prep.sources.registry import fetch_source, read_source, require_classes, source_options
+from data_prep.splitting import user_groups
+from data_prep.splitting.split import completed, split_groups, stratified_part
+from data_prep.storage import writer
+from data_prep.storage.images_csv import KEPT, LEFT_OUT, REJECTED, ImageRow, write_table
+from data_prep.storage.reader import FORMAT_VERSION, MANIFEST, PreparedSet, recover
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Decisions:
     """
 
     hashes: np.ndarray
-    rejections: tuple[cleaning.Rejection, ...]
+    rejections: tuple[Rejection, ...]
     groups: np.ndarray
     sides: np.ndarray
     warnings: tuple[str, ...]
@@ -106,7 +110,7 @@ def prepare(
     external = read_external(settings, _main(data, decisions), progress)
     if identify(settings) != identity:
         raise DataError(f"{settings.source} changed while it was read: prepare it again when it is complete")
-    with store.building(folder) as new:
+    with writer.building(folder) as new:
         manifest = _write(new, data, decisions, external, (settings, identity), progress)
     return Outcome(True, manifest, tuple(manifest["warnings"]))
 
@@ -128,36 +132,36 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
     progress.start("comparing images", len(data.images))
     hashes = hashing.phashes(data.images, progress)
     own = None if settings.split else data.sides
-    candidates = cleaning.Candidates(
+    candidates = Candidates(
         data.images,
         data.labels,
         hashes,
         data.class_names,
-        tuple(_latest_first(group, own) for group in hashing.copy_groups(data.images, hashes)),
+        tuple(_latest_first(group, own) for group in copies.copy_groups(data.images, hashes)),
         settings.recurrence_limit,
         read_anomalies(settings.anomalies, data.images.shape[1:3]),
     )
-    rejections = tuple(cleaning.clean(candidates))
+    rejections = tuple(clean(candidates))
     kept = np.setdiff1d(np.arange(len(hashes)), [rejection.index for rejection in rejections])
-    near = hashing.linked(data.images, hashes, hashing.NEAR_COPY, kept)
+    near = copies.linked(data.images, hashes, copies.NEAR_COPY, kept)
     numbers = user_groups.united(known, kept, near, rejections)
     if own is not None:
-        leaking = cleaning.reaching_later_sides(kept, numbers, own[kept], hashes)
+        leaking = reaching_later_sides(kept, numbers, own[kept], hashes)
         rejections = tuple(sorted((*rejections, *leaking), key=lambda rejection: rejection.index))
         stay = ~np.isin(kept, [rejection.index for rejection in leaking])
         kept, numbers = kept[stay], numbers[stay]
     if settings.limit is not None:
         strata, least = (data.labels, len(SPLITS)) if own is None else (len(SPLITS) * data.labels + own, 1)
-        part = splitting.stratified_part(strata[kept], settings.limit, settings.seed, least)
+        part = stratified_part(strata[kept], settings.limit, settings.seed, least)
         kept, numbers = kept[part], numbers[part]
     groups, sides = np.full(len(hashes), -1, np.int64), np.full(len(hashes), -1, np.int8)
     groups[kept] = numbers
     split = settings.split or DEFAULT_SPLIT
     if own is None:
-        sides[kept] = splitting.split_groups(numbers, data.labels[kept], split, data.class_names, settings.seed)
+        sides[kept] = split_groups(numbers, data.labels[kept], split, data.class_names, settings.seed)
     else:
-        sides[kept] = splitting.completed(own[kept], numbers, data.labels[kept], split, data.class_names, settings.seed)
-    warnings = [*known.warnings, *cleaning.suspicious(candidates, rejections)]
+        sides[kept] = completed(own[kept], numbers, data.labels[kept], split, data.class_names, settings.seed)
+    warnings = [*known.warnings, *suspicious(candidates, rejections)]
     if len(known.links):
         warnings += user_groups.large_groups(numbers, data, kept)
     return Decisions(hashes, rejections, groups, sides, tuple(warnings))
@@ -172,7 +176,7 @@ def _write(
     folder: Path,
     data: LabelledImages,
     decisions: Decisions,
-    external: list[ExternalSet],
+    external: list[CleanedExternalSet],
     made_from: tuple[PrepareSettings, Mapping[str, Any]],
     progress: Progress,
 ) -> dict[str, Any]:
@@ -180,7 +184,7 @@ def _write(
     settings, identity = made_from
     for split in SPLITS:
         rows = decisions.rows(split)
-        store.write_rows(folder / f"{split}_images.npy", data.images, rows)
+        writer.write_rows(folder / f"{split}_images.npy", data.images, rows)
         np.save(folder / f"{split}_labels.npy", data.labels[rows])
     mark = fingerprint(identity)
     write_generation(folder, settings, 0, mark, progress)
@@ -206,8 +210,8 @@ def _write(
         manifest["external"] = entries
     write_report(folder, data, decisions.rejections, rows_read, manifest, external)
     names = [path.name for path in folder.iterdir() if path.is_file()]
-    manifest["files"] = store.checksums(folder, names + corrupted["files"])
-    store.write_json(folder / MANIFEST, manifest)
+    manifest["files"] = writer.checksums(folder, names + corrupted["files"])
+    writer.write_json(folder / MANIFEST, manifest)
     return manifest
 
 
@@ -230,7 +234,7 @@ def counts(data: LabelledImages, decisions: Decisions) -> dict[str, Any]:
     }
 
 
-def table(data: LabelledImages, decisions: Decisions) -> list[Row]:
+def table(data: LabelledImages, decisions: Decisions) -> list[ImageRow]:
     """The rows of images.csv, in the order of the source, unreadable pictures last."""
     gone = {rejection.index: rejection for rejection in decisions.rejections}
     places = {int(index): place for split in SPLITS for place, index in enumerate(decisions.rows(split))}
@@ -244,13 +248,13 @@ def table(data: LabelledImages, decisions: Decisions) -> list[Row]:
             distance = "" if why.distance is None else str(why.distance)
             twin = "" if why.twin is None else data.names[why.twin]
             rows.append(
-                Row(**known, decision=REJECTED, reason=why.reason, detail=why.detail, distance=distance, twin=twin)
+                ImageRow(**known, decision=REJECTED, reason=why.reason, detail=why.detail, distance=distance, twin=twin)
             )
         elif index in places:
             split, group = SPLITS[decisions.sides[index]], str(decisions.groups[index])
-            rows.append(Row(**known, decision=KEPT, group=group, split=split, row=str(places[index])))
+            rows.append(ImageRow(**known, decision=KEPT, group=group, split=split, row=str(places[index])))
         else:
-            rows.append(Row(**known, decision=LEFT_OUT, detail="not in the part that --limit takes"))
+            rows.append(ImageRow(**known, decision=LEFT_OUT, detail="not in the part that --limit takes"))
     for bad in data.unreadable:
-        rows.append(Row(name=bad.name, decision=REJECTED, reason="unreadable", detail=bad.reason))
+        rows.append(ImageRow(name=bad.name, decision=REJECTED, reason="unreadable", detail=bad.reason))
     return rows

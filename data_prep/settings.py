@@ -8,7 +8,7 @@ from types import MappingProxyType
 from data_prep.errors import DataError
 
 STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.1, "medium": 0.5, "hard": 0.9, "strong": 1.0})
-"""Level of augmentation -> strength, as the function that MAKERS in data_prep/augmentation.py has for it takes it."""
+"""Level of augmentation -> strength, in the terms of its function in data_prep/augmentation/levels.py (MAKERS)."""
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_SPLIT = (70, 15, 15)
@@ -23,7 +23,7 @@ class PrepareSettings:
     """The options of one preparation.
 
     Attributes:
-        source: what a row of SOURCES in data_prep/sources.py recognises.
+        source: what a row of SOURCES in data_prep/sources/registry.py recognises.
         image_size: side in pixels to which pictures are brought; arrays keep their size.
         anomalies: paths of pictures whose copies are to be thrown out.
         recurrence_limit: a picture with more copies than this is an anomaly; 1 or more.
@@ -113,7 +113,7 @@ class PrepareSettings:
 
 def _check_external(given: Iterable[str]) -> None:
     """Names are told apart without case, as the files of some disks are."""
-    seen = set(SPLITS)
+    taken_names = set(SPLITS)
     for one in given:
         name, _, source = one.partition("=")
         if not source or not EXTERNAL_NAME.fullmatch(name):
@@ -121,12 +121,12 @@ def _check_external(given: Iterable[str]) -> None:
                 f"an external set must be NAME=PATH, its name 1 to 40 letters, digits, - or _, but is {one!r}: "
                 "write for example other=scanner-b.npz"
             )
-        if name.casefold() in seen:
+        if name.casefold() in taken_names:
             raise DataError(
                 f"external sets must have different names, and none of {', '.join(SPLITS)}, but {name!r} is taken: "
                 "give another name"
             )
-        seen.add(name.casefold())
+        taken_names.add(name.casefold())
 
 
 def level_names(levels: Iterable[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from models.errors import ModelError
 NO_AUGMENTATION = "none"
 BANK = "bank"
 INPUT_MODES = (BANK, "bank+in-model")
-# The rows of models/optimizers.py, feeding.py, schedules.py and batch_changes.py, known here without Keras.
+# The rows of models/training/optimizers.py, feeding.py, schedules.py and batch_changes.py, known here without Keras.
 OPTIMIZER_NAMES = ("adamw", "adam", "sgd", "rmsprop", "lion")
 STRENGTH_MIXES = ("equal", "mostly-original", "mostly-strong")
 SCHEDULE_NAMES = ("plateau", "constant", "cosine", "cyclic")
@@ -57,7 +57,7 @@ class Hyperparameters:
     learning_rate: float = 1e-4
     """Of the fine-tuning phase, > 0; the head phase has its own (`Recipe`)."""
     optimizer: str = "adamw"
-    """A row of models/optimizers.py."""
+    """A row of models/training/optimizers.py."""
     weight_decay: float = 0.004
     """Decoupled weight decay >= 0; used by adamw and lion."""
     momentum: float = 0.9
@@ -67,7 +67,7 @@ class Hyperparameters:
     input_mode: str = "bank"
     """`bank`: stored views alone; `bank+in-model`: random flip, rotation, zoom, contrast and noise on top."""
     strength_mix: str = "equal"
-    """How often each strength is drawn, a row of models/feeding.py."""
+    """How often each strength is drawn, a row of models/feeding/batches.py."""
     views_per_image: int = 1
     """Views of each training image in an epoch, 1..16."""
     curriculum: bool = False
@@ -88,7 +88,7 @@ class Hyperparameters:
     """Layer-wise learning-rate decay, 0 < decay <= 1: each part between two cut points has the rate of the part behind
     it times this."""
     schedule: str = "plateau"
-    """Of the learning rate, a row of models/schedules.py."""
+    """Of the learning rate, a row of models/training/schedules.py."""
     unfreezing_steps: int = 1
     """1: all that is to be trained at once; 2..4: in so many phases, from the last layers forward."""
     weight_averaging: float = 0.0

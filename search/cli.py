@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from search.config import CONFIG_FILE, defaults_of, of_file, read_config
 from search.errors import USER_ERRORS, outside_cause
+from search.terminal.config_file import CONFIG_FILE, defaults_of, of_file, read_config
 from search.workspace import Workspace, default_folder
 
 COMMANDS = {

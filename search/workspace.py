@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +10,8 @@ from pathlib import Path
 
 from data_prep.errors import DataError
 from search.errors import SearchError
+from studies.file_locks import lock
+from studies.files import replacing
 
 DEFAULT_FOLDER = "hpsearch-workspace"
 OWN_FOLDERS = {"demo": "hpsearch-demo"}
@@ -24,7 +24,7 @@ def default_folder(command: str) -> str:
 
 def current_fingerprint(workspace: Workspace) -> str | None:
     """Of the prepared set that the workspace holds now; None without one."""
-    from data_prep.prepared import PreparedSet  # NumPy, which `hpsearch --help` has no use for
+    from data_prep.storage.reader import PreparedSet  # NumPy, which `hpsearch --help` has no use for
 
     try:
         return PreparedSet.open(workspace.prepared).fingerprint
@@ -81,9 +81,8 @@ class Workspace:
         if "sha256" not in own or target.exists():
             return None
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(f".{os.getpid()}.partial")
-        shutil.copyfile(source, partial)
-        os.replace(partial, target)
+        with replacing(target, shared=True) as partial:
+            shutil.copyfile(source, partial)
         return target
 
     @property
@@ -101,47 +100,45 @@ class Workspace:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Held while the prepared set is written. SearchError when a `run` (or another `prepare`) is at work here."""
-        with self._lock(fcntl.LOCK_EX, "a run or another prepare is at work in it; wait for it or stop it first"):
+        with self._locked(".lock", refusal="a run or another prepare is at work in it; wait for it or stop it first"):
             yield
 
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Held while trials run; several runs may hold it. SearchError while a `prepare` is at work here."""
-        with self._lock(fcntl.LOCK_SH, "a prepare is at work in it; wait for it to end"):
+        with self._locked(".lock", shared=True, refusal="a prepare is at work in it; wait for it to end"):
             yield
 
     @contextmanager
     def making_studies(self) -> Iterator[None]:
         """Held while a study is made or opened; waits for others who do the same."""
-        with self._lock(fcntl.LOCK_EX, "", self.folder / ".making-studies", wait=True):
+        with self._locked(".making-studies"):
             yield
 
     @contextmanager
     def exporting(self) -> Iterator[None]:
         """Held while a model is exported; waits for another export."""
-        with self._lock(fcntl.LOCK_EX, "", self.folder / ".exporting", wait=True):
+        with self._locked(".exporting"):
             yield
 
     @contextmanager
     def retraining(self, study: str) -> Iterator[None]:
         """Held while a study's best trials are trained again; waits for another run that does so."""
-        with self._lock(fcntl.LOCK_EX, "", self.trials / study / ".retraining", wait=True):
+        with self._locked(f"trials/{study}/.retraining"):
             yield
 
     @contextmanager
-    def _lock(self, kind: int, why: str, path: Path | None = None, wait: bool = False) -> Iterator[None]:
-        path = path or self.folder / ".lock"
+    def _locked(self, name: str, *, shared: bool = False, refusal: str = "") -> Iterator[None]:
+        """Holds a lock file of the workspace. Waits for other holders, unless a `refusal` says why it does not."""
+        path = self.folder / name
         existed = path.parent.exists()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = open(path, "a")  # noqa: SIM115  closed below; opening may fail on its own
+            handle = lock(path, shared=shared, wait=not refusal)
+        except BlockingIOError as error:
+            raise SearchError(f"the workspace {self.folder} is in use: {refusal}") from error
         except OSError as error:
             raise SearchError(f"the workspace {self.folder} cannot be written: {error.strerror}") from error
         with handle:
-            try:
-                fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SearchError(f"the workspace {self.folder} is in use: {why}") from error
             try:
                 yield
             finally:

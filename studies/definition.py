@@ -196,10 +196,10 @@ def definition_of(
             raise StudyError(f"{where} [space]: `{name}` must be a table, but is {table!r}")
         check_keys(table, [item.name for item in fields(Parameter) if item.name != "name"], f"{where} [space.{name}]")
         parameters.append(_parameter(name, table, where))
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for parameter in parameters:
-        check_keys(parameter.when, seen, f"{where} [space.{parameter.name}] when")
-        seen.add(parameter.name)
+        check_keys(parameter.when, earlier, f"{where} [space.{parameter.name}] when")
+        earlier.add(parameter.name)
     return Definition(tuple(parameters), first)
 
 
@@ -210,8 +210,8 @@ def _parameter(name: str, table: Mapping[str, Any], where: str) -> Parameter:
         if key in table and not isinstance(table[key], kind):
             wanted = getattr(kind, "__name__", "single value")
             raise StudyError(f"{place}: `{key}` must be a {wanted}, but is {table[key]!r}")
-    plain = all(isinstance(choice, str | int | float | bool) for choice in table.get("choices", ()))
-    if not plain or not all(isinstance(values, list) for values in table.get("when", {}).values()):
+    are_scalars = all(isinstance(choice, str | int | float | bool) for choice in table.get("choices", ()))
+    if not are_scalars or not all(isinstance(values, list) for values in table.get("when", {}).values()):
         raise StudyError(f"{place}: `choices` must hold plain values, and `when` a list of values for each name")
     values: dict[str, Any] = {key: tuple(value) if key == "choices" else value for key, value in table.items()}
     try:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # readers start without Optuna
     from optuna import Study
 
 ATTRIBUTE = "hpsearch"
+PREFIX_CACHE_OFF = "off"
+XLA_ON, XLA_OFF = "on", "off"
 FINGERPRINT_LETTERS = 8
 ABSENT: tuple[Any, ...] = (None, {})
 """Values of a key that say no more than its absence."""
@@ -27,7 +29,7 @@ class StudySettings:
     weights: str
     """`imagenet`, `none`, or a file and the hash of its content."""
     recipe: dict[str, Any]
-    """Phases, epochs, batch size, as models.recipe.Recipe has them."""
+    """Phases, epochs, batch size, as models.training.recipe.Recipe has them."""
     objective: str
     sampler: str
     pruner: str
@@ -36,7 +38,7 @@ class StudySettings:
     """As studies.definition.Definition.as_dict gives it."""
     preparation: dict[str, Any] = field(default_factory=dict)
     """The options and versions behind the fingerprint, to tell what differs between two preparations."""
-    prefix_cache: str = "off"
+    prefix_cache: str = PREFIX_CACHE_OFF
     """The precision in which the output of frozen layers is kept between trials, or `off`."""
     prefix_cache_from: float = 0.0
     """The least frozen fraction at which it is kept; where less is frozen, computing it was measured to be quicker."""
@@ -44,7 +46,7 @@ class StudySettings:
     """Gigabytes that all of it may take; a cut whose output takes more is not kept."""
     precision: str = "float32"
     """In which trials train, a name of Keras's dtype policies; scores and exports are float32."""
-    xla: str = "off"
+    xla: str = XLA_OFF
     """Whether training steps are compiled by XLA: on or off. JAX has it in any case."""
     measured: dict[str, Any] = field(default_factory=dict)
     """What these were chosen by: the `device`, the `steps` timed on it, and for the cache the `cuts`; empty where the
@@ -54,7 +56,7 @@ class StudySettings:
     resolution: int | None = None
     """Of all trials, in place of what the space says; None: as the space says."""
     own_backbone: dict[str, str] = field(default_factory=dict)
-    """What tells a backbone of the user's own from others of its name, as models.backbones.Backbone.own has it."""
+    """What tells a backbone of the user's own from others of its name: `Backbone.own` (models/backbones/registry.py)."""
     version: int = 1
     """Counts the studies of one backbone on one prepared set, which differ in other settings."""
 
@@ -65,7 +67,7 @@ class StudySettings:
     @property
     def arithmetic(self) -> str:
         """As one reads it."""
-        return self.precision + (" with XLA" if self.xla == "on" else "")
+        return self.precision + (" with XLA" if self.xla == XLA_ON else "")
 
 
 def study_name(backbone: str, fingerprint: str) -> str:

@@ -10,10 +10,10 @@ from optuna.storages import RDBStorage
 from sqlalchemy import URL
 from sqlalchemy.exc import DatabaseError
 
-from studies.database import BUSY_TIMEOUT_S, check_exists, connected, opening
 from studies.errors import StudyError
-from studies.retrainings import SUFFIX
+from studies.replicates import SUFFIX
 from studies.settings import ATTRIBUTE, StudySettings, store_settings
+from studies.sqlite_file import BUSY_TIMEOUT_S, check_exists, connected, opening
 from studies.trials import TAKEN_FROM
 
 READY = "hpsearch:ready"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from studies.reading import StoredStudy
 from studies.records import TrialRecord, best_record
-from studies.retrainings import repeated
+from studies.replicates import replicate_values
 from studies.settings import StudySettings
+from studies.sqlite_reader import StoredStudy
 
 COSTS = ("parameters", "flops_per_image", "ms_per_image", "weights_mb")
 COMPARED = ("accuracy", "macro_precision", "macro_recall")
@@ -97,7 +97,7 @@ def trial_row(study: StoredStudy, record: TrialRecord) -> dict[str, Any]:
 
 def _confirmed(study: StoredStudy, number: int) -> dict[str, Any] | None:
     """Mean of the objective over other seeds, and how many; None of a trial that was not trained again."""
-    for row in repeated(study.retrained, study.settings.objective):
+    for row in replicate_values(study.retrained, study.settings.objective):
         if row.trial == number:
             return {"mean": row.mean, "seeds": len(row.values)}
     return None

@@ -7,20 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_images import tiny_images
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train
-
-CLASSES = 3
-
-
-def tiny_images(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy pictures whose colour tells the class, all different: uint8 (count, size, size, 3), labels (count,)."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % CLASSES
-    images = rng.integers(0, 160, (count, size, size, 3))
-    images[np.arange(count), :, :, labels] += 80
-    return images.astype(np.uint8), labels
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +18,7 @@ def own_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights for the small CNN at 32 pixels: trials that start from a file have a head phase and a frozen prefix."""
     import keras
 
-    from models.backbones import UNTRAINED, backbone_named, build
+    from models.backbones.registry import UNTRAINED, backbone_named, build
 
     weights = tmp_path_factory.mktemp("weights") / "own.weights.h5"
     keras.utils.set_random_seed(0)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sources import SOURCES
-from models.backbones import BACKBONES, default_weights
-from models.formats import FORMATS
+from data_prep.sources.registry import SOURCES
+from models.backbones.registry import BACKBONES, default_weights
+from models.formats.registry import FORMATS
 from search.cli import COMMANDS
 
 PATH = Path(__file__).parents[1] / "README.md"

@@ -29,8 +29,8 @@ def peer(shape: tuple[int, ...], classes: int) -> Any:
 
 
 def hpsearch(shape: tuple[int, ...], classes: int) -> Any:
-    from models.backbones import UNTRAINED, backbone_named
-    from models.classifier import ClassifierSettings, make_classifier
+    from models.backbones.registry import UNTRAINED, backbone_named
+    from models.networks.classifier import ClassifierSettings, make_classifier
 
     height, width, channels = shape
     settings = ClassifierSettings(backbone_named(BACKBONE), UNTRAINED, (height, width, channels), classes)

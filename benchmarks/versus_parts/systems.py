@@ -160,7 +160,7 @@ def _measure_hpsearch(system: System, task: Task) -> Measured:
 def hpsearch_course(workspace: Path, kept: Sequence[Kept], started: float) -> Course:
     """From the study's records and the files that were kept. A trial that was under way at the end is in the files
     alone."""
-    from data_prep.prepared import PreparedSet
+    from data_prep.storage.reader import PreparedSet
     from studies.records import records_of
     from studies.storage import existing_storage, load_study, study_names
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from models.backbones import BACKBONES, default_weights
-from search.output import print_json, print_table
+from models.backbones.registry import BACKBONES, default_weights
+from search.terminal.output import print_json, print_table
 
 
 @click.command()

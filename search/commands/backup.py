@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from search.workspace import Workspace
-from studies.database import backup_database
+from studies.sqlite_file import backup_database
 from studies.storage import existing_storage
 
 

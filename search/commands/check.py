@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search.output import print_table
-from search.quiet import import_keras
-from search.stages import Stages
+from search.engine.keras_import import import_keras
+from search.terminal.output import print_table
+from search.terminal.progress_bars import Stages
 from search.workspace import Workspace
 
 if TYPE_CHECKING:
-    from search.leaky import Measured
+    from search.evaluating.leaky_split import Measured
 
 
 @click.command(context_settings={"show_default": True})
@@ -51,9 +51,9 @@ def check(ctx: click.Context, /, what_if_leaky: bool, images: int, epochs: int, 
 
 def _show_leak(workspace: Workspace, images: int, epochs: int, seed: int) -> None:
     import_keras()
-    from data_prep.prepared import PreparedSet
-    from search.leaky import explain
-    from search.leaky import what_if_leaky as measure
+    from data_prep.storage.reader import PreparedSet
+    from search.evaluating.leaky_split import explain
+    from search.evaluating.leaky_split import what_if_leaky as measure
 
     with workspace.shared(), Stages() as stages:
         leaky, proper = measure(PreparedSet.open(workspace.prepared), images, epochs, seed, stages)

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from search.noise import TIE, Noise, mark_ties
-from search.output import cell, print_json, print_table, short
-from search.winners import best_of, common_figure
+from search.terminal.output import cell, print_json, print_table, short
+from search.winners.best_trial import best_of, common_figure
+from search.winners.ties import TIE, DifferenceNoise, mark_ties
 from search.workspace import Workspace, current_fingerprint
-from studies.reading import StoredStudy, read_studies
-from studies.retrainings import seed_noise
+from studies.replicates import seed_noise
+from studies.sqlite_reader import StoredStudy, read_studies
 from studies.tables import SCORES, trial_row, trial_rows
 
 TITLES = dict(zip(SCORES, ("clean F1", "corrupted F1", "worst family F1"), strict=True))
@@ -47,7 +47,7 @@ def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
     figure = common_figure({row["objective"] for row in rows if row["fingerprint"] == current})
     by_seeds = all(row["confirmed"] for row in rows if row["fingerprint"] == current)  # as export-best decides
     rows.sort(key=lambda row: (row["fingerprint"] != current, -_rank(row, figure, by_seeds and not all_trials)))
-    noise = Noise(workspace, {study.name: _seed_noise(study) for study in studies})
+    noise = DifferenceNoise(workspace, {study.name: _seed_noise(study) for study in studies})
     for fingerprint in {row["fingerprint"] for row in rows}:
         mark_ties([row for row in rows if row["fingerprint"] == fingerprint], noise)
     correlations = _correlations([row for row in everything if row["fingerprint"] == current])
@@ -82,7 +82,7 @@ def _seed_noise(study: StoredStudy) -> dict[str, float]:
 
 def _correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row per pair of figures over the trials that have both; none with fewer than LEAST_TRIALS."""
-    from models.rank_correlation import rank_correlations
+    from models.scoring.rank_correlation import rank_correlations
 
     found = []
     for first, second in combinations(SCORES, 2):
@@ -93,7 +93,7 @@ def _correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _show(rows: Sequence[dict[str, Any]], noise: Noise, correlations: Sequence[dict[str, Any]]) -> None:
+def _show(rows: Sequence[dict[str, Any]], noise: DifferenceNoise, correlations: Sequence[dict[str, Any]]) -> None:
     external = tuple(dict.fromkeys(_external_title(name) for row in rows for name in row["external"]))
     confirmed = (CONFIRMED,) if any(row["confirmed"] for row in rows) else ()
     print_table([_shown(row) for row in rows], (*COLUMNS, *external, *confirmed))

@@ -10,7 +10,7 @@ import time
 
 import click
 
-from search.durations import duration
+from search.terminal.durations import duration
 from search.workspace import Workspace
 
 TRIALS, EPOCHS = 14, 12

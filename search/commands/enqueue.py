@@ -6,9 +6,9 @@ import shlex
 
 import click
 
-from data_prep.prepared import PreparedSet
-from search.finding import study_here
-from search.output import short
+from data_prep.storage.reader import PreparedSet
+from search.planning.stored_studies import study_here
+from search.terminal.output import short
 from search.workspace import Workspace
 from studies.definition import definition_of
 from studies.proposals import allowed, read_proposal, tried

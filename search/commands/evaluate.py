@@ -11,17 +11,17 @@ from typing import Any
 import click
 import numpy as np
 
-from models.formats import FORMATS
-from search.corrupted_data import scored_data
+from models.formats.registry import FORMATS
 from search.errors import SearchError
-from search.exported_model import ExportedModel, open_export
-from search.figures_output import print_classes, print_estimates, print_parts, print_trust
-from search.inputs import KINDS, VALUE_RANGE, chunks, has_labels, labelled_images
-from search.known_images import LOCKED, known_images, warning_of
-from search.output import print_json
-from search.scored_parts import figures_of, parts_in, score_split
-from search.stages import Stages
-from search.suites import SUITES, print_suite, run_suite
+from search.evaluating.corrupted_inputs import scored_data
+from search.evaluating.exported_model import ExportedModel, open_export
+from search.evaluating.inputs import KINDS, VALUE_RANGE, chunks, has_labels, labelled_images
+from search.evaluating.known_images import LOCKED, known_images, warning_of
+from search.evaluating.suites import SUITES, print_suite, run_suite
+from search.exporting.figure_tables import print_classes, print_estimates, print_parts, print_trust
+from search.exporting.scored_parts import figures_of, parts_in, score_split
+from search.terminal.output import print_json
+from search.terminal.progress_bars import Stages
 from search.workspace import Workspace
 
 FEW_IMAGES = 100  # below, one image moves an estimate by more than a point
@@ -70,7 +70,7 @@ def evaluate(
     estimated. Images of another size are cropped to the middle and resized, as in training. Where images of the
     workspace's locked test set are in DATA, it is a reading of that set, and counted.
     """
-    from data_prep.sources import find_source
+    from data_prep.sources.registry import find_source
 
     if on_test == (data is not None):
         raise click.UsageError("give either DATA or --test")
@@ -110,7 +110,7 @@ def evaluate(
 
 def _score_test(workspace: Workspace, exported: ExportedModel) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Figures of the locked test set, corrupted too; its images and labels."""
-    from data_prep.prepared import PreparedSet
+    from data_prep.storage.reader import PreparedSet
 
     prepared = PreparedSet.open(workspace.prepared)
     own = exported.facts().get("fingerprint")
@@ -130,7 +130,7 @@ def _score_test(workspace: Workspace, exported: ExportedModel) -> tuple[dict[str
 
 
 def _count(workspace: Workspace, exported: ExportedModel, scores: dict[str, Any], command: str) -> int:
-    from search.readings import add_reading
+    from search.exporting.locked_test import add_reading
 
     facts: dict[str, Any] = {}
     with suppress(SearchError):  # an export may have lost what it says of itself

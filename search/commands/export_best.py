@@ -7,23 +7,23 @@ from typing import Any
 
 import click
 
-from data_prep.prepared import PreparedSet
-from models.backbones import backbone_named
-from models.converting import check_installed
+from data_prep.storage.reader import PreparedSet
+from models.backbones.registry import backbone_named
 from models.errors import ModelError
-from models.formats import FORMATS
-from models.objectives import external_name
-from search.budget import LIMITS, Budget, Choice, budget_options
-from search.export_formats import print_formats
-from search.exporting import METRICS_FILE, Exported, export
-from search.figures_output import print_estimates, print_gaps, print_operations, print_parts, print_trust
-from search.output import print_table
-from search.picking import Pick, picked
-from search.refitting import Refitter
-from search.scored_parts import estimate_errors, parts_in
-from search.variants import Extras
+from models.formats.conversion import check_installed
+from models.formats.registry import FORMATS
+from models.scoring.objectives import external_name
+from search.exporting.export import METRICS_FILE, Exported, export
+from search.exporting.figure_tables import print_estimates, print_gaps, print_operations, print_parts, print_trust
+from search.exporting.format_files import print_formats
+from search.exporting.scored_parts import estimate_errors, parts_in
+from search.exporting.variants import ExportExtras
+from search.terminal.output import print_table
+from search.winners.budget import LIMITS, Budget, Choice, budget_options
+from search.winners.picked_trial import Pick, picked
+from search.winners.refit import Refitter
 from search.workspace import Workspace
-from studies.reading import read_studies
+from studies.sqlite_reader import read_studies
 
 
 @click.command(name="export-best")
@@ -91,7 +91,7 @@ def export_best(
         winner = choice.winner
         refit = Refitter(workspace, prepared, options["weights"], click.echo).refitted if options["refit"] else None
         name = f"{winner.settings.name}-trial-{winner.record.number}{'-refit' if refit else ''}"
-        extras = Extras(options["average"] or 1, pick.allows, options["tta"], refit)
+        extras = ExportExtras(options["average"] or 1, pick.allows, options["tta"], refit)
         what = "picked by its number" if winner.picked else "the best of its study"
         show(
             export(workspace, prepared, winner, out or workspace.exports / name, extras, formats),

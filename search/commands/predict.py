@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,13 +13,14 @@ from typing import Any
 import click
 import numpy as np
 
-from models.formats import FORMATS
-from models.trust import TARGET_ERRORS
+from models.formats.registry import FORMATS
+from models.scoring.trust import TARGET_ERRORS
 from search.errors import SearchError
-from search.exported_model import ExportedModel, open_export
-from search.inputs import VALUE_RANGE, Chunk, chunks
-from search.output import percent
-from search.stages import Stages
+from search.evaluating.exported_model import ExportedModel, open_export
+from search.evaluating.inputs import VALUE_RANGE, Chunk, chunks
+from search.terminal.output import percent
+from search.terminal.progress_bars import Stages
+from studies.files import replacing
 
 DEFAULT_TARGET = 0.01
 DEFAULT_OUT = "labels.csv"
@@ -166,13 +165,13 @@ def _tell_abstention(exported: ExportedModel, labelling: _Labelling, target: flo
 
 def _write(target: Path, rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> None:
     """The whole file or none: `target` is replaced when the last row is written."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".predict-") as folder:
-        path = Path(folder) / target.name
-        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            if target.suffix == ".jsonl":
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            else:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(rows)
-        os.replace(path, target)
+    with (
+        replacing(target, shared=True) as partial,
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        if target.suffix == ".jsonl":
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from data_prep.errors import DataError
 from data_prep.settings import DEFAULT_SPLIT, SPLITS, STRENGTHS, VALUE_RANGES, PrepareSettings
-from search.output import console, print_table
-from search.stages import Stages
+from search.terminal.output import console, print_table
+from search.terminal.progress_bars import Stages
 from search.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class _NamingSources(click.Command):
     """Its help ends with the kinds of source there are, which need not be imported for anything else."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from data_prep.sources import SOURCES
+        from data_prep.sources.registry import SOURCES
 
         with formatter.section("SOURCE"):
             formatter.write_dl([(row.kind, row.describe) for row in SOURCES])

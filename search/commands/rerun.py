@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from data_prep.prepared import PreparedSet
-from search.output import print_table
+from data_prep.storage.reader import PreparedSet
+from search.terminal.output import print_table
 from search.workspace import Workspace
 
 if TYPE_CHECKING:
-    from search.rerunning import Comparison
+    from search.winners.rerun import Comparison
 
 TOLERANCE = 1e-6
 
@@ -42,12 +42,12 @@ def rerun(ctx: click.Context, /, study: str, trial: int, tolerance: float, weigh
 
     --restore brings back weights that were removed (`run --keep`), for `export-best --trial`.
     """
-    from search.finding import study_here
-    from search.job import trial_folder
-    from search.repeating import repeatable
-    from search.rerunning import repeat
-    from search.rerunning import restore as put_back
-    from search.workers import Worker
+    from search.engine.job import trial_folder
+    from search.engine.worker import Worker
+    from search.planning.stored_studies import study_here
+    from search.winners.finished_trial import finished_trial
+    from search.winners.rerun import rerun_trial
+    from search.winners.rerun import restore as put_back
     from studies.storage import existing_storage
 
     workspace: Workspace = ctx.obj
@@ -55,13 +55,13 @@ def rerun(ctx: click.Context, /, study: str, trial: int, tolerance: float, weigh
     with workspace.shared():
         storage = existing_storage(workspace.database)
         found = study_here(storage, prepared, study)
-        one = repeatable(workspace, storage, found, trial, weights)
+        one = finished_trial(workspace, storage, found, trial, weights)
         record = one.record
         click.echo(f"trial {record.number} of {one.settings.name}, {record.state} after {len(record.epochs)} epochs")
         with _scratch(workspace) as scratch:
             worker = Worker(workspace.cache / "rerun.log")
             try:
-                comparison = repeat(one, worker, scratch, click.echo)
+                comparison = rerun_trial(one, worker, scratch, click.echo)
             finally:
                 worker.stop()
             matches = comparison.largest <= tolerance
@@ -96,9 +96,9 @@ def _show(found: Comparison, tolerance: float) -> None:
 
 def _show_noise(workspace: Workspace, study: str, found: Comparison) -> None:
     """How much of it another seed would explain."""
-    from search.noise import BY_RULE, BY_SEEDS, SEED_NOISE, TIE_STANDARD_ERRORS
-    from studies.reading import read_studies
-    from studies.retrainings import seed_noise
+    from search.winners.ties import BY_RULE, BY_SEEDS, SEED_NOISE, TIE_STANDARD_ERRORS
+    from studies.replicates import seed_noise
+    from studies.sqlite_reader import read_studies
 
     (stored,) = (one for one in read_studies(workspace.database) if one.name == study)
     measured = seed_noise(stored.retrained, stored.settings.objective)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from math import inf
 from typing import Any
@@ -11,27 +12,34 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from models.backbones import Backbone
+from models.backbones.registry import Backbone
+from models.backbones.user_rows import PREPROCESSING_NAMES, asked_backbone, stored_backbone
 from models.errors import ModelError
-from models.objectives import DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
-from models.own_backbones import PREPROCESSING_NAMES, asked_backbone, stored_backbone
-from models.recipe import CLASS_WEIGHTS, Recipe
-from search.durations import DURATION
-from search.leaving import Leaving, listening
-from search.loop import LeaveError
-from search.output import console
-from search.per_gpu import ON_GPU, run_on_each
-from search.retention import DEFAULT_KEEP
-from search.retraining import Confirmation
-from search.run_options import AUTO, PRECISION_CHOICES, PREFIX_CACHES, XLA_CHOICES, RunOptions
-from search.running import Limits, Run, estimate_backbones, run_backbones
-from search.warm_start import DEFAULT_HINTS, read_hints
+from models.scoring.objectives import EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
+from models.training.recipe import CLASS_WEIGHTS
+from search.engine.loop import StopRequestedError
+from search.engine.per_gpu import ON_GPU, run_on_each
+from search.engine.retention import DEFAULT_KEEP
+from search.engine.stop_request import StopRequest, listening_for_signals
+from search.planning.run_options import (
+    PRECISION_CHOICES,
+    PREFIX_CACHES,
+    SETTING_DEFAULTS,
+    XLA_CHOICES,
+    Confirmation,
+    RunOptions,
+)
+from search.planning.warm_start import DEFAULT_HINTS, read_hints
+from search.run_studies import Limits, Run, estimate_backbones, run_backbones
+from search.terminal.durations import DURATION
+from search.terminal.output import console
 from search.workspace import Workspace
-from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
+from studies.samplers import PRUNERS, SAMPLERS
 from studies.settings import stored_settings
 from studies.storage import existing_storage, load_study
 
 GIGABYTES = click.FloatRange(0, min_open=True)
+Command = Callable[..., Any]
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -61,6 +69,11 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     return names
 
 
+def _setting(flag: str, **options: Any) -> Callable[[Command], Command]:
+    """An option that a study fixes: its default stands with the settings."""
+    return click.option(flag, default=SETTING_DEFAULTS[flag.removeprefix("--").replace("-", "_")], **options)
+
+
 @click.command(context_settings={"show_default": True})
 @click.option(
     "-b",
@@ -70,36 +83,32 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     help="A name of `hpsearch backbones`, PATH.keras or module:function; may be repeated.",
 )
 @click.option("-n", "--trials", type=click.IntRange(1), default=20, help="Complete and pruned trials in all, a study.")
-@click.option("--weights", help="imagenet, none, own or a file.  [default: imagenet or own where there are any]")
+@_setting("--weights", help="imagenet, none, own or a file.  [default: imagenet or own where there are any]")
 @click.option("--preprocessing", type=click.Choice(PREPROCESSING_NAMES), help="Of a backbone of your own.")
 @click.option("--space", default="default", help="Search space: default, robust, or a TOML file.")
-@click.option(
+@_setting(
     "--objective",
     callback=_objective,
     metavar=f"[{'|'.join((*OBJECTIVES, EXTERNAL_OBJECTIVE))}]",
-    default=DEFAULT_OBJECTIVE,
     help="What is maximized.",
 )
-@click.option("--head-epochs", type=click.IntRange(0), default=Recipe.head_epochs, help="Epochs of the new head alone.")
-@click.option("--epochs", type=click.IntRange(1), default=Recipe.epochs, help="Epochs of fine-tuning, at most.")
-@click.option("--batch-size", type=click.IntRange(1), default=Recipe.batch_size, help="Images a training step.")
-@click.option(
+@_setting("--head-epochs", type=click.IntRange(0), help="Epochs of the new head alone.")
+@_setting("--epochs", type=click.IntRange(1), help="Epochs of fine-tuning, at most.")
+@_setting("--batch-size", type=click.IntRange(1), help="Images a training step.")
+@_setting(
     "--warmup-epochs",
     type=click.IntRange(0),
-    default=Recipe.warmup_epochs,
     help="Over so many epochs the rate of fine-tuning rises from nothing.",
 )
-@click.option(
-    "--class-weights", type=click.Choice(CLASS_WEIGHTS), default=Recipe.class_weights, help="Of the images in the loss."
-)
-@click.option(
+@_setting("--class-weights", type=click.Choice(CLASS_WEIGHTS), help="Of the images in the loss.")
+@_setting(
     "--resolution",
     type=click.IntRange(0),
     help="Side in pixels that the network resizes images to; 0: none.  [default: as the search space says]",
 )
-@click.option("--sampler", type=click.Choice(list(SAMPLERS)), default=DEFAULT_SAMPLER, help="Who proposes.")
-@click.option("--pruner", type=click.Choice(list(PRUNERS)), default=DEFAULT_PRUNER, help="Who ends poor trials early.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of sampler, weights and batches.")
+@_setting("--sampler", type=click.Choice(list(SAMPLERS)), help="Who proposes.")
+@_setting("--pruner", type=click.Choice(list(PRUNERS)), help="Who ends poor trials early.")
+@_setting("--seed", type=click.IntRange(0), help="Of sampler, weights and batches.")
 @click.option("--study", help="Go on with this stored study, an earlier version for example.")
 @click.option("--new-version", is_flag=True, help="With changed settings: a study beside the stored one.")
 @click.option("--warm-start", metavar="[WORKSPACE:]STUDY", help="Try the best trials of another study first.")
@@ -118,22 +127,18 @@ def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--keep", type=click.IntRange(1), default=DEFAULT_KEEP, help="Keep the weights of so many best trials.")
 @click.option("--disk-budget", "disk_budget_gb", type=GIGABYTES, help="Gigabytes that trials/ may take.")
 @click.option("--memory-limit", "memory_limit_gb", type=GIGABYTES, help="Gigabytes a training process may take.")
-@click.option(
+@_setting(
     "--prefix-cache",
     type=click.Choice(PREFIX_CACHES),
-    default=AUTO,
     help="Keep what frozen layers make of stored views, in this precision; auto: float32, where it pays.",
 )
-@click.option(
-    "--prefix-cache-gb", type=GIGABYTES, default=RunOptions.prefix_cache_gb, help="Gigabytes of it at most, on disk."
-)
-@click.option(
+@_setting("--prefix-cache-gb", type=GIGABYTES, help="Gigabytes of it at most, on disk.")
+@_setting(
     "--precision",
     type=click.Choice(PRECISION_CHOICES),
-    default=AUTO,
     help="Of training steps; auto: the quickest of a short measurement on a GPU, float32 on a CPU; measure: on both.",
 )
-@click.option("--xla", type=click.Choice(XLA_CHOICES), default=AUTO, help="Compile training steps; auto: as above.")
+@_setting("--xla", type=click.Choice(XLA_CHOICES), help="Compile training steps; auto: as above.")
 @click.option("--gpus", callback=_gpus, metavar="0,1", help="One run for each of these GPUs, on the same studies.")
 @click.option("--fresh-workers", is_flag=True, help="A new training process for each trial: slower, for comparison.")
 @click.option("--dry-run", is_flag=True, help="Train a little, say what the search would take, and store nothing.")
@@ -182,27 +187,27 @@ def run(
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
     in_file = frozenset(name for name in given if ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP)
     again = Confirmation(*confirm, folds or 0)
-    chosen = RunOptions(**options, confirmation=again, given=given, in_file=in_file)
+    chosen = RunOptions.of(**options, confirmation=again, given=given, in_file=in_file)
     workspace: Workspace = ctx.obj
     rows = _backbones(workspace, backbones, chosen)
     out = console()
     if dry_run:
-        estimate_backbones(Run(workspace, chosen, limits, Leaving(), out), rows)
+        estimate_backbones(Run(workspace, chosen, limits, StopRequest(), out), rows)
         return
     if gpus and ON_GPU not in os.environ:
         command = [sys.executable, "-P", "-m", "search", *sys.argv[1:]]
         ctx.exit(run_on_each(gpus, command, lambda line: out.print(line, markup=False, soft_wrap=True)))
     hints = read_hints(workspace, warm_start, warm_start_trials) if warm_start else None
-    leaving = Leaving(limits.time_budget_s or inf)
+    stop_request = StopRequest(limits.time_budget_s or inf)
     try:
-        with listening(leaving, lambda line: out.print(line, markup=False)):
-            run_backbones(Run(workspace, chosen, limits, leaving, out, hints), rows)
-    except (KeyboardInterrupt, LeaveError):
-        leaving.interrupted = leaving.interrupted or leaving.time_left_s > 0
-    if leaving.interrupted:
+        with listening_for_signals(stop_request, lambda line: out.print(line, markup=False)):
+            run_backbones(Run(workspace, chosen, limits, stop_request, out, hints), rows)
+    except (KeyboardInterrupt, StopRequestedError):
+        stop_request.interrupted = stop_request.interrupted or stop_request.time_left_s > 0
+    if stop_request.interrupted:
         out.print("\nInterrupted: everything that was finished is stored, and the same command goes on.")
         ctx.exit(INTERRUPTED)
-    if leaving.wanted:
+    if stop_request.wanted:
         out.print("The time is over: everything that was finished is stored, and the same command goes on.")
 
 

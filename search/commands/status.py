@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from search.claims import Claims
-from search.durations import duration
-from search.output import print_json, print_table
+from search.engine.claims import Claims
+from search.terminal.durations import duration
+from search.terminal.output import print_json, print_table
 from search.workspace import Workspace
-from studies.reading import StoredStudy, read_studies
+from studies.sqlite_reader import StoredStudy, read_studies
 from studies.tables import cache_text, status_row, training_text
 
 STATES = ("complete", "pruned", "fail", "running", "cut_off", "waiting")

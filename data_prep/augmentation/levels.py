@@ -1,0 +1,143 @@
+"""Augmented views of the training images, by level. Low to hard are AugMix (Hendrycks et al. 2020, one chain), then
+RandAugment (Cubuk et al. 2020, one operation), both from keras-cv. To add a level, add its strength to STRENGTHS and
+its function to MAKERS.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
+from threading import Event, Lock
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from data_prep.augmentation import strong_views
+from data_prep.augmentation.quiet_import import undisturbed, without_stderr
+from data_prep.progress import Progress
+from data_prep.settings import STRENGTHS
+
+_BATCH = 64
+
+
+def level_seed(seed: int, level: str, generation: int) -> int:
+    """A 32-bit seed for one level of one generation; levels do not depend on one another."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {level} {generation}".encode()).digest()[:4], "big")
+
+
+def augment(images: np.ndarray, views: Mapping[str, np.ndarray], seed: tuple[int, int], progress: Progress) -> None:
+    """Fills each level's `views` with augmented versions of `images`, the levels side by side in threads.
+
+    The same seed gives the same views, on CPU; what else is made beside them does not matter.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+        views: by level (names from STRENGTHS) uint8 (n, copies, h, w, 3), written; row i descends from image i.
+        seed: (seed, generation).
+        progress: advanced by the views made.
+    """
+    # All get ready before the first draws: setting TensorFlow's seed restarts the random numbers of every graph.
+    makers = [
+        MAKERS[level](images, array, STRENGTHS[level], level_seed(seed[0], level, seed[1]))
+        for level, array in views.items()
+    ]
+    reporting, stopped = Lock(), Event()
+
+    def exhaust(maker: Iterator[int]) -> None:
+        for count in maker:
+            with reporting:
+                progress.advance(count)
+            if stopped.is_set():
+                return
+
+    with ThreadPoolExecutor(max(1, len(makers))) as threads:
+        try:
+            for done in as_completed([threads.submit(exhaust, maker) for maker in makers]):
+                done.result()
+        finally:  # an error of one level or Ctrl-C ends the others too
+            stopped.set()
+
+
+def _with_keras_cv(images: np.ndarray, views: np.ndarray, strength: float, seed: int) -> Iterator[int]:
+    """By keras-cv; strength: severity of AugMix, magnitude of RandAugment. Traces its graph at once, for which it sets
+    TensorFlow's, Keras's, NumPy's and Python's global random state; the views are drawn while the result is iterated,
+    in any thread.
+
+    Views are drawn one after the other, on one core: a level must draw in order. Graphs called from Python threads fill
+    the cores; tf.data pipelines side by side left half of two cores idle.
+    """
+    tf, keras, keras_cv = _libraries()
+    keras.utils.set_random_seed(seed)
+    # keras-cv draws from TensorFlow's global generator, which set_random_seed leaves alone.
+    with tf.device("CPU:0"):
+        generator = tf.random.Generator.from_seed(seed)
+    tf.random.set_global_generator(generator)
+    view = _one_view(tf, keras_cv, generator, strength)
+    shape = images.shape[1:]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.uint8)])  # type: ignore[untyped-decorator]
+    def batch_of_views(batch: Any) -> Any:
+        return tf.map_fn(view, batch, parallel_iterations=1)
+
+    return _fill(batch_of_views.get_concrete_function(), tf.constant, images, views)
+
+
+def _fill(batch_of_views: Any, tensor: Any, images: np.ndarray, views: np.ndarray) -> Iterator[int]:
+    """A batch after the other, in the order of the rows, each row's copies beside each other."""
+    count, copies = views.shape[:2]
+    for start in range(0, count * copies, _BATCH):
+        at = np.arange(start, min(start + _BATCH, count * copies))
+        views[at // copies, at % copies] = batch_of_views(tensor(images[at // copies])).numpy()
+        yield len(at)
+
+
+Maker = Callable[[np.ndarray, np.ndarray, float, int], Iterator[int]]
+MAKERS: Mapping[str, Maker] = MappingProxyType(
+    {"low": _with_keras_cv, "medium": _with_keras_cv, "hard": _with_keras_cv, "strong": strong_views.fill},
+)
+"""Level -> (images, views, strength, seed): fills the views, as `augment` says, and yields how many were made, by
+batches."""
+
+
+def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float) -> Any:
+    """A function from one uint8 image to one uint8 view of it.
+
+    One image at a time, not a batch: keras-cv maps over a batch with ten images in flight, which take their random
+    numbers in whatever order they come.
+    """
+
+    class Severity(keras_cv.core.FactorSampler):  # type: ignore[misc]
+        """keras-cv's own sampler for AugMix, 0.01..strength, but from a generator whose draws have an order."""
+
+        def __call__(self, shape: tuple[int, ...] = (), dtype: str = "float32") -> Any:
+            return generator.uniform(shape, min(0.01, strength), strength, dtype)
+
+    augmix = keras_cv.layers.AugMix(value_range=(0, 255), severity=Severity(), num_chains=1)
+    randaugment = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=1, magnitude=strength)
+
+    def view(image: Any) -> Any:
+        changed = randaugment(augmix(tf.cast(image, tf.float32)))
+        return tf.cast(tf.clip_by_value(tf.round(changed), 0, 255), tf.uint8)
+
+    return view
+
+
+@cache
+def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
+    """TensorFlow, Keras and keras-cv, imported when first needed and without their greetings and warnings."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with undisturbed(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), without_stderr():
+        warnings.simplefilter("ignore")
+        import keras
+        import keras_cv
+        import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):  # in use already
+            # All of this is done on CPUs. Seen by TensorFlow, a GPU's memory would be taken from who trains on it.
+            tf.config.set_visible_devices([], "GPU")
+    return tf, keras, keras_cv

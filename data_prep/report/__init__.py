@@ -1,0 +1,1 @@
+"""The page that shows what a preparation did: page.py fills report.html."""

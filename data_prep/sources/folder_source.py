@@ -1,0 +1,111 @@
+"""Labelled pictures from a folder: a folder per class, a folder per split with those in it, or a table beside them."""
+
+from pathlib import Path
+
+from data_prep.errors import DataError
+from data_prep.sources.labelled_images import Unreadable
+from data_prep.sources.listing import Entry, Listing, require_distinct
+from data_prep.sources.picture_files import SUFFIXES
+from data_prep.sources.table_rows import Table, read_lines
+from data_prep.sources.table_source import SIDE_NAMES, has_labels, label_order, listing_of
+
+METADATA = ("metadata.csv", "metadata.jsonl")
+"""Tables beside pictures, as Hugging Face's `imagefolder` has them: `file_name` and `label`."""
+
+_UNPACKED = "__MACOSX"  # what macOS adds to zip files
+_NO_CLASS = "lies in no folder of a class, so it has no label"
+
+
+def list_folder(folder: Path) -> Listing:
+    """All pictures in a folder, sorted, in one of three layouts; hidden files and folders are left out.
+
+    A table (METADATA) with labels, in the folder itself or in the folder of a split, names pictures and classes.
+    Folders called as splits are (`train`, `validation`, `test` and so on), all of them, with folders or such a table
+    inside, are the sides of the source's own split. Otherwise a folder is a class.
+
+    Raises:
+        DataError: neither class folders nor a table, two class names that differ in case only, a table that does not
+            hold, or a folder that cannot be listed.
+    """
+    try:
+        return _listed(folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror}): check its permissions") from error
+
+
+def _listed(folder: Path) -> Listing:
+    sides = _split_folders(folder)
+    table = _labelled_table(folder)
+    if table is not None:
+        return _below(listing_of(table), sides, folder)
+    if not any(path.is_dir() or path.name in METADATA for place in sides for path in _visible(place)):
+        sides = {}  # two classes that are called so
+    parts = [_part(folder, place, side) for place, side in (sides or {folder: None}).items()]
+    class_names = sorted({name for part in parts for name in part.class_names}, key=label_order)
+    if not class_names:
+        raise DataError(f"{folder} has no folders in it: put the pictures into a folder per class, named as the class")
+    require_distinct(class_names, str(folder))
+    stray = [
+        Unreadable(str(path.relative_to(folder)), _NO_CLASS)
+        for place in {folder: None} | sides
+        if _labelled_table(place) is None
+        for path in _visible(place)
+        if path.suffix.lower() in SUFFIXES and not path.is_dir()
+    ]
+    return Listing(tuple(entry for part in parts for entry in part.entries), tuple(class_names), tuple(stray))
+
+
+def labelled(folder: Path) -> bool:
+    """Whether there are labels in a folder: folders of classes or a table."""
+    return bool(class_folders(folder)) or _labelled_table(folder) is not None
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders of the classes, sorted by name. DataError for a name that is no text: no file could tell of it."""
+    folders = [path for path in _visible(folder) if path.is_dir()]
+    for path in folders:
+        if any("\ud800" <= sign <= "\udfff" for sign in path.name):
+            raise DataError(f"the folder name {path.name!r} in {folder} is no readable text: rename the folder")
+    return folders
+
+
+def _split_folders(folder: Path) -> dict[Path, int | None]:
+    """The folders of a source's own split with the side of each; empty where a folder has another name."""
+    sides = {path: SIDE_NAMES.get(path.name.casefold()) for path in class_folders(folder)}
+    return {} if None in sides.values() else sides
+
+
+def _part(root: Path, folder: Path, side: int | None) -> Listing:
+    """What lies in the folder of a split, or in the whole; its pictures are named by their paths below the root."""
+    table = _labelled_table(folder)
+    if table is not None:
+        return _below(listing_of(table), {folder: side}, root)
+    kinds = class_folders(folder)
+    found = [(kind.name, path) for kind in kinds for path in _visible(kind)]
+    entries = [Entry(str(path.relative_to(root)), path, kind, side) for kind, path in found]
+    return Listing(tuple(entries), tuple(kind.name for kind in kinds))
+
+
+def _below(listing: Listing, sides: dict[Path, int | None], root: Path) -> Listing:
+    """The same, named by paths below the root, with the side of the split's folder that each lies in."""
+    entries = []
+    for entry in listing.entries:
+        name = str(entry.path.relative_to(root)) if entry.path.is_relative_to(root) else entry.name
+        side = next((side for place, side in sides.items() if entry.path.is_relative_to(place)), entry.side)
+        entries.append(Entry(name, entry.path, entry.label, side, entry.group))
+    return Listing(tuple(entries), listing.class_names, listing.unreadable)
+
+
+def _labelled_table(folder: Path) -> Table | None:
+    """The table of labels in a folder; None where there is none, or only one that tells something else."""
+    for name in METADATA:
+        if (folder / name).is_file():
+            table = read_lines(folder / name)
+            if has_labels(table):
+                return table
+    return None
+
+
+def _visible(folder: Path) -> list[Path]:
+    found = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name != _UNPACKED)
+    return sorted(found, key=lambda path: path.name)

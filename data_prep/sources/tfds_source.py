@@ -1,0 +1,167 @@
+"""Labelled images from TensorFlow Datasets: `tfds:NAME`, as its own `tfds.builder` takes the name."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from data_prep.errors import DataError
+from data_prep.progress import Progress
+from data_prep.settings import SPLITS
+from data_prep.sources.labelled_images import LabelledImages, Unreadable
+from data_prep.storage.spilled_arrays import room_for
+
+PREFIX = "tfds:"
+_NAME = re.compile(r"[a-z]\w*(/[\w.-]+)?(:[\d.*]+)?")  # NAME, NAME/CONFIG, NAME:VERSION; no other people's namespaces
+
+
+def fetch_set(source: str, progress: Progress) -> None:
+    """Downloads and builds the set in its own folder ($TFDS_DATA_DIR or ~/tensorflow_datasets) unless it is there.
+
+    Raises:
+        DataError: no such set, no network, a package that the set's code needs, or a set that must be downloaded by
+            hand; one line.
+    """
+    builder = _builder(source)
+    if builder.is_prepared():
+        return
+    progress.start(f"downloading and building {source}", 1, "sets")
+    _tfds().disable_progress_bar()
+    try:
+        builder.download_and_prepare()
+    except ImportError as error:
+        name = error.name or str(error)
+        raise DataError(f"{source} needs the package {name}, which is not installed: pip install {name}") from error
+    except Exception as error:  # builders raise what their authors thought of
+        raise DataError(
+            f"{source} cannot be downloaded and built ({_first_line(error)}): build it where there is a network, "
+            f"and copy its folder to {builder.data_path}"
+        ) from error
+    progress.advance(1)
+
+
+def set_digest(source: str) -> str:
+    """Sha256 over classes and record files of a set that is there, hexadecimal. DataError when it is not."""
+    builder = _builder(source)
+    digest = hashlib.sha256("\0".join(builder.info.features["label"].names).encode())
+    try:
+        for split in _splits(builder, source):
+            for path in builder.info.splits[split].filepaths:
+                with Path(os.fspath(path)).open("rb") as file:
+                    digest.update(f"\n{split} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read ({error.strerror}): remove {builder.data_path}") from error
+    return digest.hexdigest()
+
+
+def brings_split(source: str) -> bool:
+    """Whether a set that is there has train, and validation or test."""
+    return _keeps_split(set(_builder(source).info.splits))
+
+
+def _keeps_split(there: set[str]) -> bool:
+    return SPLITS[0] in there and len(there & set(SPLITS)) > 1
+
+
+def read_set(source: str, image_size: int, progress: Progress) -> LabelledImages:
+    """Pictures, cropped to the central square and resized; train, validation and test are the set's own split.
+
+    A set that has none but train, or none of them, is read as one. Pictures without a label are listed.
+
+    Returns:
+        Images (n, image_size, image_size, 3), by split.
+
+    Raises:
+        DataError: the set is not what it should be, or damaged.
+    """
+    fetch_set(source, progress)
+    builder = _builder(source)
+    splits = _splits(builder, source)
+    counts = [int(builder.info.splits[split].num_examples) for split in splits]
+    progress.start("reading pictures", sum(counts))
+    shape = (sum(counts), image_size, image_size, 3)
+    images = room_for(shape, f"the pictures of {source}")
+    labels: list[int] = []
+    names: list[str] = []
+    sides: list[int] = []
+    unreadable: list[Unreadable] = []
+    own = _keeps_split(set(splits))
+    for split in splits:
+        for row, example in enumerate(_examples(builder, split, source)):
+            progress.advance(1)
+            if example["label"] < 0:
+                unreadable.append(Unreadable(f"{split}/{row}", "no label"))
+                continue
+            images[len(names)] = _fitted(example["image"], image_size)
+            labels.append(int(example["label"]))
+            names.append(f"{split}/{row}")
+            sides.append(SPLITS.index(split) if own else 0)
+    return LabelledImages(
+        images[: len(names)],
+        np.array(labels, np.int64),
+        tuple(builder.info.features["label"].names),
+        tuple(names),
+        tuple(unreadable),
+        np.array(sides, np.int8) if own else None,
+    )
+
+
+def _builder(source: str) -> Any:
+    """The set's builder, whose features are known to be images and labels."""
+    name = source.removeprefix(PREFIX)
+    if not _NAME.fullmatch(name):
+        raise DataError(f"{source} must be tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:VERSION, as in tfds:cifar10")
+    tfds = _tfds()
+    try:
+        builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
+        features = dict(builder.info.features)
+    except Exception as error:  # builders raise what their authors thought of
+        raise DataError(
+            f"{source} cannot be opened ({_first_line(error)}): names are listed at tensorflow.org/datasets"
+        ) from error
+    image, label = features.get("image"), features.get("label")
+    if not (isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)):
+        raise DataError(f"{source} must have an `image` and a class `label`, but has {', '.join(features)}")
+    if image.np_dtype != np.uint8:
+        raise DataError(f"{source} must have images of uint8, but has {np.dtype(image.np_dtype)}: convert them first")
+    return builder
+
+
+def _splits(builder: Any, source: str) -> tuple[str, ...]:
+    there = tuple(sorted(builder.info.splits))
+    if not there:
+        raise DataError(f"{source} is not in {builder.data_dir} yet: `hpsearch prepare {source}` builds it there")
+    return tuple(split for split in SPLITS if split in there) if _keeps_split(set(there)) else there
+
+
+def _examples(builder: Any, split: str, source: str) -> Iterator[dict[str, Any]]:
+    """Examples in the order in which they are stored, as arrays."""
+    try:
+        yield from _tfds().as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+    except Exception as error:  # TensorFlow's errors of reading and decoding have no class of their own
+        raise DataError(
+            f"{source}: {split} cannot be read ({_first_line(error)}): remove {builder.data_path} to build it again"
+        ) from error
+
+
+def _fitted(image: np.ndarray, image_size: int) -> np.ndarray:
+    """uint8 (h, w, 1, 3 or 4) as (image_size, image_size, 3), as pictures in folders are brought to it."""
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
+    return np.asarray(ImageOps.fit(picture, (image_size, image_size), Image.Resampling.LANCZOS))
+
+
+def _tfds() -> Any:
+    """The package, imported late: it takes seconds."""
+    import tensorflow_datasets
+
+    return tensorflow_datasets
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,212 @@
+"""The split into train, validation and test: whole groups, in proportion within each class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from data_prep.errors import DataError
+from data_prep.settings import SPLITS
+
+SIDES = len(SPLITS)
+FEW_IMAGES, LARGE_SHARE = 3, 0.05  # of a class in one group: up to the larger of both, a group is a small one
+_MIXED_SHARE = 0.01  # of the images may be of another class than most of their group, and groups count as of one class
+_PASSES = 20  # over all groups, at most, to even the sides out
+
+
+def stratified_part(labels: np.ndarray, count: int, seed: int, least: int = SIDES) -> np.ndarray:
+    """Sorted indices of `count` of the images: `least` of each label, or all that it has, the others in proportion.
+    scikit-learn's stratified draw would leave labels of a few images out.
+
+    Args:
+        labels: int64 (n,), of classes, or of classes on sides.
+        count: 1 or more.
+        seed: of the draw.
+        least: 1 or more.
+
+    Raises:
+        DataError: `count` is too small to hold that many of each label.
+    """
+    if count >= len(labels):
+        return np.arange(len(labels))
+    strata, places, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    floor = np.minimum(sizes, least)
+    if count < floor.sum():
+        raise DataError(
+            f"limit must leave {SIDES} images or more a class ({floor.sum()} in all, of {len(labels)}), "
+            f"but is {count}: raise or drop --limit"
+        )
+    ideal = count * sizes / len(labels)
+    takes = np.maximum(ideal.astype(np.int64), floor)
+    while takes.sum() < count:
+        takes[np.where(takes < sizes, ideal - takes, -np.inf).argmax()] += 1
+    while takes.sum() > count:
+        takes[np.where(takes > floor, takes - ideal, -np.inf).argmax()] -= 1
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(np.flatnonzero(places == row))[: takes[row]] for row in range(len(strata))]
+    return np.sort(np.concatenate(drawn))
+
+
+def split_groups(
+    groups: np.ndarray, labels: np.ndarray, split: tuple[int, int, int], class_names: Sequence[str], seed: int
+) -> np.ndarray:
+    """Side of each image: 0 train, 1 validation, 2 test. Whole groups, in proportion within each class.
+
+    Where groups are small, one counts for its majority class, and each class's groups are split on their own, so that
+    three groups are enough for a class to be on all sides. Large ones (patients) are dealt out by what they hold.
+
+    Args:
+        groups: int64 (n,), group numbers.
+        labels: int64 (n,).
+        split: percentages of the sides.
+
+    Returns:
+        int8 (n,).
+
+    Raises:
+        DataError: a class is missing on a side.
+    """
+    numbers, inverse = np.unique(groups, return_inverse=True)
+    votes = np.zeros((len(numbers), len(class_names)), np.int64)
+    np.add.at(votes, (inverse, labels), 1)
+    for name, holding in zip(class_names, np.count_nonzero(votes, axis=0).tolist(), strict=True):
+        if holding < SIDES:
+            raise _too_few(name, holding)
+    sides = (_by_majority if _are_small(votes) else _by_need)(votes, split, seed)[inverse]
+    for label, name in enumerate(class_names):
+        if len(np.unique(sides[labels == label])) < SIDES:
+            raise _too_few(name, len(np.unique(groups[labels == label])))
+    return np.asarray(sides)
+
+
+def completed(
+    own: np.ndarray,
+    groups: np.ndarray,
+    labels: np.ndarray,
+    split: tuple[int, int, int],
+    class_names: Sequence[str],
+    seed: int,
+) -> np.ndarray:
+    """A source's own split, cleaned; a side it lacks altogether is taken from its training images, by group.
+
+    Args:
+        own: int8 (n,), places in SPLITS; no group on two of them.
+        groups: int64 (n,), group numbers.
+        labels: int64 (n,).
+        split: percentages; that of a side that is lacking counts, of the training images.
+        class_names: by label.
+        seed: of what is taken.
+
+    Returns:
+        int8 (n,).
+
+    Raises:
+        DataError: a class is missing on a side.
+    """
+    sides, train = own.copy(), own == 0
+    lacking = [side for side in range(1, SIDES) if side not in own]
+    if lacking and train.any():
+        parts = split_groups(groups[train], labels[train], split, class_names, seed)
+        sides[train] = np.where(np.isin(parts, lacking), parts, 0)
+    for label, name in enumerate(class_names):
+        missing = [split for side, split in enumerate(SPLITS) if side not in sides[labels == label]]
+        if missing:
+            raise DataError(
+                f"class {name} must have images on each of {', '.join(SPLITS)}, but the source's own split has none on "
+                f"{' and '.join(missing)} after cleaning: add some, leave the class out, or give --split to split anew"
+            )
+    return sides
+
+
+def _are_small(votes: np.ndarray) -> bool:
+    """Whether groups, int64 (groups, classes) images, are of one class and few images, so that their number matters."""
+    several = np.bincount(votes.argmax(axis=1), minlength=votes.shape[1]) >= SIDES
+    few = (votes <= np.maximum(FEW_IMAGES, LARGE_SHARE * votes.sum(axis=0))).all()
+    return bool(several.all() and few and votes.max(axis=1).sum() >= (1 - _MIXED_SHARE) * votes.sum())
+
+
+def _by_majority(votes: np.ndarray, split: tuple[int, int, int], seed: int) -> np.ndarray:
+    """Side of each group: those of each majority class are drawn from on their own, by number."""
+    majority = votes.argmax(axis=1)
+    side = np.zeros(len(votes), np.int8)
+    for label in range(votes.shape[1]):
+        members = np.flatnonzero(majority == label)
+        validation, test = (max(1, round(len(members) * share / 100)) for share in split[1:])
+        held, test_members = _parted(members, min(test, len(members) - 2), seed)
+        _, validation_members = _parted(held, min(validation, len(held) - 1), seed)
+        side[validation_members], side[test_members] = 1, 2
+    return side
+
+
+def _by_need(votes: np.ndarray, split: tuple[int, int, int], seed: int) -> np.ndarray:
+    """Side of each group where groups are large or of several classes, as patients are.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): the class with the fewest groups left comes
+    first, its largest group first, and each goes to the side that lacks most of what it has. The last groups of a class
+    go to the sides that have none of it.
+    """
+    totals = votes.sum(axis=0)
+    need = np.outer(split, totals) / 100
+    side = np.full(len(votes), -1, np.int8)
+    shuffled = np.random.default_rng(seed).permutation(len(votes))
+    while (side < 0).any():
+        left = np.count_nonzero(votes[side < 0], axis=0)
+        label = int(np.where(left > 0, left, len(votes) + 1).argmin())
+        members = shuffled[(side[shuffled] < 0) & (votes[shuffled, label] > 0)]
+        members = members[np.argsort(-votes[members, label], kind="stable")]
+        missing = set(range(SIDES)) - set(side[(side >= 0) & (votes[:, label] > 0)].tolist())
+        for place, group in enumerate(members):
+            lacks = need @ (votes[group] / totals**2)
+            open_to = sorted(missing) if len(members) - place <= len(missing) else range(SIDES)
+            chosen = max(open_to, key=lacks.tolist().__getitem__)
+            side[group] = chosen
+            need[chosen] -= votes[group]
+            missing.discard(chosen)
+    _even_out(side, votes, need)
+    return side
+
+
+def _even_out(side: np.ndarray, votes: np.ndarray, need: np.ndarray) -> None:
+    """Moves groups, one by one, to the side where that takes most from the squares of what sides lack, by class share.
+
+    Args:
+        side: int8 (groups,), changed. No side loses the last group of a class.
+        votes: int64 (groups, classes), images.
+        need: float64 (sides, classes), images that each side lacks; changed.
+    """
+    totals = votes.sum(axis=0)
+    holders = np.stack([np.count_nonzero(votes[side == one], axis=0) for one in range(SIDES)])
+    for _ in range(_PASSES):
+        moves = 0
+        for group, images in enumerate(votes):
+            side_now = side[group]
+            gain = (images * (need - need[side_now] - images) / totals**2).sum(axis=1)
+            gain[side_now] = 0
+            target = int(gain.argmax())
+            if gain[target] > 1e-9 and (holders[side_now][images > 0] > 1).all():
+                side[group] = target
+                need[side_now] += images
+                need[target] -= images
+                holders[side_now] -= images > 0
+                holders[target] += images > 0
+                moves += 1
+        if not moves:
+            return
+
+
+def _parted(members: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rest, taken = train_test_split(members, test_size=count, random_state=seed)
+    return rest, taken
+
+
+def _too_few(name: str, groups: int) -> DataError:
+    if groups >= SIDES:
+        return DataError(
+            f"class {name} must be on each of train, validation and test, but no way was found to deal out the "
+            f"{groups} groups that hold it so, whole: give another --seed or --split, or smaller groups"
+        )
+    return DataError(
+        f"class {name} must have a group of images of its own on each of train, validation and test, but has "
+        f"{groups} such group{'' if groups == 1 else 's'} after cleaning, and {SIDES} are needed: add different images "
+        "of it, or leave the class out"
+    )

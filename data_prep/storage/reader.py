@@ -1,0 +1,287 @@
+"""A prepared set on disk, read. Needs numpy and json only, so that readers start quickly."""
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.settings import EXTERNAL_NAME, SPLITS, level_names
+from data_prep.storage.images_csv import KEPT, read_table
+
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 has no corrupted views."""
+MANIFEST = "manifest.json"
+CORRUPTED_SETS = (("validation", "validation"), ("test", "validation"), ("test", "test"))
+"""(split, used_by): which images are corrupted by whose operations."""
+
+
+def recover(folder: Path) -> None:
+    """Brings back the old set where a replacement was killed between its two renames."""
+    old = previous(folder)
+    if old.is_dir() and not folder.exists():
+        os.rename(old, folder)
+
+
+def previous(folder: Path) -> Path:
+    """Where the old set waits while a new one takes its place."""
+    return folder.with_name(folder.name + ".old")
+
+
+def bank_folder(generation: int) -> str:
+    """Folder of a generation of the bank, relative to the set's."""
+    return f"bank/{generation:04d}"
+
+
+def corrupted_file(split: str, used_by: str, suffix: str = ".npy") -> str:
+    """File of corrupted views, or (".csv") of what was done to them, relative to the set's folder."""
+    return f"corrupted/{split}_{used_by}{suffix}"
+
+
+def external_file(name: str, suffix: str) -> str:
+    """File of an external set: its "_images.npy", its "_labels.npy", or (".csv") its table."""
+    return f"external_{name}{suffix}"
+
+
+@dataclass(frozen=True)
+class CorruptedViews:
+    """Corrupted views of a split.
+
+    Attributes:
+        images: uint8 (n, views, h, w, 3), memory-mapped; row i descends from image i of the split.
+        families: family of corruptions -> bool (n, views): one of it takes part, alone or in a pair.
+    """
+
+    images: np.ndarray
+    families: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """Images, labels and augmented views as `prepare` wrote them; images are memory-mapped and read-only.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what `manifest.json` says: settings, counts, versions, checksums.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "PreparedSet":
+        """Opens a prepared set; reads its manifest only.
+
+        Raises:
+            DataError: there is none, it is damaged, or it is of another format version.
+        """
+        recover(folder)
+        path = folder / MANIFEST
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DataError(f"there is no prepared set in {folder}: run `hpsearch prepare` first") from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error}): run `hpsearch prepare --force`") from error
+        version = manifest.get("format_version") if isinstance(manifest, dict) else None
+        if version not in READABLE_VERSIONS:
+            readable = " or ".join(map(str, READABLE_VERSIONS))
+            raise DataError(
+                f"{path} must have format version {readable}, but has {version}: it was written by another "
+                "version of hpsearch; use that one, or run `hpsearch prepare --force`"
+            )
+        if problem := _problem(manifest):
+            raise DataError(f"{path} is damaged, {problem}: run `hpsearch prepare --force`")
+        return cls(folder, manifest)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 over source content, options and versions, 64 hexadecimal digits."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by label."""
+        return tuple(self.manifest["class_names"])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, 3)."""
+        height, width, channels = self.manifest["image_shape"]
+        return int(height), int(width), int(channels)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Levels of augmentation in the bank, weakest first."""
+        return level_names(self.manifest["settings"]["levels"])
+
+    @property
+    def source(self) -> str:
+        """The SOURCE it was prepared from, as it was given."""
+        return str(self.manifest["source"])
+
+    @property
+    def class_weights(self) -> tuple[float, ...]:
+        """N / (n_k C) over the training originals, by label (scikit-learn's "balanced")."""
+        return tuple(self.manifest["class_weights"])
+
+    def images(self, split: str) -> np.ndarray:
+        """Originals: uint8 (n, h, w, 3), RGB, 0..255.
+
+        Args:
+            split: "train", "validation" or "test".
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        return self._array(f"{_known(split, SPLITS)}_images.npy", np.uint8, (None, *self.image_shape))
+
+    def labels(self, split: str) -> np.ndarray:
+        """Labels: int64 (n,), in memory. Arguments and errors as for `images`."""
+        return np.array(self._array(f"{_known(split, SPLITS)}_labels.npy", np.int64, (None,)))
+
+    def groups(self, split: str) -> np.ndarray:
+        """Number of each image's group, int64 (n,): near copies, and what the user knows to belong together.
+
+        Raises:
+            DataError: images.csv is missing or damaged.
+        """
+        groups = np.zeros(len(self.labels(split)), np.int64)
+        for row in read_table(self.folder / "images.csv"):
+            if row.decision == KEPT and row.split == split:
+                groups[int(row.row)] = int(row.group)
+        return groups
+
+    def bank(self, level: str, generation: int = 0) -> np.ndarray:
+        """Augmented views: uint8 (n_train, copies, h, w, 3); row i descends from training image i.
+
+        Raises:
+            DataError: there is no such level or generation, or the file is damaged.
+        """
+        name = f"{bank_folder(generation)}/{_known(level, self.levels)}.npy"
+        return self._array(name, np.uint8, (None, None, *self.image_shape))
+
+    def corrupted(self, split: str, used_by: str = "validation") -> CorruptedViews | None:
+        """Corrupted views, or None where the set was made without them.
+
+        Args:
+            split: "validation" or "test".
+            used_by: "validation" for the operations that score trials, "test" for those kept for the test set alone.
+
+        Raises:
+            DataError: there are none for that split and use, or a file is missing or damaged.
+        """
+        made = self.manifest.get("corrupted", {"views": 0})
+        name = f"{split}_{used_by}"
+        _known(name, tuple("_".join(pair) for pair in CORRUPTED_SETS))
+        if not made["views"]:
+            return None
+        shape = (len(self.images(split)), made["views"], *self.image_shape)
+        images = self._array(corrupted_file(split, used_by), np.uint8, shape)
+        of = {name: row["family"] for name, row in made["operations"].items() if row["used_by"] == used_by}
+        families = {family: np.zeros(shape[:2], bool) for family in of.values()}
+        path = self.folder / corrupted_file(split, used_by, ".csv")
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    for name in filter(None, (row["first"], row["second"])):
+                        families[of[name]][int(row["row"]), int(row["view"])] = True
+        except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+            raise DataError(f"{path} cannot be read ({error}): run `hpsearch prepare --force`") from error
+        return CorruptedViews(images, families)
+
+    @property
+    def external_names(self) -> tuple[str, ...]:
+        """Of the external sets, in the order they were given; none in sets of before there were any."""
+        return tuple(self.manifest.get("external", {}))
+
+    def external(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 (n, h, w, 3), memory-mapped, and labels int64 (n,) of an external set, in no split.
+
+        Raises:
+            DataError: there is no such set, or a file is missing or damaged.
+        """
+        _known(name, self.external_names)
+        images = self._array(external_file(name, "_images.npy"), np.uint8, (None, *self.image_shape))
+        return images, np.array(self._array(external_file(name, "_labels.npy"), np.int64, (len(images),)))
+
+    def _array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
+        path = self.folder / name
+        try:
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path} cannot be read ({error}): run `hpsearch prepare --force`") from error
+        fits = len(array.shape) == len(shape) and all(
+            want in (None, got) for want, got in zip(shape, array.shape, strict=True)
+        )
+        if array.dtype != dtype or not fits:
+            raise DataError(
+                f"{path} must be {np.dtype(dtype)} of shape {shape}, but is {array.dtype} of shape {array.shape}: "
+                "run `hpsearch prepare --force`"
+            )
+        return array
+
+
+_KINDS: dict[str, type] = {
+    "fingerprint": str,
+    "settings": dict,
+    "source": str,
+    "class_names": list,
+    "image_shape": list,
+    "class_weights": list,
+    "counts": dict,
+    "files": dict,
+}
+
+
+def _problem(manifest: Mapping[str, Any]) -> str | None:
+    """What is wrong with a manifest, in words; None when readers can rely on it."""
+    missing = sorted(_KINDS.keys() - manifest.keys())
+    if missing:
+        return f"{', '.join(missing)} missing"
+    for key, kind in _KINDS.items():
+        if not isinstance(manifest[key], kind):
+            return f"{key} must be a {kind.__name__}, but is {str(manifest[key])[:60]!r}"
+    names, shape, weights = manifest["class_names"], manifest["image_shape"], manifest["class_weights"]
+    if not all(isinstance(name, str) for name in names) or len(names) < 2:
+        return "class_names must be two names or more"
+    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+        return "image_shape must be three numbers"
+    if len(weights) != len(names) or not all(isinstance(weight, int | float) for weight in weights):
+        return "class_weights must be a number for each class"
+    levels = manifest["settings"].get("levels")
+    if not isinstance(levels, list) or not all(isinstance(level, str) for level in levels):
+        return "settings.levels must be a list of names"
+    return _problem_of_files(manifest)
+
+
+def _problem_of_files(manifest: Mapping[str, Any]) -> str | None:
+    corrupted = manifest.get("corrupted", {"views": 0})
+    if not isinstance(corrupted, dict) or not isinstance(corrupted.get("views"), int):
+        return "corrupted.views must be a number"
+    rows = corrupted.get("operations", {}) if corrupted["views"] else {}
+    if not isinstance(rows, dict) or not all(_tells_of_use(row) for row in rows.values()):
+        return "corrupted.operations must tell family and used_by of each"
+    external = manifest.get("external", {})
+    if not isinstance(external, dict) or not all(EXTERNAL_NAME.fullmatch(name) for name in external):
+        return "external must be a table by names of letters, digits, - and _"
+    if not all(isinstance(row, dict) and isinstance(row.get("counts"), dict) for row in external.values()):
+        return "external must tell counts of each set"
+    outside = [name for name in manifest["files"] if Path(name).is_absolute() or ".." in Path(name).parts]
+    return f"the file {outside[0]} would lie outside of it" if outside else None
+
+
+def _tells_of_use(row: Any) -> bool:
+    return isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("family", "used_by"))
+
+
+def _known(name: str, names: tuple[str, ...]) -> str:
+    if name not in names:
+        raise DataError(f"there is no {name!r} in the prepared set: it has {', '.join(names)}")
+    return name

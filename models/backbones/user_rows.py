@@ -1,0 +1,110 @@
+"""Backbones of the user's own: a `.keras` file, or a function that is called as those of keras.applications are.
+
+They become rows as those of registry.py are; user_networks.py builds their networks. Importing this module does not
+import Keras.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.backbones.registry import BACKBONES, Backbone, backbone_named
+from models.errors import ModelError
+
+FOUND_OUT = "found out"
+"""Instead of a row of models/backbones/preprocessing.py: the one that stands in front of the network in the file."""
+PREPROCESSING_NAMES = ("inside", "-1..1", "bgr-mean", "rgb-mean-std")
+"""The rows of models/backbones/preprocessing.py, known here without Keras."""
+FILE, FUNCTION = (
+    "models.backbones.user_networks:network_from_file",
+    "models.backbones.user_networks:network_from_function",
+)
+
+
+def asked_backbone(text: str, preprocessing: str | None = None) -> Backbone:
+    """The row of what a user calls a backbone: a name of the table, PATH.keras or module:function.
+
+    Args:
+        preprocessing: a row of preprocessing.py, for networks of the user's own alone. Left out, a file has what stands in
+            front of the network in it, and a function's network rescales inside.
+
+    Raises ModelError for an unknown name, a file that is not there, and a preprocessing where the table has its own.
+    """
+    if text.endswith(".keras"):
+        return _of_file(Path(text), preprocessing or FOUND_OUT)
+    if ":" in text:
+        return _of_function(text, preprocessing or "inside")
+    try:
+        row = backbone_named(text)
+    except ModelError as error:
+        raise ModelError(f"{error} (one of your own: PATH.keras or module:function)") from error
+    if preprocessing:
+        raise ModelError(f"--preprocessing is for a backbone of your own; that of {row.name} is {row.preprocessing}")
+    return row
+
+
+def stored_backbone(name: str, own: Mapping[str, str], file: str) -> Backbone:
+    """The row of a backbone as a study keeps it: its name, `Backbone.own`, and where its file is now."""
+    if not own:
+        return backbone_named(name)
+    if "function" in own:
+        options = {"function": own["function"]}
+        return Backbone(name, FUNCTION, own["preprocessing"], 0, 0, min_size=1, options=options, own=own)
+    if not Path(file).is_file():
+        raise ModelError(
+            f"the network of the backbone {name} is not in {file} any more: put the .keras file back there"
+        )
+    return Backbone(name, FILE, own["preprocessing"], _image_size(file), 0, min_size=1, options={"path": file}, own=own)
+
+
+def _of_file(path: Path, preprocessing: str) -> Backbone:
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}: --backbone takes a name of `hpsearch backbones`, PATH.keras or "
+                         f"module:function")  # fmt: skip
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    # Every export is called model.keras: its folder's name says more.
+    stem = path.resolve().parent.name if path.stem == "model" else path.stem
+    own = {"sha256": digest, "preprocessing": preprocessing}
+    return stored_backbone(_own_name(stem), own, str(path.resolve()))
+
+
+def _of_function(text: str, preprocessing: str) -> Backbone:
+    module, _, function = text.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), function)):
+        raise ModelError(f"a function is named module:function, as in my_networks:tiny, and {text!r} is not")
+    return stored_backbone(_own_name(function), {"function": text, "preprocessing": preprocessing}, "")
+
+
+def _own_name(text: str) -> str:
+    """Fit for the names of studies and folders, and none of the table's."""
+    name = re.sub(r"[^A-Za-z0-9_.]+", "_", text).strip("_.") or "own"
+    return f"{name}_own" if name in {row.name for row in BACKBONES} else name
+
+
+def _image_size(path: str) -> int:
+    """Side in pixels of the images that the file's network was made for; 0 where it takes any."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ModelError(f"{path} is no .keras file: {error}") from error
+    shape = _input_shape(config) or (None, None)
+    return int(shape[1] or 0)
+
+
+def _input_shape(config: Any) -> list[int | None] | None:
+    """Of the first input layer in a model's configuration."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "InputLayer":
+            return config["config"].get("batch_shape")  # type: ignore[no-any-return]
+        config = list(config.values())
+    if isinstance(config, list):
+        return next((shape for one in config if (shape := _input_shape(one))), None)
+    return None

@@ -1,0 +1,60 @@
+"""Training steps of the actual network, timed in each arithmetic that may be chosen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from models.networks.arithmetic import Arithmetic, StepTime
+from models.networks.classifier import ClassifierSettings
+from models.networks.kept_networks import Networks, TrainedPart
+from models.networks.predicting import predict
+
+STEPS = 12
+
+
+def step_times(
+    settings: ClassifierSettings, batch_size: int, candidates: Sequence[Arithmetic], steps: int = STEPS
+) -> list[StepTime]:
+    """Of all layers trained, on random images. A candidate that cannot be run, for want of memory or of an operation,
+    is left out, with a line that says why."""
+    network = Networks().taken(settings, dropout=0.0, seed=0)
+    batch = _random_batch(settings, batch_size)
+    predict(network.classifier.joined, batch[0])  # what a device does once is not the first candidate's
+    parts: dict[Arithmetic, TrainedPart] = {}
+    times_s: dict[Arithmetic, list[float]] = {}
+    for arithmetic in candidates:
+        network.arithmetic = arithmetic
+        part = network.part(0.0)
+        try:
+            times_s[arithmetic] = [_step_s(part, batch)]
+        except Exception as error:  # XLA and the backends have errors of many kinds for what they cannot do
+            print(f"{arithmetic} is left out: {type(error).__name__}: {error}")
+            continue
+        parts[arithmetic] = part
+    for _ in range(steps):  # in turn, so that a machine that is busy for a while is so for all
+        for arithmetic, part in parts.items():
+            times_s[arithmetic].append(_step_s(part, batch))
+    return [_step_time(arithmetic, *found) for arithmetic, found in times_s.items()]
+
+
+def _step_time(arithmetic: Arithmetic, first_s: float, *others_s: float) -> StepTime:
+    step_s = float(np.median(others_s))
+    return StepTime(arithmetic, max(0.0, first_s - step_s), 1000 * step_s)
+
+
+def _random_batch(settings: ClassifierSettings, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images, targets and weights."""
+    images = np.random.default_rng(0).integers(0, 256, (size, *settings.image_shape)).astype("uint8")
+    targets = np.eye(settings.classes, dtype="float32")[np.arange(size) % settings.classes]
+    return images, targets, np.ones(size, "float32")
+
+
+def _step_s(part: TrainedPart, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> float:
+    start = time.perf_counter()
+    _, gradient = part.gradients(*batch)
+    keras.ops.convert_to_numpy(gradient[:1])  # waits for the device
+    return time.perf_counter() - start

@@ -1,0 +1,111 @@
+"""The figures of an exported model, with the picture of its confusions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.scoring.calibration import expected_calibration_error
+from models.scoring.intervals import Resampling, interval
+from models.scoring.metrics import confusion, figures, per_class
+from models.scoring.trust import Trust, trust_figures
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Labelled images, one or more views of each, with what the model says of them.
+
+    Attributes:
+        labels: int (n,), one an image.
+        probabilities: float32, the model's raw ones: (n, classes) of the images themselves, or (n, views, classes).
+        families: of corrupted views, family -> bool (n, views): whether an operation of it takes part.
+        groups: int (n,), where it is known which images belong together: a patient's, near copies.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    families: Mapping[str, np.ndarray] = field(default_factory=dict)
+    groups: np.ndarray | None = None
+
+    @property
+    def classes(self) -> int:
+        return int(self.probabilities.shape[-1])
+
+    def flat(self, views: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (k,) and probabilities (k, classes) of all views, or of those where `views` (n, views) is true."""
+        probabilities = self.probabilities.reshape(len(self.labels), -1, self.classes)
+        taken = np.ones(probabilities.shape[:2], bool) if views is None else views
+        return np.repeat(self.labels, taken.sum(axis=1)), probabilities[taken]
+
+
+def full_figures(scored: Scored, class_names: tuple[str, ...], trust: Trust | None) -> dict[str, Any]:
+    """Everything there is to say of labelled images, ready for JSON.
+
+    `figures` (means over the classes that have images), per class (F1 with its interval), the confusion matrix (rows:
+    true class), 95 % `intervals` by resampling images or groups of them, the calibration error of the raw
+    probabilities; with `trust` how it does here too; for corrupted views, the same in short per family.
+    """
+    labels, probabilities = scored.flat()
+    resampling = Resampling(scored.labels, scored.classes, groups=scored.groups)
+    guesses = scored.probabilities.argmax(axis=-1)
+    resampled = resampling.figures(guesses, present=True)
+    rows = per_class(labels, probabilities, class_names)
+    for number, row in enumerate(rows.values()):
+        row["f1_interval"] = interval(resampled.class_f1[:, number])
+    result = {
+        "images": len(labels),
+        **figures(labels, probabilities, present=True),
+        "intervals": resampled.intervals(),
+        "calibration_error": expected_calibration_error(labels, probabilities),
+        **(trust_figures(labels, probabilities, trust) if trust else {}),
+        "per_class": rows,
+        "confusion_matrix": confusion(labels, probabilities),
+    }
+    if scored.families:
+        result["families"] = {
+            name: _family(scored, views, resampling, trust) for name, views in sorted(scored.families.items())
+        }
+    return result
+
+
+def _family(scored: Scored, views: np.ndarray, resampling: Resampling, trust: Trust | None) -> dict[str, Any]:
+    labels, probabilities = scored.flat(views)
+    scores = figures(labels, probabilities, present=True)
+    resampled = resampling.figures(scored.probabilities.argmax(axis=-1), views, present=True)
+    return {
+        "images": len(labels),
+        "accuracy": scores["accuracy"],
+        "macro_f1": scores["macro_f1"],
+        "intervals": resampled.intervals(),
+        **(trust.estimates(probabilities) if trust else {}),
+    }
+
+
+def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...], title: str, target: Path) -> None:
+    """Counts on a colour scale of each true class's share, as a PNG picture."""
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(matrix)
+    share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    side = 2.5 + 0.6 * len(class_names)
+    figure = Figure(figsize=(side + 0.5, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(counts.shape):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
+    # Names are the user's: `$` must not start a formula.
+    names = [name.replace("$", r"\$") for name in class_names]
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names may be in any script
+        figure.savefig(target, dpi=110)

@@ -1,0 +1,214 @@
+"""The ask-and-tell loop of one study: ask Optuna, let a worker train, report, prune, tell. Never imports Keras."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, Protocol
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
+
+from models.feeding.epoch_size import nominal_batch_size
+from models.training.recipe import HEAD
+from search.engine.claims import Claims
+from search.engine.job import LOG_FILE, MakeJob, TrainingJob
+from search.engine.retention import Retention
+from search.engine.stop_request import StopRequest
+from search.engine.worker import Worker, WorkerDiedError
+from search.errors import SearchError, disk_full
+from studies.definition import Definition
+from studies.records import Ended, TrialRecord, record_of, store_record
+from studies.samplers import SAMPLERS, PerTrialSampler
+from studies.settings import StudySettings
+from studies.trials import BATCH_DIVISOR, counted, died_again, mark_infeasible, put_back, put_back_orphans
+
+FAILURES_IN_A_ROW = 3
+SMALLEST_BATCH = 2
+WAIT_S = 0.5
+# Failures that say something about the hyperparameters: stored as pruned and infeasible, so that the sampler learns
+# from them without ever preferring them to a healthy early prune. Anything else is a bug and not counted.
+INFEASIBLE = ("diverged", "out-of-memory", "timeout", "killed")
+
+
+class Observer(Protocol):
+    """What hears of a search's progress; search/terminal/trial_progress.py has the views."""
+
+    def trial_started(self, number: int, hyperparameters: dict[str, Any], done: int) -> None: ...
+
+    def epoch(self, number: int, figures: dict[str, Any]) -> None: ...
+
+    def trial_finished(self, record: TrialRecord, done: int) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+class StopRequestedError(Exception):
+    """The epoch is done and kept, and the run is to leave."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One study and what it needs to run."""
+
+    study: optuna.Study
+    settings: StudySettings
+    definition: Definition
+    worker: Worker
+    make_job: MakeJob
+    observer: Observer
+    claims: Claims
+    retention: Retention
+    stop_request: StopRequest
+    trial_timeout_s: float = inf
+
+    def run(self, trials: int) -> None:
+        """Goes on until `trials` trials are complete or pruned, counting those of earlier runs and of other processes,
+        or until the run is to leave; a trial under way is then put back, to be gone on with.
+
+        Raises SearchError when several trials in a row end in a bug, or the disk is full; KeyboardInterrupt passes.
+        """
+        self.study.sampler = PerTrialSampler(SAMPLERS[self.settings.sampler], self._seed_of)
+        bugs: list[TrialRecord] = []
+        while (trial := self._next(trials)) is not None:
+            try:
+                record = self._one_trial(trial)
+            except BaseException as error:
+                self.worker.stop()
+                with suppress(StorageInternalError):  # as on a full disk; the next run puts it back then
+                    put_back(self.study, trial._trial_id)
+                if isinstance(error, StopRequestedError):
+                    return
+                raise
+            finally:
+                self.claims.release(trial.number)
+            if record is None:
+                continue
+            bugs = [*bugs, record] if record.state == "fail" else []
+            self.observer.trial_finished(record, counted(self.study))
+            self.retention.sweep(self.study)
+            if len(bugs) == FAILURES_IN_A_ROW and bugs[0].failure:
+                raise SearchError(
+                    f"{len(bugs)} trials in a row failed, the first with: {bugs[0].failure['message']} "
+                    f"({bugs[0].failure['place']}); the log is {bugs[0].failure['log']}"
+                )
+
+    def _next(self, trials: int) -> optuna.Trial | None:
+        """One that was cut off, or a new one, as long as finished ones and those in hand do not make up the total; None
+        when all are finished, or the run is to leave."""
+        announced = False
+        while not self.stop_request.wanted:
+            with self.claims.deciding():
+                in_hand = put_back_orphans(self.study, self.claims.is_free)
+                done = counted(self.study)
+                if done >= trials:
+                    return None
+                if done + in_hand < trials:
+                    trial = self.study.ask()
+                    self.claims.take(trial.number)
+                    self.definition.suggest(trial)  # here, so that the next process to ask sees what it chose
+                    return trial
+            if not announced:
+                self.observer.say(f"other processes have the last {in_hand} trials in hand: waiting for them")
+                announced = True
+            time.sleep(WAIT_S)
+        return None
+
+    def _one_trial(self, trial: optuna.Trial) -> TrialRecord | None:
+        """None when the trial is put back, to be tried again."""
+        hyperparameters = self.definition.suggest(trial)
+        self.observer.trial_started(trial.number, hyperparameters, counted(self.study))
+        job = self.make_job(trial.number, hyperparameters, self._seed_of(trial.number, "training"))
+        job = replace(job, batch_divisor=trial.user_attrs.get(BATCH_DIVISOR, 1))
+        attempt = Attempt(self, trial, job)
+        try:
+            end = self.worker.train(job, attempt.on_epochs, self.trial_timeout_s)
+        except WorkerDiedError as error:
+            end = {"event": "failed", "kind": error.kind, "message": str(error), "place": ""}
+        return attempt.ended(end)
+
+    def _seed_of(self, number: int, purpose: str) -> int:
+        return seed_of(self.settings.seed, number, purpose)
+
+
+class Attempt:
+    """A trial in the hands of a worker, from its first event to what becomes of it."""
+
+    def __init__(self, search: Search, trial: optuna.Trial, job: TrainingJob) -> None:
+        self.search, self.trial, self.job = search, trial, job
+        self.epochs: list[dict[str, Any]] = []
+        self.started, self.earlier_s = time.monotonic(), 0.0
+        self.reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+
+    def on_epochs(self, figures: list[dict[str, Any]]) -> bool:
+        """Reports what is new. Several at once are those of an earlier start."""
+        is_first, self.epochs = not self.epochs, self.epochs + figures
+        if is_first and self.reported:
+            self.earlier_s = sum(row["seconds"] for row in figures if self._step(row) in self.reported)
+        for row in figures:
+            if self._step(row) not in self.reported:
+                self.trial.report(row["value"], self._step(row))
+        self.search.observer.epoch(self.trial.number, figures[-1])
+        if self.trial.should_prune():
+            return True
+        if self.search.stop_request.wanted:
+            raise StopRequestedError
+        return False
+
+    def _step(self, row: dict[str, Any]) -> int:
+        """Of an epoch as it is reported: fine-tuning begins at the same one in every trial, however soon a head phase
+        was over, since pruners compare trials by it."""
+        head = [one["phase"] for one in self.epochs].count(HEAD)
+        step: int = row["step"]
+        if head == 0 or row["phase"] == HEAD:
+            return step
+        nominal: int = self.search.settings.recipe["head_epochs"]
+        return step - head + nominal
+
+    def ended(self, end: dict[str, Any]) -> TrialRecord | None:
+        if end["event"] == "done":
+            self._store(end["outcome"] | {"memory_mb": end["memory_mb"]}, None)
+            if end["outcome"]["stopped"]:
+                return self._told(TrialState.PRUNED)
+            return self._told(TrialState.COMPLETE, end["outcome"]["best"]["value"])
+        failure = {key: end[key] for key in ("kind", "message", "place")} | {"log": f"{self.job.folder}/{LOG_FILE}"}
+        kind = failure["kind"]
+        if kind == "disk-full":
+            raise disk_full(failure["message"])
+        if (kind == "killed" and not died_again(self.trial)) or (kind == "out-of-memory" and self._halved()):
+            put_back(self.search.study, self.trial._trial_id)
+            self.search.observer.say(f"trial {self.trial.number}: {failure['message']}; it is gone on with")
+            return None
+        self._store({}, failure)
+        if kind in INFEASIBLE:
+            mark_infeasible(self.trial)
+            return self._told(TrialState.PRUNED)
+        return self._told(TrialState.FAIL)
+
+    def _halved(self) -> bool:
+        """Whether the trial is to be tried once more, at half the batch and with gradients of two added up."""
+        recipe = self.job.settings.recipe
+        batch = nominal_batch_size(
+            self.job.hyperparameters.get("batch_size", 0), recipe.get("batch_size", SMALLEST_BATCH)
+        )
+        if self.job.batch_divisor > 1 or batch < SMALLEST_BATCH:
+            return False
+        self.trial.set_user_attr(BATCH_DIVISOR, 2)
+        return True
+
+    def _store(self, outcome: dict[str, Any], failure: dict[str, Any] | None) -> None:
+        seconds = self.earlier_s + time.monotonic() - self.started
+        store_record(self.trial, Ended(self.job.hyperparameters, self.epochs, outcome, failure, seconds))
+
+    def _told(self, state: TrialState, value: float | None = None) -> TrialRecord:
+        return record_of(self.search.study.tell(self.trial, value, state=state))
+
+
+def seed_of(study_seed: int, number: int, purpose: str) -> int:
+    """A seed of 31 bits that differs for each study seed, trial number and purpose."""
+    digest = hashlib.sha256(f"{study_seed}/{number}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

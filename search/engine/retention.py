@@ -1,0 +1,88 @@
+"""What is kept on disk of a study's trials: the weights of the best few, within a budget; logs and figures of all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from search.engine.job import STATE_FILE, WEIGHTS_FILE, trial_folder_name
+from search.errors import SearchError
+from studies.replicates import replicates_of
+
+DEFAULT_KEEP = 5
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The rules for one study.
+
+    Attributes:
+        storage: of the study.
+        folder: trials/STUDY.
+        keep: weights of so many of the best complete trials; those trained again are kept too.
+        budget_gb: that all of `trials/` may take; weights beyond the best trial's go first.
+    """
+
+    storage: RDBStorage
+    folder: Path
+    keep: int = DEFAULT_KEEP
+    budget_gb: float = inf
+
+    def sweep(self, study: optuna.Study) -> None:
+        """To be called after each trial. SearchError when the budget is exceeded by what cannot go."""
+        trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+        for state in self.folder.glob(f"*/{STATE_FILE}"):
+            trial = trials.get(int(state.parent.name))
+            if trial is not None and trial.state.is_finished():
+                state.unlink(missing_ok=True)
+        ranked = self._ranked(study, trials)
+        protected = {again.what.trial for again in replicates_of(self.storage, study.study_name)}
+        for number in ranked[self.keep :]:
+            if number not in protected:
+                self._weights(number).unlink(missing_ok=True)
+        self._keep_to_budget([number for number in ranked[1 : self.keep] if number not in protected])
+
+    def _ranked(self, study: optuna.Study, trials: dict[int, FrozenTrial]) -> list[int]:
+        """The complete trials whose weights are there, the best first."""
+        there = [int(path.parent.name) for path in self.folder.glob(f"*/{WEIGHTS_FILE}")]
+        complete = [n for n in there if n in trials and trials[n].state == TrialState.COMPLETE]
+        return sorted(complete, key=lambda number: (-(trials[number].value or 0.0), number))
+
+    def _keep_to_budget(self, dispensable: list[int]) -> None:
+        """`dispensable`: trials whose weights may go, the best first."""
+        if self.budget_gb == inf:
+            return
+        for number in [*reversed(dispensable), None]:
+            used_gb = _size_bytes(self.folder.parent) / GIGABYTE
+            if used_gb <= self.budget_gb:
+                return
+            if number is not None:
+                self._weights(number).unlink(missing_ok=True)
+        raise SearchError(
+            f"the trials in {self.folder.parent} take {used_gb:.2f} GB, more than --disk-budget {self.budget_gb:g}: "
+            "allow more, or remove studies that are no longer needed"
+        )
+
+    def _weights(self, number: int) -> Path:
+        return self.folder / trial_folder_name(number) / WEIGHTS_FILE
+
+
+def _size_bytes(folder: Path) -> int:
+    """Of all files below; weights that several versions of a study have links to count once."""
+    files = [file for file in map(_stat, folder.rglob("*")) if file]
+    return sum({(file.st_dev, file.st_ino): file.st_size for file in files}.values())
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None of a file that another run has just removed or renamed."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None

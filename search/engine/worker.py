@@ -1,0 +1,178 @@
+"""The asking process's side of a training process: start it, send requests, hear events."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from search.engine.job import NetworkSource, OpenChoices, TrainingJob
+from search.engine.keras_import import KERNELS
+from search.engine.worker_process import MEMORY_LIMIT, OUTGROWN
+from search.errors import SearchError
+
+# -P: a user's own models/ or search/ in the current folder is not imported in place of ours.
+WORKER_COMMAND = (sys.executable, "-P", "-m", "search.engine.worker_process")
+MEMORY_GROWTH = 0.08
+"""Share of its size by which a process may grow without tracing anything; beyond, it is replaced."""
+SETTLING_TRIALS = 2
+"""After something was traced: the first trials of a process take memory that those after them use again."""
+MEMORY_SHARE = 0.9
+"""Of the memory that is free when a process starts: beyond, the system would kill something."""
+STOP_TIMEOUT_S = 10
+
+OnEpochs = Callable[[list[dict[str, Any]]], bool]
+
+
+class WorkerDiedError(SearchError):
+    """The training process ended without a word. `kind`: killed, out-of-memory or timeout."""
+
+    def __init__(self, message: str, kind: str = "killed") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Worker:
+    """One training process, started when it is first needed and again after it died.
+
+    It keeps its networks from trial to trial. What else it leaves behind adds up, so a process that the next trial
+    would make larger by MEMORY_GROWTH than it was when it had settled, going by what trials added since, is replaced
+    before; `fresh`: after each trial.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        command: Sequence[str] = WORKER_COMMAND,
+        memory_limit_mb: int | None = None,
+        fresh: bool = False,
+    ) -> None:
+        self.log, self.command, self.memory_limit_mb, self.fresh = log, command, memory_limit_mb, fresh
+        self.process: subprocess.Popen[str] | None = None
+        self.networks_traced = -1
+        self.settling = self.settled_memory_mb = self.last_memory_mb = self.growth_mb = 0
+
+    def describe(self, source: NetworkSource, resolution: int) -> dict[str, Any]:
+        """The reply to a `describe` request. SearchError with the worker's reason when the network cannot be built."""
+        return self._asked("describe", {"source": asdict(source), "resolution": resolution})
+
+    def choose(self, open_choices: OpenChoices) -> dict[str, Any]:
+        """The reply to a `choose` request. SearchError with the worker's reason when nothing can be measured."""
+        return self._asked("choose", asdict(open_choices))
+
+    def time(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to a `time` request. SearchError with the worker's reason when the trials cannot be trained."""
+        return self._asked("time", request)
+
+    def _asked(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        self._send({"request": kind, **request})
+        reply = self._receive()
+        if reply["event"] == "failed":
+            raise SearchError(reply["message"])
+        return reply
+
+    def train(self, job: TrainingJob, on_epochs: OnEpochs, timeout_s: float = inf) -> dict[str, Any]:
+        """The last event, `done` or `failed`. `on_epochs` gets the figures of epochs; True asks for the end.
+
+        Raises WorkerDiedError when the process ends, or is ended after `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._send({"request": "train", "job": asdict(job)})
+        while (event := self._receive(deadline))["event"] == "epochs":
+            self._send({"request": "stop" if on_epochs(event["epochs"]) else "continue"})
+        self._recycle(event["memory_mb"], event.get("outcome", {}).get("networks_traced", self.networks_traced))
+        return event
+
+    def stop(self) -> None:
+        """Ends the process now."""
+        if self.process is None:
+            return
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_S)
+        self.reader.join(STOP_TIMEOUT_S)
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue  # a request was still in the buffer
+        self.process, self.networks_traced, self.settled_memory_mb = None, -1, 0
+
+    def _start(self) -> subprocess.Popen[str]:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.limit_mb = self.memory_limit_mb or int(MEMORY_SHARE * psutil.virtual_memory().available / 2**20)
+        with open(self.log, "a") as log:
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**KERNELS, **os.environ, MEMORY_LIMIT: str(self.limit_mb)},
+            )
+        self.events: queue.Queue[str] = queue.Queue()
+        self.reader = threading.Thread(target=_read, args=(process, self.events), daemon=True)
+        self.reader.start()
+        return process
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self.process = self.process or self._start()
+        assert self.process.stdin is not None
+        try:
+            print(json.dumps(message), file=self.process.stdin, flush=True)
+        except BrokenPipeError as error:
+            raise self._died() from error
+
+    def _receive(self, deadline: float = inf) -> dict[str, Any]:
+        left = deadline - time.monotonic()
+        try:
+            line = self.events.get(timeout=max(0.0, left) if left < inf else None)
+        except queue.Empty:
+            self.stop()
+            raise WorkerDiedError("the trial took longer than --trial-timeout allows", "timeout") from None
+        if not line.endswith("\n"):
+            raise self._died()
+        event: dict[str, Any] = json.loads(line)
+        return event
+
+    def _died(self) -> WorkerDiedError:
+        assert self.process is not None
+        code = self.process.wait(STOP_TIMEOUT_S)
+        self.stop()
+        if code == OUTGROWN:
+            message = f"the training process outgrew its limit of {self.limit_mb} MB: allow more with --memory-limit"
+            return WorkerDiedError(message, "out-of-memory")
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return WorkerDiedError(f"the training process {how}; its output is in {self.log}")
+
+    def _recycle(self, memory_mb: int, networks_traced: int) -> None:
+        if networks_traced > self.networks_traced or self.settled_memory_mb == 0:
+            self.networks_traced, self.settled_memory_mb, self.growth_mb = networks_traced, memory_mb, 0
+            self.settling = SETTLING_TRIALS
+        elif self.settling:
+            self.settled_memory_mb = max(self.settled_memory_mb, memory_mb)
+            self.settling -= 1
+        else:
+            self.growth_mb = max(self.growth_mb, memory_mb - self.last_memory_mb)
+        self.last_memory_mb = memory_mb
+        if self.fresh or memory_mb + self.growth_mb > (1 + MEMORY_GROWTH) * self.settled_memory_mb:
+            self.stop()
+
+
+def _read(process: subprocess.Popen[str], events: queue.Queue[str]) -> None:
+    """Line by line, and an empty one at the end; a thread's work, so that waiting for an event can have an end."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        events.put(line)
+    events.put("")

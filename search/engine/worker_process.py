@@ -1,0 +1,196 @@
+"""The training process: takes jobs from standard input, trains, and writes events to standard output.
+
+It knows nothing of Optuna. It ignores the terminal's interrupt (the asking process decides) and ends when its
+input closes, so that it never outlives the process that asked, or when it has outgrown its memory limit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import psutil
+
+from data_prep.augmentation.quiet_import import undisturbed
+from models.errors import DivergedError, ModelError
+from search.engine.job import LOG_FILE
+from studies.file_locks import lock
+
+MEMORY_LIMIT = "HPSEARCH_WORKER_MEMORY_MB"
+"""Environment variable: megabytes of memory beyond which the process ends itself with OUTGROWN."""
+OUTGROWN = 86  # no signal's number, and none that Python or TensorFlow ends with
+MEMORY_CHECK_S = 0.2
+REPLIES = {"describe": "described", "choose": "chosen", "time": "timed"}
+"""Requests that are answered once, by the trainer's method of that name."""
+
+Figures = dict[str, Any]
+
+
+class Trainer(Protocol):
+    """What a worker does with its requests; search/engine/keras_trainer.py is the real one."""
+
+    def describe(self, request: dict[str, Any]) -> dict[str, Any]: ...
+
+    def choose(self, request: dict[str, Any]) -> dict[str, Any]: ...
+
+    def time(self, request: dict[str, Any]) -> dict[str, Any]: ...
+
+    def train(self, job: dict[str, Any], on_epochs: Callable[[list[Figures]], bool]) -> dict[str, Any]: ...
+
+
+def serve(load_trainer: Callable[[], Trainer]) -> None:
+    """Answers requests until the input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    events = _take_over_stdout()
+    requests = _requests(sys.stdin)
+    _watch_memory(float(os.environ.get(MEMORY_LIMIT, "inf")))
+    trainer: Trainer | None = None
+
+    def send(event: str, **content: Any) -> None:
+        print(json.dumps({"event": event, "memory_mb": _memory_mb(), **content}), file=events, flush=True)
+
+    def on_epochs(figures: list[Figures]) -> bool:
+        send("epochs", epochs=figures)
+        return bool(requests.get()["request"] == "stop")
+
+    while True:
+        request = requests.get()
+        kind = request.pop("request")
+        try:
+            if kind in REPLIES:
+                trainer = trainer or load_trainer()
+                send(REPLIES[kind], **getattr(trainer, kind)(request))
+                continue
+            with _in_folder(Path(request["job"]["folder"])):
+                trainer = trainer or load_trainer()
+                outcome = _logged(trainer.train, request["job"], on_epochs)
+            _give_memory_back()
+            send("done", outcome=outcome)
+        except Exception as error:
+            if kind in REPLIES:
+                traceback.print_exc()
+            send("failed", kind=kind_of(error), message=" ".join(str(error).split())[:500], place=_place(error))
+
+
+def kind_of(error: Exception) -> str:
+    """The failure class that the asking process acts on: diverged, out-of-memory, disk-full, refused or bug."""
+    if isinstance(error, DivergedError):
+        return "diverged"
+    # TensorFlow's error, and what JAX's runtime errors begin with.
+    exhausted = type(error).__name__ == "ResourceExhaustedError" or str(error).startswith("RESOURCE_EXHAUSTED")
+    if isinstance(error, MemoryError) or exhausted:
+        return "out-of-memory"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk-full"
+    return "refused" if isinstance(error, ModelError) else "bug"
+
+
+def _logged(train: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What ends a trial goes where its other output is: a bug with its place, anything else in a line."""
+    try:
+        return train(*arguments)
+    except Exception as error:
+        if kind_of(error) == "bug":
+            traceback.print_exc()
+        else:
+            print(f"{kind_of(error)}: {type(error).__name__}: {error}", file=sys.stderr)
+        raise
+
+
+@contextmanager
+def _in_folder(folder: Path) -> Iterator[None]:
+    """One process at a time writes into a trial's folder (that of an asking process that was killed may still be
+    ending), and what it prints goes to the log there."""
+    with lock(folder / ".training"), open(folder / LOG_FILE, "a") as log:
+        own = os.dup(2)
+        try:
+            _print_to(log.fileno())
+            yield
+        finally:
+            _print_to(own)
+            os.close(own)
+
+
+def _print_to(descriptor: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+
+
+def _give_memory_back() -> None:
+    """What a trial leaves unused would look like growth, and end in a new process."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim:
+        trim(0)
+
+
+def _memory_mb() -> int:
+    """Resident, without the pages of mapped files: those of the prepared set are given back when others need them."""
+    found = psutil.Process().memory_info()
+    return int((found.rss - getattr(found, "shared", 0)) // 2**20)
+
+
+def _watch_memory(limit_mb: float) -> None:
+    """Ends the process by itself once it is too large: a kill by the system would look like anybody's."""
+
+    def watch() -> None:
+        while (now := _memory_mb()) <= limit_mb:
+            time.sleep(MEMORY_CHECK_S)
+        os.write(2, f"the training process has grown to {now} MB, beyond its limit of {limit_mb:.0f} MB\n".encode())
+        os._exit(OUTGROWN)
+
+    if limit_mb < float("inf"):
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _take_over_stdout() -> TextIO:
+    """The real standard output, for events alone; whatever else is printed goes to standard error, the log."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def _requests(source: TextIO) -> queue.Queue[dict[str, Any]]:
+    """The requests as they come, read by a thread that ends the process when the input closes."""
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def read() -> None:
+        for line in source:
+            requests.put(json.loads(line))
+        os._exit(0)  # in the middle of an epoch too: nobody is left to hear of it
+
+    threading.Thread(target=read, daemon=True).start()
+    return requests
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+
+
+def _keras_trainer() -> Trainer:
+    with undisturbed():
+        from search.engine.keras_trainer import (
+            KerasTrainer,  # imports TensorFlow, which prints, only when all is set up for that
+        )
+
+    return KerasTrainer()
+
+
+if __name__ == "__main__":
+    serve(_keras_trainer)

@@ -1,0 +1,85 @@
+"""Published lists of corruptions, applied to labelled images, so that results stand beside published ones."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import click
+import numpy as np
+
+from search.terminal.output import print_table
+from search.terminal.progress_bars import Stages
+
+CHUNK_IMAGES = 1024
+SUITES = ("medmnist-c",)
+SEED = 0
+
+
+def run_suite(
+    suite: str, predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
+    """Balanced error (1 - balanced accuracy) on the images and per corruption, with its share of AlexNet's.
+
+    The formulas are those of MedMNIST-C (Di Salvo et al. 2024, arXiv 2406.17536, section 3.2): BE of a corruption is
+    its mean error over severities divided by AlexNet's, their mean is over corruptions.
+
+    Args:
+        suite: of SUITES.
+        predict: uint8 (k, h, w, 3) -> probabilities (k, classes).
+        images: uint8 (n, h, w, 3).
+        labels: int (n,).
+    """
+    from data_prep.corruption import medmnist_c
+
+    rows = []
+    with Stages() as stages:
+        for name, reference in medmnist_c.REFERENCE_ERRORS.items():
+            stages.start(f"{suite}: {name}", len(medmnist_c.SEVERITIES) * len(images))
+            errors = []
+            for severity in medmnist_c.SEVERITIES:
+                guesses = []
+                for part in _corrupted(images, name, severity):
+                    guesses.append(predict(part).argmax(axis=1))
+                    stages.advance(len(part))
+                errors.append(balanced_error(labels, np.concatenate(guesses)))
+            mean = float(np.mean(errors))
+            row = {"corruption": name, "balanced_error": mean, "alexnet": reference, "relative_error": mean / reference}
+            rows.append(row | {"by_severity": errors})
+    clean = balanced_error(labels, predict(images).argmax(axis=1))
+    means = {key: float(np.mean([row[key] for row in rows])) for key in ("balanced_error", "alexnet", "relative_error")}
+    return {"clean_balanced_error": clean, "clean_alexnet": medmnist_c.REFERENCE_CLEAN_ERROR, **means, "rows": rows}
+
+
+def balanced_error(labels: np.ndarray, guesses: np.ndarray) -> float:
+    """1 - the mean over the classes present of the share that is recognised."""
+    return 1 - float(np.mean([(guesses[labels == label] == label).mean() for label in np.unique(labels)]))
+
+
+def _corrupted(images: np.ndarray, name: str, severity: int) -> Iterator[np.ndarray]:
+    """All images, some at a time; the same each time."""
+    from data_prep.corruption.medmnist_c import corrupt
+
+    key = zlib.crc32(name.encode())
+
+    def one(row: int) -> np.ndarray:
+        rng = np.random.default_rng([SEED, key, severity, row])
+        return corrupt(np.asarray(images[row]), name, severity, rng)
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(images), CHUNK_IMAGES):
+            yield np.stack(list(pool.map(one, range(start, min(start + CHUNK_IMAGES, len(images))))))
+
+
+def print_suite(suite: str, result: dict[str, Any]) -> None:
+    """The suite's table; AlexNet's errors are those published for BloodMNIST."""
+    clean = {
+        "corruption": "none",
+        "balanced_error": result["clean_balanced_error"],
+        "alexnet": result["clean_alexnet"],
+    }
+    mean = {"corruption": "mean of the corruptions", **{k: v for k, v in result.items() if not isinstance(v, list)}}
+    click.echo(f"{suite}: balanced error, mean of 5 severities, beside AlexNet's as published for BloodMNIST at 224 px")
+    print_table([clean, *result["rows"], mean], ("corruption", "balanced_error", "alexnet", "relative_error"))

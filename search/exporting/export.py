@@ -1,0 +1,206 @@
+"""The winner as a folder that proves itself: model, labels, figures, model card; written whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from data_prep.storage.reader import PreparedSet
+from models.formats.registry import FORMATS, KERAS
+from models.scoring.objectives import external_name
+from search.engine.keras_import import import_keras
+from search.exporting.format_files import write_formats
+from search.exporting.locked_test import add_reading, earlier_reading
+from search.exporting.scored_parts import (
+    EXTERNAL,
+    estimate_errors,
+    families_in,
+    figures_of,
+    fit_on,
+    gaps,
+    operations,
+    parts_in,
+    score_split,
+)
+from search.exporting.variants import Candidate, Chooser, ExportExtras, identity
+from search.winners.best_trial import Winner
+from search.winners.refit import refit_facts
+from search.workspace import Workspace
+
+MODEL_FILE, LABELS_FILE, METRICS_FILE, CARD_FILE = FORMATS[KERAS].file, "labels.json", "metrics.json", "README.md"
+CALIBRATION_FILE = "calibration.json"
+"""What `models.scoring.trust.Trust` holds, and `estimate_errors`: by how much its estimates of accuracy were off on
+test images."""
+VERSIONS = ("hpsearch", "keras", "tensorflow", "numpy", "optuna", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export ended with."""
+
+    folder: Path
+    winner: Winner
+    difference: float
+    """Largest difference between two probabilities of one validation image."""
+    metrics: dict[str, Any]
+    reading: int | None
+    """Which reading of the test set this was; None when the stored figures were shown."""
+
+
+def export(
+    workspace: Workspace,
+    prepared: PreparedSet,
+    winner: Winner,
+    target: Path,
+    extras: ExportExtras | None = None,
+    formats: Sequence[str] = (),
+) -> Exported:
+    """Writes the folder `target`, replacing an earlier one; with the model in these further `formats` too.
+
+    Raises SearchError when the reloaded model does not give the worker's validation probabilities within AGREEMENT,
+    ModelError when a format does not agree with it. The test set has not been read then.
+    """
+    if extras and extras.refit:
+        with workspace.exporting():
+            extras.refit(winner)  # before this process takes a GPU's memory from the one that trains; kept in the cache
+    # The processes that predict, or refit the other members of an average, need memory of the same GPU.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    import_keras()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with workspace.exporting(), _scratch(target) as scratch:
+        chooser = Chooser(workspace, prepared, scratch)
+        chosen, tried = chooser.choose(winner, extras or ExportExtras())
+        chosen, tried, refit = _refitted(chooser, chosen, tried, extras)
+        folder = scratch / "model"
+        folder.mkdir()
+        chosen = replace(chosen, file=chosen.file.rename(folder / MODEL_FILE))
+        written = write_formats(formats, chosen, prepared, folder)
+        metrics, reading = _metrics(chooser, winner, chosen)
+        metrics |= {"tried": tried, "formats": written} | refit
+        _write_texts(folder, prepared, winner, metrics, chosen)
+        _replace(folder, target)
+    return Exported(target, winner, chosen.difference, metrics, reading)
+
+
+def _refitted(
+    chooser: Chooser, chosen: Candidate, tried: list[dict[str, Any]], extras: ExportExtras | None
+) -> tuple[Candidate, list[dict[str, Any]], dict[str, Any]]:
+    """The model trained anew in place of the chosen one where that was asked for, with a row for it and its facts."""
+    if not (extras and extras.refit):
+        return chosen, tried, {}
+    refit = chooser.refitted(chosen, extras.refit)
+    rows = [row | {"kept": "refitted" if row["kept"] == "yes" else "no"} for row in tried]
+    rows.append({"model": refit.variant.title, "clean": None, "corrupted": None, "kept": "yes"})
+    return refit, rows, {"refit": refit_facts(chooser.prepared, refit.variant.members)}
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A folder beside the target, so that it can be renamed into its place. What a killed export left goes first."""
+    prefix = f".{target.name}.export-"
+    for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as temporary:
+        yield Path(temporary)
+
+
+def _metrics(chooser: Chooser, winner: Winner, chosen: Candidate) -> tuple[dict[str, Any], int | None]:
+    """Validation, external and test figures; the test set is read once per model, then its stored figures are shown."""
+    from models.scoring.export_figures import full_figures
+
+    workspace, prepared = chooser.workspace, chooser.prepared
+    names = prepared.class_names
+    trust = fit_on(chosen.validation)
+    external = score_split(prepared, EXTERNAL, lambda files: chooser.predict(chosen.file, files))
+    metrics = {
+        "validation": figures_of(chosen.validation, names, trust),
+        "external": {name: full_figures(scored, names, trust) for name, scored in external.items()},
+        "calibration": trust.as_dict(),
+        "corruptions": operations(prepared),
+    }
+    weights_sha256 = identity(workspace, chosen.variant)
+    earlier = earlier_reading(workspace, weights_sha256)
+    if earlier is not None:
+        return metrics | {"test": earlier}, None
+    test = figures_of(score_split(prepared, "test", lambda files: chooser.predict(chosen.file, files)), names, trust)
+    what = {"study": winner.settings.name, "trial": winner.record.number, "weights_sha256": weights_sha256}
+    what |= {"refit": True} if chosen.variant.is_refitted else {}
+    reading = add_reading(workspace, "export-best", what, test)
+    return metrics | {"test": test}, reading
+
+
+def _write_texts(
+    folder: Path, prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], chosen: Candidate
+) -> None:
+    from models.scoring.export_figures import draw_confusion
+
+    names = prepared.class_names
+    (folder / LABELS_FILE).write_text(json.dumps(list(names), ensure_ascii=False, indent=1), encoding="utf-8")
+    facts = {
+        "study": winner.settings.name,
+        "trial": winner.record.number,
+        "fingerprint": prepared.fingerprint,
+        "objective": winner.settings.objective,
+        "value": winner.record.value,
+        "picked": winner.picked,
+        "hyperparameters": winner.record.hyperparameters,
+        "model": chosen.variant.title,
+        "largest_difference_after_reloading": chosen.difference,
+    }
+    text = json.dumps(facts | metrics, ensure_ascii=False, indent=1)
+    (folder / METRICS_FILE).write_text(text, encoding="utf-8")
+    calibration = metrics["calibration"] | {"estimate_errors": estimate_errors(metrics["test"])}
+    (folder / CALIBRATION_FILE).write_text(json.dumps(calibration, ensure_ascii=False, indent=1), encoding="utf-8")
+    for split in ("validation", "test"):
+        title = f"{split}: {metrics[split]['images']} images"
+        draw_confusion(metrics[split]["confusion_matrix"], names, title, folder / f"confusion_{split}.png")
+    (folder / CARD_FILE).write_text(model_card(prepared, winner, metrics, chosen), encoding="utf-8")
+
+
+def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], chosen: Candidate) -> str:
+    """The export's README.md."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("search", "exporting"), keep_trailing_newline=True)
+    height, width, _ = prepared.image_shape
+    return environment.get_template("model_card.md").render(
+        settings=winner.settings,
+        decisive=external_name(winner.settings.objective),
+        record=winner.record,
+        metrics=metrics,
+        parts=parts_in(metrics),
+        families=families_in(metrics),
+        gaps=gaps(metrics),
+        estimate_errors=estimate_errors(metrics["test"]),
+        difference=chosen.difference,
+        picked=winner.picked,
+        variant=chosen.variant,
+        class_names=prepared.class_names,
+        source=prepared.source,
+        size=f"{height}x{width}",
+        formats=[(FORMATS[name], row) for name, row in metrics["formats"].items() if FORMATS[name].write],
+        versions={name: version(name) for name in VERSIONS},
+    )
+
+
+def _replace(folder: Path, target: Path) -> None:
+    """Moves the finished folder into place, on disk before it is there."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    folder.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""The figures of an exported model on the terminal: with their intervals, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from search.exporting.scored_parts import gaps
+from search.terminal.output import percent, print_table, with_interval
+
+INTERVALS = ("accuracy", "macro_f1")
+
+
+FEW = 20
+"""Images of a class, below which resampling them tells little: a class that is all right or all wrong stays so."""
+
+
+def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """A row per part (its title and figures), then one per family of corruptions in it."""
+    columns = ("images_of", "images", *INTERVALS, "macro_precision", "macro_recall", "weighted_f1")
+    print_table([_row(title, figures) for title, figures in parts], columns)
+    families = [
+        _row(title, row) | {"family": name}
+        for title, figures in parts
+        for name, row in figures.get("families", {}).items()
+    ]
+    if families:
+        print_table(families, ("images_of", "family", "images", *INTERVALS))
+    if any("intervals" in figures for _, figures in parts):
+        click.echo("In brackets: 95 % intervals, bootstrapped over images, those of a group together.")
+    counts = [row["images"] for _, figures in parts for row in figures.get("per_class", {}).values()]
+    fewest = min((count for count in counts if count), default=FEW)
+    if fewest < FEW:
+        images = "1 image" if fewest == 1 else f"{fewest} images"
+        click.echo(f"A class with {images} here: its intervals, and those of the means, are too narrow.")
+
+
+def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {"images_of": title, **figures, **{name: with_interval(figures, name) for name in INTERVALS}}
+
+
+def print_classes(figures: Mapping[str, Any]) -> None:
+    rows = []
+    for name, row in figures["per_class"].items():
+        f1 = with_interval({"f1": row["f1"], "intervals": {"f1": row.get("f1_interval", (None, None))}}, "f1")
+        rows.append({"class": name, **row, "f1": f1})
+    print_table(rows, ("class", "precision", "recall", "f1", "images"))
+
+
+def print_gaps(metrics: Mapping[str, Any]) -> None:
+    """Validation less test; a warning where chance does not explain it."""
+    for gap in gaps(metrics):
+        low, high = gap["interval"]
+        what = f"validation less test, {gap['images']}"
+        click.echo(f"{what}: macro F1 {gap['gap']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}")
+        if gap["beyond_chance"]:
+            click.echo(
+                f"warning: {what}, is more than its interval: the validation images, by which the trial was chosen, "
+                "flatter it; expect the test figures",
+                err=True,
+            )
+
+
+def print_operations(operations: Mapping[str, Sequence[str]], decisive: bool = True) -> None:
+    """Which corruptions took part in choosing the model, unless they are not `decisive`, and which never did."""
+    if operations:
+        by = ", by which the trial was chosen" if decisive else ""
+        click.echo(f"known corruptions{by}: {', '.join(operations['validation'])}")
+        click.echo(f"unseen ones, never used in training, choosing or calibrating: {', '.join(operations['test'])}")
+
+
+def print_trust(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Calibration and abstaining, a row per part (its title and figures) that was scored with them."""
+    rows = []
+    for title, figures in parts:
+        if "abstaining" not in figures:
+            continue
+        row = {
+            "images_of": title,
+            "calibration_error": figures["calibration_error"],
+            "calibrated": figures["calibrated_calibration_error"],
+        }
+        for one in figures["abstaining"]:
+            cells = "never" if one["error"] is None else f"{percent(one['coverage'])} / {percent(one['error'])}"
+            row[f"aim {percent(one['target_error'])}"] = cells
+        rows.append(row)
+    if rows:
+        print_table(rows, tuple(rows[0]))
+        click.echo("Aim: so many of the answers given may be wrong; share of images answered / wrong among them.")
+
+
+ESTIMATE_TITLES = {
+    "estimated_accuracy": "estimated accuracy",
+    "thresholded_confidence": "share of confident answers",
+    "mean_confidence": "mean calibrated confidence",
+}
+
+
+def print_estimates(estimates: Mapping[str, float], errors: Mapping[str, Any]) -> None:
+    """Estimates of accuracy, where there are any, with what they were off by on test images."""
+    rows = [
+        {
+            "without labels": title,
+            "estimate": estimates.get(name),
+            "off by, points": f"{100 * errors[name]['mean']:.1f}" if errors else None,
+            "at most by": f"{100 * errors[name]['largest']:.1f}" if errors else None,
+        }
+        for name, title in ESTIMATE_TITLES.items()
+        if estimates or errors
+    ]
+    if rows:
+        print_table(rows, tuple(name for name in rows[0] if name != "estimate" or estimates))
+    if errors:
+        click.echo(
+            f"Off by: mean and largest error on the export's {len(errors['blocks'])} blocks of test images, clean and "
+            "each family of corruptions."
+        )

@@ -1,0 +1,82 @@
+"""The further formats of an export: written from its Keras model, each proven on every validation image."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data_prep.storage.reader import PreparedSet
+from models.formats.conversion import largest_difference, predict_in_fresh_process, write_format
+from models.formats.registry import FORMATS, KERAS, Format
+from search.exporting.scored_parts import PARTS
+from search.exporting.variants import Candidate
+from search.terminal.durations import duration
+from search.terminal.output import print_table
+
+
+def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet, folder: Path) -> dict[str, Any]:
+    """Writes the formats of these names into `folder`, where the Keras model is already; says what takes how long.
+
+    Returns a row per format, the Keras model first: `file`, `bytes`, and `largest_difference` of a probability, the
+    Keras model's from training, the others' from the Keras model.
+
+    Raises ModelError when the model cannot be written in a format or does not give the same probabilities in it.
+    """
+    model = folder / FORMATS[KERAS].file
+    rows = {KERAS: _row(FORMATS[KERAS], folder, chosen.difference)}
+    wanted = [row for row in FORMATS.values() if row.write and row.name in names]
+    if not wanted:
+        return rows
+    images = next(part for part in PARTS if part.split == "validation" and not part.key).file(prepared)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        work = Path(temporary)
+        expected, on_gpu = chosen.validation[""].probabilities, _has_gpu()
+        refitted = any(member.refit for member in chosen.variant.members)  # its validation figures are from before
+        if on_gpu or refitted:
+            (expected,) = predict_in_fresh_process(model, [images], work, on_cpu=on_gpu)
+        for row in wanted:
+            click.echo(f"writing as {row.title} and checking it on {len(expected):,} validation images")
+            started = time.monotonic()
+            write_format(row, model, folder / row.file)
+            written_s = time.monotonic() - started
+            with tempfile.TemporaryDirectory(dir=work) as empty:
+                difference = largest_difference(row, folder / row.file, images, expected, Path(empty))
+            rows[row.name] = _row(row, folder, difference)
+            checked_s = time.monotonic() - started - written_s
+            click.echo(f"written in {duration(written_s)}, checked in {duration(checked_s)}")
+    return rows
+
+
+def print_formats(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """What `write_formats` gave, where it wrote more than the Keras model has."""
+    if len(rows) > 1:
+        shown = [
+            {
+                "format": name,
+                "file": row["file"],
+                "MB": round(row["bytes"] / 1e6, 2),
+                "largest difference": f"{row['largest_difference']:.1e}",
+            }
+            for name, row in rows.items()
+            if name != KERAS
+        ]
+        print_table(shown, tuple(shown[0]))
+        click.echo("From the Keras model's probabilities, on every validation image, each by its format's own runtime.")
+
+
+def _row(row: Format, folder: Path, difference: float) -> dict[str, Any]:
+    path = folder / row.file
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    return {"file": row.file, "bytes": size, "largest_difference": difference, "tolerance": row.tolerance}
+
+
+def _has_gpu() -> bool:
+    import keras
+
+    return bool(keras.distribution.list_devices("gpu"))

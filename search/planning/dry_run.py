@@ -1,0 +1,143 @@
+"""`hpsearch run --dry-run`: trains a little, says what the search would take, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from data_prep.storage.reader import PreparedSet
+from models.training.recipe import HEAD, TUNING
+from models.training.trial_rates import TrialRates
+from search.engine.worker import Worker, WorkerDiedError
+from search.planning.estimate import (
+    DiskNeeds,
+    Images,
+    PlannedSearch,
+    SpeedClass,
+    extremes,
+    kept_cuts,
+    kept_fractions,
+    parts,
+)
+from search.planning.open_study import job_maker, network_source
+from search.planning.planned_study import PlannedStudy
+from search.terminal.durations import duration
+from search.terminal.output import print_table
+from search.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of one study."""
+
+    search: PlannedSearch
+    room: dict[str, int]
+    """Bytes by what they are for."""
+    memory_mb: int
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a `run` was asked for, as far as it matters here.
+
+    Attributes:
+        trials: that are still to come, those trained again afterwards included.
+        keep: trials whose weights are kept.
+        fresh: a new training process for each trial.
+    """
+
+    workspace: Workspace
+    planned: PlannedStudy
+    trials: int
+    keep: int
+    fresh: bool
+
+    def forecast(self, worker: Worker, scratch: Path) -> Forecast:
+        """Trains a little in the worker. SearchError when the network cannot be built or trained."""
+        planned, images = self.planned, Images.of(PreparedSet.open(self.workspace.prepared))
+        chosen = extremes(planned.definition)
+        make = job_maker(self.workspace, planned)
+        jobs = {name: replace(make(0, values, 0), folder=str(scratch)) for name, values in chosen.items()}
+        source = network_source(self.workspace, planned)
+        started = time.monotonic()
+        for resolution in planned.resolutions:
+            worker.describe(source, resolution)
+        start_s = time.monotonic() - started
+        request = {"jobs": {name: asdict(job) for name, job in jobs.items()}, "stored_images": images.stored}
+        reply = worker.time(request | {"frozen_fractions": kept_fractions(planned)})
+        rates = {name: TrialRates.from_dict(content) for name, content in reply["rates"].items()}
+        epochs = {HEAD: planned.head_epochs, TUNING: int(planned.settings.recipe["epochs"])}
+        kinds = [SpeedClass(name, rates[name], images.views(chosen[name]), epochs) for name in chosen]
+        search = PlannedSearch(self.trials, images, kinds, parts(planned), start_s, self.fresh, kept_cuts(planned))
+        return Forecast(search, self._room(reply, kinds).rows(images), reply["memory_mb"])
+
+    def _room(self, reply: Mapping[str, Any], kinds: Sequence[SpeedClass]) -> DiskNeeds:
+        settings = self.planned.settings
+        return DiskNeeds(
+            trials=self.trials,
+            keep=self.keep,
+            weights_bytes=kinds[0].rates.weights_bytes,
+            state_bytes=max(kind.rates.state_bytes for kind in kinds),
+            feature_values=reply["feature_values"],
+            precision=settings.prefix_cache,
+            most_feature_bytes=int(1e9 * settings.prefix_cache_gb),
+        )
+
+
+@contextmanager
+def scratch_folder(workspace: Workspace) -> Iterator[Path]:
+    """On the disk that trials will use; stays only when the training process died, as its log in it tells why."""
+    folder = Path(tempfile.mkdtemp(prefix=".dry-run-", dir=workspace.folder))
+    died = False
+    before = signal.signal(signal.SIGTERM, _interrupt)  # which would end this process without clearing up
+    try:
+        yield folder
+    except WorkerDiedError:
+        died = True
+        raise
+    finally:
+        if not died:
+            shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def show(found: Forecast, workspace: Workspace, say: Callable[[str], None]) -> float:
+    """The forecast on the terminal; seconds in all."""
+    search = found.search
+    rows = [
+        {name.removesuffix("_s"): _brief(value) if name.endswith("_s") else value for name, value in kind.row().items()}
+        for kind in search.kinds
+    ]
+    print_table(rows, tuple(rows[0]))
+    about, least, most = map(duration, search.total_s())
+    say(f"{search.trials} trials to come: about {about} ({least} to {most}), {duration(search.once_s())} of it once")
+    room = ", ".join(f"{what} {_size(size)}" for what, size in found.room.items())
+    free = shutil.disk_usage(workspace.folder).free
+    say(f"disk: {_size(sum(found.room.values()))} at most ({room}); {_size(free)} are free")
+    say(f"memory: the training process took {found.memory_mb:,} MB")
+    return search.total_s()[0]
+
+
+RULE = """Timed on some of the images, on this machine as busy as it is, for trials one after the other that go on to
+their last epoch: pruning and early stopping shorten that. Once: starting, tracing, what frozen layers give.
+Nothing was stored."""
+
+
+def _brief(seconds: float) -> str:
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,234 @@
+"""What a search will take, from the rates of its quickest and slowest trials: time, and room on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+from data_prep.storage.reader import PreparedSet
+from models.backbones.registry import UNTRAINED
+from models.hyperparameters import BANK
+from models.training.recipe import HEAD, TUNING
+from models.training.trial_rates import TrialRates, Views
+from search.planning.planned_study import PlannedStudy
+from studies.definition import Definition, Parameter, Value
+from studies.settings import PREFIX_CACHE_OFF
+
+FLOAT_BYTES = {PREFIX_CACHE_OFF: 0, "float16": 2, "float32": 4}
+
+LEAST_MOVED = 0.15
+"""A frozen fraction is taken for the nearest cut; what is nearer to it than this is as good."""
+
+# Hyperparameter -> what grows with the time of a trial. Of the others, whatever the space has in its middle will do.
+SLOWER: dict[str, Callable[[Any], float]] = {
+    "frozen_fraction": lambda value: -value,
+    "input_mode": lambda value: value != BANK,
+    "views_per_image": float,
+    "flips": float,
+    "masks": float,
+    "channel_shift": float,
+    "mixing": lambda value: value != "none",
+    "weight_averaging": float,
+}
+
+
+def extremes(definition: Definition) -> dict[str, dict[str, Value]]:
+    """The hyperparameters of the quickest trials and of the slowest; of one kind alone where all take the same."""
+    found = {"quickest": _chosen(definition, min), "slowest": _chosen(definition, max)}
+    return found if found["quickest"] != found["slowest"] else {"every": found["slowest"]}
+
+
+def _chosen(definition: Definition, end: Callable[..., Value]) -> dict[str, Value]:
+    chosen: dict[str, Value] = {}
+    for parameter in definition.parameters:
+        if parameter.is_used(chosen):
+            slower = SLOWER.get(parameter.name)
+            chosen[parameter.name] = end(parameter.ends(), key=slower) if slower else _middle(parameter)
+    return chosen
+
+
+def _middle(parameter: Parameter) -> Value:
+    if parameter.low is None or parameter.high is None:
+        return parameter.ends()[0]
+    if parameter.step:
+        return parameter.low + parameter.step * ((parameter.high - parameter.low) // (2 * parameter.step))
+    return sqrt(parameter.low * parameter.high) if parameter.log else (parameter.low + parameter.high) / 2
+
+
+def frozen_fractions(planned: PlannedStudy, range_parts: int = 2) -> list[float]:
+    """What trials may freeze, the head phase included; of a range without steps, the ends of so many parts."""
+    if planned.weights == UNTRAINED:
+        return [0.0]
+    (parameter,) = (one for one in planned.definition.parameters if one.name == "frozen_fraction")
+    ends = [float(value) for value in parameter.ends()]
+    if parameter.low is not None and parameter.high is not None:
+        steps = round((parameter.high - parameter.low) / parameter.step) if parameter.step else range_parts
+        ends = [parameter.low + (parameter.high - parameter.low) * n / max(1, steps) for n in range(steps + 1)]
+    return ends + ([1.0] if planned.head_epochs else [])
+
+
+def moved_fractions(planned: PlannedStudy, cut_fractions: Sequence[float]) -> str:
+    """A line about frozen fractions that a network cannot have; empty where it has all, or about."""
+    nearest = {wanted: min(cut_fractions, key=lambda cut: abs(cut - wanted)) for wanted in frozen_fractions(planned)}
+    moved = [f"{wanted:.0%} as {cut:.0%}" for wanted, cut in nearest.items() if abs(cut - wanted) > LEAST_MOVED]
+    if not moved:
+        return ""
+    cuts = ", ".join(f"{cut:.0%}" for cut in cut_fractions)
+    return (
+        f"the network can be cut at {cuts} of its layers alone, so that frozen_fraction is taken otherwise: "
+        f"{', '.join(moved)} (no cut lies where several tensors carry on, or between two calls of one layer)"
+    )
+
+
+def kept_fractions(planned: PlannedStudy) -> list[float]:
+    """Those where frozen layers' output is kept, as far as there is any."""
+    settings = planned.settings
+    if settings.prefix_cache == PREFIX_CACHE_OFF:
+        return []
+    return [fraction for fraction in frozen_fractions(planned) if fraction >= settings.prefix_cache_from]
+
+
+def parts(planned: PlannedStudy) -> int:
+    """How many parts of the network trials may train: cuts, times ways to feed them. Each is traced once."""
+    modes = [len(one.ends()) for one in planned.definition.parameters if one.name == "input_mode"]
+    return len(set(frozen_fractions(planned)) - {1.0}) * max([1, *modes])
+
+
+def kept_cuts(planned: PlannedStudy) -> float:
+    """How many cuts have something to keep, the deepest one counting 1 and others by their depth, as their layers take
+    time."""
+    depths = [fraction for fraction in set(kept_fractions(planned)) if 0 < fraction < 1]
+    return sum(depths) / max(depths) if depths else 0.0
+
+
+@dataclass(frozen=True)
+class Images:
+    """How many there are in a prepared set."""
+
+    train: int
+    copies: int
+    """Stored views of each training image, of all strengths."""
+    validation: int
+    corrupted: int
+    """Views of each validation image."""
+    classes: int
+
+    @staticmethod
+    def of(prepared: PreparedSet) -> Images:
+        corrupted = prepared.corrupted("validation")
+        return Images(
+            train=len(prepared.labels("train")),
+            copies=sum(prepared.bank(level).shape[1] for level in prepared.levels),
+            validation=len(prepared.labels("validation")),
+            corrupted=corrupted.images.shape[1] if corrupted else 0,
+            classes=len(prepared.class_names),
+        )
+
+    def views(self, hyperparameters: Mapping[str, Any]) -> Views:
+        """Of an epoch."""
+        return Views(self.train * int(hyperparameters.get("views_per_image", 1)), self.scored)
+
+    @property
+    def scored(self) -> int:
+        return self.validation * (1 + self.corrupted)
+
+    @property
+    def stored(self) -> int:
+        return self.train * (1 + self.copies) + self.scored
+
+
+@dataclass(frozen=True)
+class SpeedClass:
+    """Trials of one kind: the quickest, or the slowest."""
+
+    name: str
+    rates: TrialRates
+    views: Views
+    """Of one epoch."""
+    epochs: Mapping[str, int]
+    """Of each phase by its name."""
+
+    @property
+    def trial_s(self) -> float:
+        return self.rates.trial_s(self.views, self.epochs)
+
+    def row(self) -> dict[str, Any]:
+        """Seconds of an epoch of each phase and of a trial, and what was frozen."""
+        per_epoch = {f"{phase.name}_epoch_s": phase.epoch_s(self.views) for phase in self.rates.phases}
+        return {"trials": self.name, "frozen": self.rates.frozen_fraction, **per_epoch, "trial_s": self.trial_s}
+
+    def kept_s(self, images: Images, trials: int, phase_name: str) -> float:
+        """For the frozen layers' output of all views that so many trials come by in a phase, computed once."""
+        total, stored = 0.0, 1 + images.copies
+        for phase in self.rates.phases:
+            if phase.name == phase_name:
+                drawn = trials * self.epochs[phase.name] * self.views.trained / images.train
+                views_per_original = stored * (
+                    1 - (1 - 1 / stored) ** drawn
+                )  # of the stored views of an image, drawn at random
+                total += phase.kept_view_s * (images.train * views_per_original + images.scored)
+        return total
+
+
+@dataclass(frozen=True)
+class PlannedSearch:
+    """What is to come."""
+
+    trials: int
+    images: Images
+    kinds: Sequence[SpeedClass]
+    parts: int
+    """As `parts` counts them."""
+    start_s: float
+    """To start a training process and build the network."""
+    fresh: bool = False
+    """A new process for each trial."""
+    kept_cuts: float = 0.0
+    """As `kept_cuts` counts them."""
+
+    def once_s(self) -> float:
+        """What is done once: starting, tracing, computing what frozen layers give."""
+        if not self.trials:
+            return 0.0
+        traces_s = sum(kind.rates.trace_s for kind in self.kinds)
+        starts_s = self.start_s + max(1.0, min(self.trials, self.parts) / len(self.kinds)) * traces_s
+        if self.fresh:
+            starts_s = self.trials * (self.start_s + traces_s / len(self.kinds))
+        share = max(1, round(self.trials / self.parts))  # of the trials, those with one and the same cut
+        heads_s = max(kind.kept_s(self.images, self.trials, HEAD) for kind in self.kinds)
+        tuning_s = max(kind.kept_s(self.images, share, TUNING) for kind in self.kinds)
+        return starts_s + heads_s + self.kept_cuts * min(1.0, self.trials / self.parts) * tuning_s
+
+    def total_s(self) -> tuple[float, float, float]:
+        """With trials of all kinds alike; with the quickest alone; with the slowest alone."""
+        each = [kind.trial_s for kind in self.kinds]
+        once = self.once_s()
+        mean = sum(each) / len(each)
+        return once + self.trials * mean, once + self.trials * min(each), once + self.trials * max(each)
+
+
+@dataclass(frozen=True)
+class DiskNeeds:
+    """What decides how much room a study takes on the disk."""
+
+    trials: int
+    keep: int
+    weights_bytes: int
+    state_bytes: int
+    feature_values: Sequence[int]
+    """Of an image at each cut."""
+    precision: str
+    most_feature_bytes: int
+
+    def rows(self, images: Images) -> dict[str, int]:
+        """Bytes by what they are for."""
+        cuts = [count * FLOAT_BYTES[self.precision] * images.stored for count in self.feature_values]
+        fitting = sum(size for size in cuts if size <= self.most_feature_bytes)
+        return {
+            "weights": min(self.keep, self.trials) * self.weights_bytes,
+            "state": 2 * self.state_bytes,  # the old one goes when the new one is written
+            "probabilities": self.trials * images.scored * images.classes * FLOAT_BYTES["float32"],
+            "features": min(self.most_feature_bytes, fitting),
+        }

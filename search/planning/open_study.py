@@ -1,0 +1,102 @@
+"""A planned study in the database, made where it is new, and the jobs of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+
+from models.backbones.registry import NAMED_WEIGHTS
+from search.engine.job import MakeJob, NetworkSource, TrainingJob, trial_folder
+from search.planning.planned_study import PlannedStudy
+from search.planning.study_versions import stay_behind, take_over, take_over_replicates
+from search.planning.warm_start import Hints, take_hints
+from search.workspace import Workspace
+from studies.proposals import tried
+from studies.samplers import PRUNERS
+from studies.storage import create_study, finish_study, load_study
+from studies.trials import counted, unfinished
+
+Say = Callable[[str], None]
+
+
+def open_study(
+    storage: RDBStorage, planned: PlannedStudy, trials: Path, say: Say, hints: Hints | None = None
+) -> optuna.Study:
+    """Open the planned study, or make it.
+
+    The hyperparameters to try first are queued in a new one, or the trials of the version before it are taken over.
+
+    Args:
+        trials: The folder where trials leave their files.
+        say: Told what was taken over, queued or skipped, a line each.
+        hints: Of another study: queued before all others, in a study that is there too.
+    """
+    settings = planned.settings
+    if planned.is_new:
+        study = create_study(storage, settings)
+        if planned.predecessor is not None:
+            _take_over(storage, planned, study, trials, say)
+        if hints is not None:
+            take_hints(study, planned.definition, hints, say)
+        if planned.predecessor is None:
+            _queue_first(study, planned, say)
+        finish_study(study)
+    else:
+        study = load_study(storage, settings.name)
+        if hints is not None:
+            take_hints(study, planned.definition, hints, say)
+    study.pruner = PRUNERS[settings.pruner](planned.head_epochs, settings.recipe["epochs"])
+    return study
+
+
+def _take_over(storage: RDBStorage, planned: PlannedStudy, study: optuna.Study, trials: Path, say: Say) -> None:
+    assert planned.predecessor is not None
+    old = load_study(storage, planned.predecessor.name)
+    taken = take_over(old, study, planned.definition, trials)
+    take_over_replicates(storage, old.study_name, planned.settings, taken)
+    say(f"{len(taken)} of {counted(old)} trials of {planned.predecessor.name} fit and are taken over")
+    if left := unfinished(old):
+        say(stay_behind(left, planned.predecessor.name, counted(old), planned.settings.name))
+
+
+def _queue_first(study: optuna.Study, planned: PlannedStudy, say: Say) -> None:
+    definition = planned.definition
+    for first in definition.first:
+        if why := definition.why_not(first):
+            say(f"hyperparameters to try first are skipped: {why} of the search space")
+        elif tried(study, definition.searched(first)) is None:  # a hint may be the same
+            study.enqueue_trial(definition.searched(first))
+
+
+def network_source(workspace: Workspace, planned: PlannedStudy) -> NetworkSource:
+    """Return what a training process must know to build the study's network."""
+    settings = planned.settings
+    named = planned.weights in NAMED_WEIGHTS
+    return NetworkSource(
+        prepared=str(workspace.prepared.resolve()),
+        backbone=settings.backbone,
+        weights=planned.weights if named else str(Path(planned.weights).resolve()),
+        own_backbone=settings.own_backbone,
+        backbone_file=workspace.backbone_file(settings.own_backbone),
+    )
+
+
+def job_maker(workspace: Workspace, planned: PlannedStudy) -> MakeJob:
+    """Return what makes the jobs of the study's trials."""
+    settings, source = planned.settings, network_source(workspace, planned)
+
+    def make(number: int, hyperparameters: Mapping[str, Any], seed: int) -> TrainingJob:
+        return TrainingJob(
+            settings=settings,
+            source=source,
+            folder=str(trial_folder(workspace.trials, settings.name, number).resolve()),
+            hyperparameters=dict(hyperparameters),
+            seed=seed,
+            cache_folder=str(workspace.features.resolve()),
+        )
+
+    return make

@@ -1,0 +1,89 @@
+"""The best trials of another study as hints for a new one: their hyperparameters are tried first. Their values are not
+taken over, since on another backbone or other images they come to something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+from search.errors import SearchError
+from search.workspace import Workspace
+from studies.definition import Definition
+from studies.proposals import Proposal, enqueue, fitted, tried
+from studies.records import TrialRecord
+from studies.replicates import best_trials
+from studies.sqlite_reader import read_studies
+
+DEFAULT_HINTS = 5
+HINT_OF = "hpsearch:hint_of"
+"""User attribute: study and number of the trial that a trial's hyperparameters are from."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """The best complete trials of one study, the best first."""
+
+    study: str
+    records: tuple[TrialRecord, ...]
+
+
+def read_hints(workspace: Workspace, source: str, count: int) -> Hints:
+    """`count` hints at most.
+
+    Args:
+        source: `STUDY`, of this workspace, or `WORKSPACE:STUDY`.
+
+    Raises SearchError when there is no such study, or no complete trial in it; StudyError when the other workspace has
+    no studies at all.
+    """
+    folder, _, name = source.rpartition(":")
+    studies = {one.name: one for one in read_studies(_database(workspace, folder))}
+    if name not in studies:
+        raise SearchError(
+            f"--warm-start: there is no study {name!r}{f' in {folder}' if folder else ''}; there are "
+            f"{', '.join(studies) or 'none'} (one of another workspace is WORKSPACE:STUDY)"
+        )
+    best = best_trials(studies[name].records, count)
+    if not best:
+        raise SearchError(f"--warm-start: {name} has no complete trial to start from: run it first, or leave this out")
+    return Hints(name, tuple(best))
+
+
+def _database(workspace: Workspace, folder: str) -> Path:
+    return Workspace(Path(folder).expanduser()).database if folder else workspace.database
+
+
+def take_hints(study: optuna.Study, definition: Definition, hints: Hints, say: Callable[[str], None]) -> int:
+    """Enqueues the hints that the study has not tried, and says what was changed to fit its space; how many there were.
+    A second call finds them all tried."""
+    before, notes = len(study.get_trials(deepcopy=False)), {}
+    taken = 0
+    for record in hints.records:
+        proposal = fitted(definition, record.hyperparameters)
+        if not proposal.values or tried(study, proposal.values) is not None:
+            continue
+        enqueue(study, proposal, {HINT_OF: f"{hints.study} {record.number}"})
+        notes[record.number] = proposal
+        taken += 1
+    found = f"the {len(hints.records)} best of {hints.study}"
+    if not before:
+        say(f"{found} are tried first" + (f", {taken} of them different" if taken < len(hints.records) else ""))
+    elif taken:
+        say(f"{taken} of {found} are not among the {before} trials of {study.study_name}, and are tried next")
+    else:
+        say(f"{found} are among the {before} trials of {study.study_name} already")
+    for line in _lines(notes):
+        say(line)
+    return taken
+
+
+def _lines(taken: dict[int, Proposal]) -> list[str]:
+    """What was changed, a line each, with the numbers of the trials."""
+    numbers: dict[str, list[str]] = {}
+    for number, proposal in taken.items():
+        for note in proposal.notes:
+            numbers.setdefault(note, []).append(str(number))
+    return [f"  of trial{'s' if len(which) > 1 else ''} {', '.join(which)}, {note}" for note, which in numbers.items()]

@@ -1,0 +1,102 @@
+"""`hpsearch.toml` in the current folder: defaults of the options, a table per command, under the flags' own names.
+
+workspace = "cells"
+[run]
+trials = 50
+head-epochs = 2
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from search.errors import SearchError
+from studies.keys import check_keys
+
+CONFIG_FILE = "hpsearch.toml"
+
+
+def read_config(path: Path, commands: Iterable[str]) -> dict[str, Any]:
+    """The file's content, empty without one. SearchError when it is no TOML or names an unknown command."""
+    if not path.is_file():
+        return {}
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SearchError(f"{path} cannot be read as TOML: {error}") from error
+    check_keys(config, {*commands, "workspace"}, str(path))
+    for name, table in config.items():
+        if name != "workspace" and not isinstance(table, dict):
+            raise SearchError(f"{path}: `{name}` must be a table of options, as in [{name}], but is {table!r}")
+    if not isinstance(config.get("workspace", ""), str):
+        raise SearchError(f"{path}: `workspace` must be the path of a folder, but is {config['workspace']!r}")
+    return config
+
+
+def defaults_of(command: click.Command, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A command's table under its parameters' names; keys are the flags' own names, or an argument's.
+
+    SearchError for a key that the command does not have, or a value of the wrong shape.
+    """
+    parameters = {_own_name(parameter): parameter for parameter in command.params}
+    check_keys(table, set(parameters) - {"debug", "workspace"}, where)
+    result = {}
+    for key, value in table.items():
+        parameter = parameters[key]
+        many = isinstance(parameter, click.Option) and parameter.multiple
+        values = value if isinstance(value, list) else [value]
+        are_scalars = all(isinstance(one, str | int | float | bool) for one in values)
+        if not are_scalars or (isinstance(value, list) and not many):
+            raise SearchError(f"{where}: `{key}` must be {'a list of values' if many else 'a value'}, but is {value!r}")
+        # As text, so that Click judges it as it judges a flag's value: 3.7 is no number of trials.
+        texts = [one if isinstance(one, bool) else str(one) for one in values]
+        result[parameter.name or key] = texts if many else texts[0]
+    return result
+
+
+def of_file(ctx: click.Context, message: str, parameter: click.Parameter | None = None) -> str:
+    """Says of the values that an error is about that they stand in the config file; nothing where none does.
+
+    Args:
+        ctx: of the command.
+        message: the error's. It is about options that it names, outside of the commands that it proposes, and about
+            texts that it repeats.
+        parameter: that the error is about; None where it does not say.
+    """
+    read = [
+        one for one in ctx.command.params if ctx.get_parameter_source(one.name or "") == ParameterSource.DEFAULT_MAP
+    ]
+    said = re.sub(r"`[^`]*`", "", message)
+    about = [one for one in read if one is parameter or (parameter is None and _is_named(ctx, one, said))]
+    return stand_in_file([_own_name(one) for one in about], ctx.info_name or "")
+
+
+def stand_in_file(names: Sequence[str], command: str) -> str:
+    """In brackets, for an error: that these options, by the flags' own names, stand in the file; nothing for none."""
+    listed = " and ".join(f"`{name}`" for name in names)
+    return f" ({listed} stand{'' if len(names) > 1 else 's'} in {CONFIG_FILE} [{command}])" if names else ""
+
+
+def _is_named(ctx: click.Context, parameter: click.Parameter, message: str) -> bool:
+    given = ctx.lookup_default(parameter.name or "")
+    texts = [one for one in (given if isinstance(given, list) else [given]) if isinstance(one, str)]
+    words = [one for one in parameter.opts if one.startswith("--")]
+    # A number or a mere word, such as `none`, may stand in a message for other reasons.
+    words += [one for one in texts if not re.fullmatch(r"[\d.e+-]*|[^\W\d]+", one)]
+    if message.startswith(f"{_own_name(parameter).replace('-', ' ')} must "):  # as data_prep names its settings
+        return True
+    return any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", message) for word in words)
+
+
+def _own_name(parameter: click.Parameter) -> str:
+    """The long flag without its dashes; an argument's name."""
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len).lstrip("-")
+    return parameter.name or ""

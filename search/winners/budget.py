@@ -1,0 +1,152 @@
+"""The best trial within a budget: what a model may cost whoever runs it. To add a limit: a row in LIMITS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import click
+
+from data_prep.storage.reader import PreparedSet
+from search.engine.job import WEIGHTS_FILE, trial_folder
+from search.errors import SearchError
+from search.winners.best_trial import Winner, best_of, best_winner, check_kept, find_winner
+from search.workspace import Workspace
+from studies.records import TrialRecord
+from studies.sqlite_reader import StoredStudy, read_studies
+from studies.tables import costs
+
+FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+
+
+class Amount(click.ParamType[float]):
+    """An option's value: a number above 0, as 500000, 500k, 5M or 0.6G."""
+
+    name = "amount"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = re.sub(r"(?<=\d),(?=\d{3}(\D|$))", "", "".join(str(value).lower().split()))
+        found = re.fullmatch(r"((?:\d+\.?|\d*\.\d)\d*(?:e\d+)?)([kmgb]?)", text)
+        amount = float(found[1]) * FACTORS[found[2]] if found else 0.0
+        if not 0 < amount < inf:
+            self.fail(f"{value!r} must be a number above 0, such as 500k, 5M or 0.6G", param, ctx)
+        return amount
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One thing that may be limited."""
+
+    figure: str
+    """Of studies.tables.COSTS."""
+    help: str
+    unit: str
+
+
+LIMITS = {
+    "max_params": Limit("parameters", "Of trials with at most so many parameters, such as 5M.", "parameters"),
+    "max_flops": Limit("flops_per_image", "With at most so many FLOPs an image, such as 0.6G.", "FLOPs an image"),
+    "max_ms": Limit("ms_per_image", "With at most so many milliseconds an image, as `compare` shows.", "ms an image"),
+    "max_mb": Limit("weights_mb", "With at most so many megabytes of weights.", "MB"),
+}
+"""Parameter of `export-best` -> what it limits."""
+
+
+def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command an option for each limit."""
+    for name, limit in reversed(LIMITS.items()):
+        flag = f"--{name.replace('_', '-')}"
+        command = click.option(flag, type=Amount(), help=limit.help)(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best trial within the budget."""
+
+    winner: Winner
+    left_out: Winner | None = None
+    """The best one of all, where it costs more."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits by their names in LIMITS; without any, everything is within."""
+
+    limits: Mapping[str, float]
+
+    @staticmethod
+    def of(options: Mapping[str, float | None]) -> Budget:
+        """From a command's parameters, None for those not given."""
+        return Budget({name: value for name, value in options.items() if value is not None})
+
+    def best(self, workspace: Workspace, prepared: PreparedSet, backbone: str | None) -> Choice:
+        """SearchError when no trial is within it, with the nearest one, none on this prepared set is complete, or the
+        best one's weights were removed."""
+        best = find_winner(workspace, prepared, backbone)
+        if self.excess(best.record) <= 1:
+            check_kept(workspace, best)
+            return Choice(best)
+        studies = [
+            _only(study, lambda record: True)
+            for study in read_studies(workspace.database)
+            if study.settings.fingerprint == prepared.fingerprint and backbone in (None, study.settings.backbone)
+        ]
+        within = [_only(study, lambda record: self.excess(record) <= 1) for study in studies]
+        winners = [found for study in within if (found := best_of(_exportable(workspace, study)))]
+        if winners:
+            return Choice(best_winner(winners), best)
+        if fitting := [found for study in within if (found := best_of(study))]:
+            gone = best_winner(fitting)
+            raise SearchError(
+                f"the weights of the trials within the budget ({self}), such as trial {gone.record.number} of "
+                f"{gone.settings.name}, were not kept: allow more, or search again with a larger --keep"
+            )
+        raise SearchError(f"no trial is within the budget ({self}): {self._nearest(studies)}")
+
+    def excess(self, record: TrialRecord) -> float:
+        """How many times as much as allowed the trial's network costs, by the limit that it misses most; infinite where
+        that was not measured, as of trials by earlier versions."""
+        found = costs(record)
+        shares = []
+        for name, most in self.limits.items():
+            amount = found[LIMITS[name].figure]
+            shares.append(inf if amount is None else amount / most)
+        return max(shares, default=0.0)
+
+    def costs(self, record: TrialRecord) -> str:
+        """What is limited, as it is with this trial."""
+        found = costs(record)
+        return ", ".join(f"{_text(found[LIMITS[name].figure])} {LIMITS[name].unit}" for name in self.limits)
+
+    def __str__(self) -> str:
+        return ", ".join(f"at most {_text(value)} {LIMITS[name].unit}" for name, value in self.limits.items())
+
+    def _nearest(self, studies: list[StoredStudy]) -> str:
+        trials = [(study.name, record) for study in studies for record in study.records]
+        name, record = min(trials, key=lambda one: (self.excess(one[1]), -(one[1].value or 0.0)))
+        return (
+            f"nearest is trial {record.number} of {name} with {self.costs(record)}, {record.value:.4f}; allow more, or "
+            f"search a smaller backbone"
+        )
+
+
+def _only(study: StoredStudy, wanted: Callable[[TrialRecord], bool]) -> StoredStudy:
+    """The study with these of its complete trials."""
+    records = tuple(record for record in study.records if record.state == "complete" and wanted(record))
+    numbers = {record.number for record in records}
+    return replace(study, records=records, retrained=tuple(one for one in study.retrained if one.what.trial in numbers))
+
+
+def _exportable(workspace: Workspace, study: StoredStudy) -> StoredStudy:
+    folders = workspace.trials
+    return _only(study, lambda record: (trial_folder(folders, study.name, record.number) / WEIGHTS_FILE).is_file())
+
+
+def _text(amount: float | None) -> str:
+    if amount is None:
+        return "unknown"
+    return f"{amount:,.0f}" if amount >= 1000 else f"{amount:.4g}"

@@ -1,0 +1,162 @@
+"""Which differences between trials are real: standard errors from retrainings, from the images, or a rule of thumb."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import hypot
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.storage.reader import PreparedSet
+from models.scoring.intervals import RESAMPLES, Resampling
+from models.scoring.resampled_f1 import ResampledF1
+from search.engine.job import CORRUPTED_FILE, PROBABILITIES_FILE, trial_folder
+from search.workspace import Workspace
+from studies.tables import SCORES
+
+TIE_STANDARD_ERRORS = 1.96
+SEED_NOISE = 0.003
+"""Standard deviation between seeds where nothing better is known: the upper end of what MedMNIST+ (arXiv 2404.15786)
+reports for BloodMNIST."""
+FEW_RESAMPLES, CLEARLY = 200, 2.0
+"""A difference that the few resamples find this many times above or below its limit is on that side of it."""
+AT_ONCE = 16
+BEST, TIE = "best", "tie"
+BY_SEEDS = "retrainings on other seeds"
+BY_IMAGES = "bootstrap over the validation images"
+BY_RULE = f"a seed noise of {100 * SEED_NOISE:.1f} points, assumed"
+
+
+Key = tuple[str, int]
+"""A study's name and a trial's number."""
+Row = Mapping[str, Any]
+"""Of studies.tables."""
+
+
+@dataclass
+class DifferenceNoise:
+    """Standard errors of differences between trials on the same prepared set.
+
+    Attributes:
+        workspace: where their probabilities lie.
+        by_seeds: study -> figure -> standard deviation between seeds, of studies with retrainings.
+        used: the sources that were drawn on so far.
+    """
+
+    workspace: Workspace
+    by_seeds: Mapping[str, Mapping[str, float]]
+    used: set[str] = field(default_factory=set)
+
+    def standard_errors(self, figure: str, best: Row, rows: Sequence[Row]) -> list[float]:
+        """Of the difference in a figure between `best` and each of the rows, by the best source there is."""
+        seeds = [self._by_seeds(figure, best, row) for row in rows]
+        others = [row for row, found in zip(rows, seeds, strict=True) if found is None]
+        images = self._images.standard_errors(figure, best, others) if others and self._images else {}
+        errors = []
+        for row, by_seeds in zip(rows, seeds, strict=True):
+            by_images = images.get(_key(row))
+            self.used.add(BY_SEEDS if by_seeds is not None else BY_IMAGES if by_images is not None else BY_RULE)
+            known = by_seeds if by_seeds is not None else by_images
+            errors.append(hypot(SEED_NOISE, SEED_NOISE) if known is None else known)
+        return errors
+
+    def _by_seeds(self, figure: str, first: Row, second: Row) -> float | None:
+        spreads = [self.by_seeds.get(row["study"], {}).get(figure) for row in (first, second)]
+        known = [spread for spread in spreads if spread is not None]
+        # A study that was not confirmed is taken to be as noisy as the other.
+        return hypot(known[0], known[-1]) if known else None
+
+    @cached_property
+    def _images(self) -> _Images | None:
+        try:
+            return _Images(self.workspace, PreparedSet.open(self.workspace.prepared))
+        except DataError:
+            return None
+
+
+class _Images:
+    """Figures of trials over the same resamples of the validation images, so that differences are paired."""
+
+    def __init__(self, workspace: Workspace, prepared: PreparedSet) -> None:
+        self._workspace, self._fingerprint = workspace, prepared.fingerprint
+        labels, groups = prepared.labels("validation"), prepared.groups("validation")
+        self._resampling = Resampling(labels, len(prepared.class_names), groups=groups)
+        self._sets = {PROBABILITIES_FILE: [np.ones((len(self._resampling.labels), 1), bool)]}
+        if views := prepared.corrupted("validation"):
+            families = [taken for taken in views.families.values() if taken.any()]
+            self._sets[CORRUPTED_FILE] = [np.ones(views.images.shape[:2], bool), *families]
+        self._found: dict[tuple[str, int], dict[Key, np.ndarray]] = {}
+
+    def standard_errors(self, figure: str, best: Row, rows: Sequence[Row]) -> dict[Key, float]:
+        """By row; without those whose probabilities are gone, or on other images.
+
+        Few resamples tell a standard error within a tenth or so. All are taken where that may matter to which side of
+        TIE_STANDARD_ERRORS a difference is on.
+        """
+        found = self._compared(figure, best, rows, FEW_RESAMPLES)
+        near = []
+        for row in rows:
+            limit = TIE_STANDARD_ERRORS * found.get(_key(row), 0.0)
+            if limit / CLEARLY < best[figure] - row[figure] < limit * CLEARLY:
+                near.append(row)
+        return found | self._compared(figure, best, near, RESAMPLES)
+
+    def _compared(self, figure: str, best: Row, rows: Sequence[Row], resamples: int) -> dict[Key, float]:
+        name = PROBABILITIES_FILE if figure == "macro_f1" else CORRUPTED_FILE
+        known = self._found.setdefault((name, resamples), {})
+        mine = [row for row in (best, *rows) if row["fingerprint"] == self._fingerprint and _key(row) not in known]
+        known |= self._resampled(name, mine, resamples)
+        if _key(best) not in known:
+            return {}
+        place = 1 if figure == "worst_family_macro_f1" else 0
+        own = known[_key(best)][place]
+        return {_key(row): float(np.std(own - known[_key(row)][place])) for row in rows if _key(row) in known}
+
+    def _resampled(self, name: str, rows: Sequence[Row], resamples: int) -> dict[Key, np.ndarray]:
+        """(2, resamples) of each trial that has left probabilities under this name: macro-F1 on all of its images or
+        views, and on the family where it is lowest."""
+        paths = [trial_folder(self._workspace.trials, row["study"], row["trial"]) / name for row in rows]
+        there = [(_key(row), path) for row, path in zip(rows, paths, strict=True) if path.is_file()]
+        if not there or name not in self._sets:
+            return {}
+        sets = ResampledF1(self._resampling, self._sets[name], resamples)
+
+        def look(some: Sequence[tuple[Key, Path]]) -> dict[Key, np.ndarray]:
+            guesses = np.stack([np.load(path, allow_pickle=False).argmax(axis=-1) for _, path in some])
+            found = sets.of(guesses.reshape(*guesses.shape[:2], -1))
+            by_family = found[1:] if len(found) > 1 else found
+            both = np.stack([found[0], by_family.min(axis=0)], axis=1)
+            return {key: one for (key, _), one in zip(some, both, strict=True)}
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and SciPy let other threads work meanwhile
+            parts = pool.map(look, [there[start : start + AT_ONCE] for start in range(0, len(there), AT_ONCE)])
+        return {key: one for part in parts for key, one in part.items()}
+
+
+def _key(row: Row) -> Key:
+    return row["study"], row["trial"]
+
+
+def mark_ties(rows: Sequence[dict[str, Any]], noise: DifferenceNoise) -> None:
+    """Adds `standing` to each row: per figure of SCORES whether it is the best of these rows, or a tie with it.
+
+    A tie differs from the best by less than TIE_STANDARD_ERRORS standard errors of the difference.
+    """
+    for row in rows:
+        row["standing"] = {}
+    for figure in SCORES:
+        measured = [row for row in rows if row[figure] is not None]
+        if not measured:
+            continue
+        best = max(measured, key=lambda row: row[figure])
+        best["standing"][figure] = BEST
+        others = [row for row in measured if row is not best]
+        for row, error in zip(others, noise.standard_errors(figure, best, others), strict=True):
+            row["standing"][figure] = TIE if best[figure] - row[figure] <= TIE_STANDARD_ERRORS * error else None
