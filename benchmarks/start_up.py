@@ -5,9 +5,9 @@
     python benchmarks/start_up.py show OUT.json
 
 Nothing is trained. Trials are asked for, reported and told as a search does it, with figures by
-`models.scoring.trial_scores` of drawn predictions for 1,820 validation images of eight classes and two corrupted views of each, which lie in `trials/`
-as a trial leaves them. Two of three trials are complete, as a median pruner leaves them; none was trained again, so
-that `compare` has to resample the images.
+`models.scoring.trial_scores` of drawn predictions for 1,820 validation images of eight classes and two corrupted views
+of each, which lie in `trials/` as a trial leaves them. Two of three trials are complete, as a median pruner leaves
+them; none was trained again, so that `compare` has to resample the images.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class StudySettings:
     resolution: int | None = None
     """Of all trials, in place of what the space says; None: as the space says."""
     own_backbone: dict[str, str] = field(default_factory=dict)
-    """What tells a backbone of the user's own from others of its name: `Backbone.own` (models/backbones/registry.py)."""
+    """What tells a backbone of the user's own from others of its name, as `Backbone.own` (models/backbones)."""
     version: int = 1
     """Counts the studies of one backbone on one prepared set, which differ in other settings."""
 

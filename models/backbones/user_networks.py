@@ -2,8 +2,8 @@
 
 1. The file opens with Keras alone, in its safe mode, and holds a functional model of one image input (n, h, w, 3).
 2. Where a model inside it holds more than half of the weights, that is the network (in an export of ours, and in a
-   model built on one of keras.applications); what stands in front of it must be a row of preprocessing.py. Otherwise the
-   whole is the network, and does its own preprocessing.
+   model built on one of keras.applications); what stands in front of it must be a row of preprocessing.py. Otherwise
+   the whole is the network, and does its own preprocessing.
 3. The network's last output of four dimensions is the features; all behind it was a head and is left out.
 4. It is rebuilt for the size of the images at hand.
 """

@@ -31,8 +31,8 @@ def asked_backbone(text: str, preprocessing: str | None = None) -> Backbone:
     """The row of what a user calls a backbone: a name of the table, PATH.keras or module:function.
 
     Args:
-        preprocessing: a row of preprocessing.py, for networks of the user's own alone. Left out, a file has what stands in
-            front of the network in it, and a function's network rescales inside.
+        preprocessing: a row of preprocessing.py, for networks of the user's own alone. Left out, a file has what stands
+            in front of the network in it, and a function's network rescales inside.
 
     Raises ModelError for an unknown name, a file that is not there, and a preprocessing where the table has its own.
     """

@@ -122,8 +122,8 @@ def make_classifier(settings: ClassifierSettings, dropout: float) -> Classifier:
 def preprocessed(settings: ClassifierSettings, images: Any) -> Any:
     """What the backbone is given: the images resized, in the range that its weights expect.
 
-    Whatever changes images at random (models/feeding/batch_changes.py, the in-model layers) comes before, at the prepared
-    size.
+    Whatever changes images at random (models/feeding/batch_changes.py, the in-model layers) comes before, at the
+    prepared size.
     """
     return PREPROCESSING[settings.backbone.preprocessing](resized(images, settings.network_shape[:2]))
 

@@ -1,4 +1,4 @@
-"""Who is at work on which trial: a lock for each, which the kernel lets go of when its process dies, however it dies."""
+"""Who is at work on which trial: a lock each, which the kernel lets go of when its process dies, however it dies."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def fit_on(scored: Mapping[str, Scored]) -> Trust:
 
 
 def figures_of(scored: Mapping[str, Scored], class_names: tuple[str, ...], trust: Trust | None) -> dict[str, Any]:
-    """`models.scoring.export_figures.full_figures` of the images as they are, and of the other parts under their keys."""
+    """As `models.scoring.export_figures.full_figures`: the images as they are, and other parts under their keys."""
     from models.scoring.export_figures import full_figures
 
     rows = {key: full_figures(part, class_names, trust) for key, part in scored.items()}
