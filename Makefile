@@ -10,12 +10,15 @@ INSTALLED := $(VENV)/.installed
 TRAINING_SET ?=
 BENCH := .bench
 
-.PHONY: demo test lint bench training-set bench-demo clean
+.PHONY: demo test test-all lint bench training-set bench-demo clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/hpsearch demo
 
 test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow"
+
+test-all: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)

@@ -80,8 +80,8 @@ def train(workspace: Path, out: Path, wanted: list[str]) -> None:
     from models.hyperparameters import Hyperparameters
     from models.networks.classifier import ClassifierSettings
     from models.scoring.objectives import DEFAULT_OBJECTIVE
+    from models.training.plan import Plan
     from models.training.recipe import Recipe
-    from models.training.records import Plan
     from models.training.trial import run_trial
     from search.engine.trial_data import training_data
 

@@ -59,8 +59,8 @@ def train_plainly(workspace: Path, seed: int) -> dict[str, Any]:
     from models.hyperparameters import Hyperparameters
     from models.networks.predicting import predict
     from models.scoring.metrics import figures
+    from models.training.plan import Plan
     from models.training.recipe import Recipe
-    from models.training.records import Plan
     from models.training.trial import run_trial
     from search.commands.demo import EPOCHS
     from search.engine.job import NetworkSource

@@ -35,8 +35,8 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
     from models.hyperparameters import Hyperparameters
     from models.networks.classifier import ClassifierSettings
     from models.networks.kept_networks import Networks
+    from models.training.plan import Plan
     from models.training.recipe import Phase, Recipe
-    from models.training.records import Plan
     from models.training.trained_phase import TrainedPhase
     from search.engine.trial_data import training_data
 

@@ -20,7 +20,7 @@ from optuna.pruners import (
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from studies.samplers import PRUNERS
+from studies.pruners import PRUNERS
 
 UNITS = ("epochs", "seconds")
 LONG = 64

@@ -134,7 +134,7 @@ def add_trial(study: optuna.Study, definition: Definition, guesser: Guesser, wor
 
 
 def epoch_of(step: int, length: int, scores: dict[str, Any]) -> dict[str, Any]:
-    """As models.training.records.EpochFigures, with scores that grow to those given."""
+    """As models.training.plan.EpochFigures, with scores that grow to those given."""
     grown = scaled(scores, 1 - 0.3 * (1 - (step + 1) / length) ** 2)
     figures = {"training_loss": 1 / (step + 1.5), "learning_rate": 0.001 / 3, "seconds": 19.19 - step / 7}
     figures |= {"images_per_second": 408.8 + step / 7, "validation": grown}

@@ -19,7 +19,7 @@ from typing import Any
 from studies.records import TrialRecord, records_of
 from studies.sqlite_reader import read_studies
 from studies.storage import existing_storage, load_study
-from studies.tables import status_row
+from studies.trial_tables import status_row
 
 EPOCH_KEYS = ("step", "phase", "value", "training_loss", "learning_rate", "seconds", "images_per_second")
 

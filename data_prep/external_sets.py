@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.cleaning import copies, hashing
-from data_prep.cleaning.anomalies import read_anomalies
 from data_prep.cleaning.steps import Candidates, Rejection, clean, suspicious
+from data_prep.cleaning.user_anomalies import read_anomalies
 from data_prep.errors import DataError
 from data_prep.progress import Progress
 from data_prep.settings import SPLITS, PrepareSettings, level_names

@@ -11,8 +11,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from data_prep.augmentation.bank import write_generation
 from data_prep.cleaning import copies, hashing
-from data_prep.cleaning.anomalies import read_anomalies
 from data_prep.cleaning.steps import Candidates, Rejection, clean, reaching_later_sides, suspicious
+from data_prep.cleaning.user_anomalies import read_anomalies
 from data_prep.corruption.views import write_corrupted
 from data_prep.errors import DataError
 from data_prep.external_sets import CleanedExternalSet, MainSet, read_external, write_external

@@ -28,7 +28,7 @@ from search.planning.run_options import Confirmation, RunOptions
 from search.planning.warm_start import Hints
 from search.terminal.durations import duration
 from search.terminal.output import print_table
-from search.terminal.trial_progress import observing
+from search.terminal.search_progress import observing
 from search.winners.confirmation import Confirmer, summary
 from search.workspace import Workspace
 from studies.records import best_record, records_of

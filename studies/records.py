@@ -26,10 +26,10 @@ class TrialRecord:
     """The objective of the kept epoch; of a pruned trial, its best so far."""
     hyperparameters: dict[str, Any]
     epochs: list[dict[str, Any]]
-    """As models.training.records.EpochFigures, in order; of a trial under way, and as studies.sqlite_reader has them,
+    """As models.training.plan.EpochFigures, in order; of a trial under way, and as studies.sqlite_reader has them,
     `step` and `value` alone."""
     outcome: dict[str, Any]
-    """As models.training.records.TrialOutcome.as_dict, empty without an end."""
+    """As models.training.plan.TrialOutcome.as_dict, empty without an end."""
     failure: dict[str, Any] | None
     """`kind`, `message`, `place` and `log` of a trial that broke off."""
     started: datetime | None

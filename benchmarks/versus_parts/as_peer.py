@@ -8,7 +8,7 @@ from __future__ import annotations
 from optuna.pruners import MedianPruner
 
 from search.cli import main
-from studies.samplers import PRUNERS
+from studies.pruners import PRUNERS
 
 PRUNERS["peer"] = lambda head_epochs, epochs: MedianPruner(n_startup_trials=4, n_warmup_steps=1)  # as in peers.py
 

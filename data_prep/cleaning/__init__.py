@@ -1,5 +1,5 @@
 """Which images are left out, and why. Begin with steps.py: the cleaning steps in their order.
 
 hashing.py gives perceptual hashes, copies.py decides by pixels what is the same picture,
-anomalies.py reads the pictures that the user calls anomalies.
+user_anomalies.py reads the pictures that the user calls anomalies.
 """

@@ -27,7 +27,7 @@ class CheckpointFacts:
     collapsed_epochs: int
     first_step_s: float
     epochs: list[dict[str, Any]]
-    """As models.training.records.EpochFigures, of all phases."""
+    """As models.training.plan.EpochFigures, of all phases."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from models.feeding.training_data import TrainingData
 from models.hyperparameters import BANK, Hyperparameters
 from models.networks.kept_networks import Network, TrainedPart
 from models.training.optimizers import FlatOptimizer, UpdateOptions
+from models.training.plan import Plan
 from models.training.recipe import HEAD, Phase, Recipe, shows_stored_views, without_batch_changes
-from models.training.records import Plan
 from models.training.schedules import SCHEDULES
 
 

@@ -17,8 +17,8 @@ from models.feeding.training_data import TrainingData
 from models.networks.kept_networks import Networks
 from models.scoring.objectives import objective_value
 from models.training.checkpoint import CheckpointFacts, CheckpointFile
+from models.training.plan import EpochFigures, OnEpochs, Plan, TrialOutcome
 from models.training.recipe import UNWEIGHTED, Phase, phases_of
-from models.training.records import EpochFigures, OnEpochs, Plan, TrialOutcome
 from models.training.trained_phase import TrainedPhase, begin_phase, callbacks_of
 from models.training.trial_progress import TrialProgress
 from models.training.trial_scorer import TrialScorer

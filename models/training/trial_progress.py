@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.errors import DivergedError
+from models.training.plan import EpochFigures
 from models.training.recipe import HEAD, Phase
-from models.training.records import EpochFigures
 
 COLLAPSE_GRACE_EPOCHS = 3
 """A network that predicts one class in its first epochs of fine-tuning may still find its way."""

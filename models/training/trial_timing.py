@@ -17,7 +17,7 @@ from models.feeding.training_data import TrainingData
 from models.networks.kept_networks import Networks
 from models.networks.predicting import PREDICT_BATCH
 from models.training.checkpoint import CheckpointFile
-from models.training.records import EpochFigures, Plan
+from models.training.plan import EpochFigures, Plan
 from models.training.trial import TrainingEnvironment, run_trial
 from models.training.trial_rates import PhaseRates, TrialRates, Views
 

@@ -14,7 +14,7 @@ from search.winners.ties import TIE, DifferenceNoise, mark_ties
 from search.workspace import Workspace, current_fingerprint
 from studies.replicates import seed_noise
 from studies.sqlite_reader import StoredStudy, read_studies
-from studies.tables import SCORES, trial_row, trial_rows
+from studies.trial_tables import SCORES, trial_row, trial_rows
 
 TITLES = dict(zip(SCORES, ("clean F1", "corrupted F1", "worst family F1"), strict=True))
 COST_TITLES = ("GFLOPs", "ms/image", "MB")

@@ -19,7 +19,7 @@ from search.exporting.format_files import print_formats
 from search.exporting.scored_parts import estimate_errors, parts_in
 from search.exporting.variants import ExportExtras
 from search.terminal.output import print_table
-from search.winners.budget import LIMITS, Budget, Choice, budget_options
+from search.winners.model_budget import LIMITS, Budget, Choice, budget_options
 from search.winners.picked_trial import Pick, picked
 from search.winners.refit import Refitter
 from search.workspace import Workspace

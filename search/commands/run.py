@@ -34,7 +34,8 @@ from search.run_studies import Limits, Run, estimate_backbones, run_backbones
 from search.terminal.durations import DURATION
 from search.terminal.output import console
 from search.workspace import Workspace
-from studies.samplers import PRUNERS, SAMPLERS
+from studies.pruners import PRUNERS
+from studies.samplers import SAMPLERS
 from studies.settings import stored_settings
 from studies.storage import existing_storage, load_study
 

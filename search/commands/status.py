@@ -9,7 +9,7 @@ from search.terminal.durations import duration
 from search.terminal.output import print_json, print_table
 from search.workspace import Workspace
 from studies.sqlite_reader import StoredStudy, read_studies
-from studies.tables import cache_text, status_row, training_text
+from studies.trial_tables import cache_text, status_row, training_text
 
 STATES = ("complete", "pruned", "fail", "running", "cut_off", "waiting")
 COLUMNS = ("study", *STATES, "epochs", "time", "objective", "best_value", "best_trial")

@@ -77,7 +77,7 @@ class TrainingJob:
     extra_views: str = ""
     """The folder of augmented views of the validation images, where those are trained on as well: a refit."""
     replayed: tuple[float, ...] = ()
-    """As models.training.records.Plan."""
+    """As models.training.plan.Plan."""
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> TrainingJob:

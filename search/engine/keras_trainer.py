@@ -24,8 +24,8 @@ from models.networks.compiled_steps import Device, training_device
 from models.networks.kept_networks import Network, Networks
 from models.networks.step_timing import step_times
 from models.training.checkpoint import CheckpointFile
+from models.training.plan import EpochFigures, Plan, TrialOutcome
 from models.training.recipe import Recipe
-from models.training.records import EpochFigures, Plan, TrialOutcome
 from models.training.trial import TrainingEnvironment, run_trial
 from models.training.trial_timing import Bench, timed_trial
 from search.engine.job import (

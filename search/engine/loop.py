@@ -36,7 +36,7 @@ INFEASIBLE = ("diverged", "out-of-memory", "timeout", "killed")
 
 
 class Observer(Protocol):
-    """What hears of a search's progress; search/terminal/trial_progress.py has the views."""
+    """What hears of a search's progress; search/terminal/search_progress.py has the views."""
 
     def trial_started(self, number: int, hyperparameters: dict[str, Any], done: int) -> None: ...
 

@@ -13,8 +13,10 @@ from types import FrameType
 class StopRequest:
     """Asked at each epoch's end and between trials."""
 
-    def __init__(self, time_budget_s: float = inf) -> None:
-        self._deadline = time.monotonic() + time_budget_s
+    def __init__(self, time_budget_s: float = inf, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds."""
+        self._clock = clock
+        self._deadline = clock() + time_budget_s
         self.interrupted = False
 
     @property
@@ -23,7 +25,7 @@ class StopRequest:
 
     @property
     def time_left_s(self) -> float:
-        return self._deadline - time.monotonic()
+        return self._deadline - self._clock()
 
 
 @contextmanager

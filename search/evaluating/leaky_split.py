@@ -21,8 +21,8 @@ from models.feeding.training_data import TrainingData
 from models.hyperparameters import NO_AUGMENTATION, Hyperparameters
 from models.networks.predicting import predict
 from models.scoring.metrics import figures
+from models.training.plan import Plan
 from models.training.recipe import Recipe
-from models.training.records import Plan
 from models.training.trial import run_trial
 from search.engine.job import NetworkSource
 from search.engine.keras_trainer import classifier_settings

@@ -20,7 +20,7 @@ from search.planning.planned_study import PlannedStudy
 from search.planning.run_options import MEASURE, RunOptions, keras_backend
 from search.workspace import Workspace
 from studies.settings import PREFIX_CACHE_OFF, XLA_OFF, XLA_ON
-from studies.tables import cache_text, training_text
+from studies.trial_tables import cache_text, training_text
 
 RANGE_PARTS = 20
 """Into which a range of frozen fractions is divided, to come by every cut in it."""

@@ -16,7 +16,7 @@ from search.planning.study_versions import stay_behind, take_over, take_over_rep
 from search.planning.warm_start import Hints, take_hints
 from search.workspace import Workspace
 from studies.proposals import tried
-from studies.samplers import PRUNERS
+from studies.pruners import PRUNERS
 from studies.storage import create_study, finish_study, load_study
 from studies.trials import counted, unfinished
 

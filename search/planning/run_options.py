@@ -21,7 +21,8 @@ from models.scoring.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, EXTERN
 from models.training.recipe import Recipe
 from search.errors import SearchError
 from studies.definition import Definition
-from studies.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER
+from studies.pruners import DEFAULT_PRUNER
+from studies.samplers import DEFAULT_SAMPLER
 from studies.settings import PREFIX_CACHE_OFF, XLA_OFF, XLA_ON, StudySettings
 
 AUTO, MEASURE = "auto", "measure"

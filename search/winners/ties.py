@@ -19,7 +19,7 @@ from models.scoring.intervals import RESAMPLES, Resampling
 from models.scoring.resampled_f1 import ResampledF1
 from search.engine.job import CORRUPTED_FILE, PROBABILITIES_FILE, trial_folder
 from search.workspace import Workspace
-from studies.tables import SCORES
+from studies.trial_tables import SCORES
 
 TIE_STANDARD_ERRORS = 1.96
 SEED_NOISE = 0.003
@@ -37,7 +37,7 @@ BY_RULE = f"a seed noise of {100 * SEED_NOISE:.1f} points, assumed"
 Key = tuple[str, int]
 """A study's name and a trial's number."""
 Row = Mapping[str, Any]
-"""Of studies.tables."""
+"""Of studies.trial_tables."""
 
 
 @dataclass

@@ -90,6 +90,7 @@ def test_a_killed_search_resumed_equals_an_uninterrupted_one(
     assert trials(tmp_path) == trials(searched)
 
 
+@pytest.mark.slow
 def test_a_process_for_each_trial_gives_what_one_for_all_gives(
     searched: Path, tiny_workspace: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +198,7 @@ def test_the_test_set_is_read_once_per_trial_and_every_reading_is_a_line(exporte
     assert lines[0]["figures"]["confusion_matrix"] == lines[1]["figures"]["confusion_matrix"]
 
 
+@pytest.mark.slow
 def test_averaging_and_turning_are_tried_and_the_better_one_on_corrupted_images_is_exported(searched: Path) -> None:
     out = searched / "several"
     shown = hpsearch(searched, "export-best", "--average", "2", "--tta", "--out", str(out)).stdout
@@ -208,6 +210,7 @@ def test_averaging_and_turning_are_tried_and_the_better_one_on_corrupted_images_
     assert kept["model"] == metrics["model"] and "the corrupted ones decide" in shown
 
 
+@pytest.mark.slow
 def test_an_export_that_is_killed_leaves_what_was_there_and_the_next_one_tidies_up(
     exported: Path, searched: Path
 ) -> None:
@@ -226,6 +229,7 @@ def test_an_export_that_is_killed_leaves_what_was_there_and_the_next_one_tidies_
     assert not list(searched.glob(".winner.export-*"))
 
 
+@pytest.mark.slow
 def test_a_format_that_does_not_agree_leaves_the_earlier_export_and_the_test_set_alone(
     exported: Path, searched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +242,7 @@ def test_a_format_that_does_not_agree_leaves_the_earlier_export_and_the_test_set
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_damaged_trial_is_not_exported(searched: Path, tmp_path: Path) -> None:
     shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
     for path in tmp_path.glob("trials/*/*/validation_probabilities.npy"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from studies.samplers import PRUNERS
+from studies.pruners import PRUNERS
 
 HEAD, EPOCHS = 2, 9
 

@@ -18,7 +18,7 @@ from studies.records import Ended, best_record, record_of, records_of, store_rec
 from studies.settings import StudySettings, differences, stored_settings
 from studies.sqlite_reader import read_studies
 from studies.storage import create_study, existing_storage, load_study, open_storage, study_names
-from studies.tables import status_row, trial_rows
+from studies.trial_tables import status_row, trial_rows
 from studies.trials import DEATHS_ALLOWED, counted, died_again, put_back_orphans
 
 SETTINGS = StudySettings("vgg19", "1a2b3c4d" + 56 * "0", "none", {"epochs": 3}, "macro_f1", "tpe", "median", 0, {})

@@ -22,8 +22,8 @@ from search.engine.stop_request import StopRequest, listening_for_signals
 from search.engine.worker import Worker
 from search.workspace import Workspace
 from studies.definition import definition_of
+from studies.pruners import PRUNERS
 from studies.records import TrialRecord, records_of
-from studies.samplers import PRUNERS
 from studies.settings import StudySettings
 from studies.storage import create_study, finish_study, open_storage
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from data_prep import prepare
 from data_prep.cleaning import copies, hashing, steps
-from data_prep.cleaning.anomalies import read_anomalies
+from data_prep.cleaning.user_anomalies import read_anomalies
 from data_prep.errors import DataError
 from data_prep.progress import Silent
 from data_prep.settings import PrepareSettings

@@ -22,8 +22,8 @@ from models.feeding.training_data import TrainingData
 from models.hyperparameters import Hyperparameters
 from models.networks.classifier import ClassifierSettings
 from models.networks.kept_networks import Networks
+from models.training.plan import EpochFigures, Plan, TrialOutcome
 from models.training.recipe import Recipe
-from models.training.records import EpochFigures, Plan, TrialOutcome
 from models.training.trial import TrainingEnvironment, run_trial
 
 SHAPE = (32, 32, 3)

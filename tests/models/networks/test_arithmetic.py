@@ -20,8 +20,8 @@ from models.networks.classifier import ClassifierSettings
 from models.networks.compiled_steps import gradient_function
 from models.networks.kept_networks import Network, Networks
 from models.networks.predicting import predict
+from models.training.plan import EpochFigures, Plan
 from models.training.recipe import Recipe
-from models.training.records import EpochFigures, Plan
 from models.training.trial import TrainingEnvironment, run_trial
 
 SHAPE = (16, 16, 3)

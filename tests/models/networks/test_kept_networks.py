@@ -21,8 +21,8 @@ from models.feeding.training_data import TrainingData
 from models.hyperparameters import Hyperparameters
 from models.networks.classifier import ClassifierSettings, TunableDropout
 from models.networks.kept_networks import Networks
+from models.training.plan import EpochFigures, Plan
 from models.training.recipe import Recipe
-from models.training.records import EpochFigures, Plan
 from models.training.trial import TrainingEnvironment, run_trial
 
 SHAPE = (32, 32, 3)
@@ -136,7 +136,7 @@ from models.networks.arithmetic import Arithmetic
 from models.networks.compiled_steps import gradient_function
 from models.networks.kept_networks import Networks
 from models.training.recipe import Recipe
-from models.training.records import Plan
+from models.training.plan import Plan
 from models.training.trial import TrainingEnvironment, run_trial
 from tiny_images import CLASSES, tiny_images
 import keras

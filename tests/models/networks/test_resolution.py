@@ -20,8 +20,8 @@ from models.formats.keras_file import Member, save_model
 from models.hyperparameters import Hyperparameters
 from models.networks.classifier import ClassifierSettings, make_classifier
 from models.networks.kept_networks import KEPT_NETWORKS, Network, Networks
+from models.training.plan import Plan, TrialOutcome
 from models.training.recipe import Recipe
-from models.training.records import Plan, TrialOutcome
 from models.training.trial import TrainingEnvironment, run_trial
 
 SHAPE = (32, 32, 3)

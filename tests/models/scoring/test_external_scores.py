@@ -18,8 +18,8 @@ from models.networks.predicting import predict
 from models.scoring.export_figures import Scored, full_figures
 from models.scoring.external_scores import ExternalSet, external_scores
 from models.scoring.objectives import external_name, objective_value
+from models.training.plan import EpochFigures, Plan, TrialOutcome
 from models.training.recipe import Recipe
-from models.training.records import EpochFigures, Plan, TrialOutcome
 from models.training.trial import run_trial
 
 SMALL = ClassifierSettings(backbone_named("small_cnn"), UNTRAINED, (32, 32, 3), CLASSES)

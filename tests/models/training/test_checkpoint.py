@@ -15,8 +15,8 @@ from models.feeding.training_data import TrainingData
 from models.hyperparameters import Hyperparameters
 from models.networks.classifier import ClassifierSettings
 from models.training.checkpoint import GROUPS, CheckpointFacts, CheckpointFile
+from models.training.plan import EpochFigures, Plan, TrialOutcome
 from models.training.recipe import Recipe
-from models.training.records import EpochFigures, Plan, TrialOutcome
 from models.training.trial import run_trial
 
 SMALL = ClassifierSettings(backbone_named("small_cnn"), UNTRAINED, (32, 32, 3), CLASSES)

@@ -21,8 +21,8 @@ from models.networks.classifier import ClassifierSettings
 from models.networks.kept_networks import Network, TrainedPart
 from models.networks.predicting import predict
 from models.training.optimizers import RULES, FlatOptimizer, UpdateOptions
+from models.training.plan import EpochFigures, Plan
 from models.training.recipe import Recipe, phases_of
-from models.training.records import EpochFigures, Plan
 from models.training.trained_phase import TrainedPhase
 from models.training.trial import run_trial
 

@@ -15,8 +15,8 @@ from models.feeding.training_data import TrainingData
 from models.hyperparameters import Hyperparameters
 from models.networks.classifier import ClassifierSettings
 from models.networks.kept_networks import Networks
+from models.training.plan import Plan
 from models.training.recipe import Recipe
-from models.training.records import Plan
 from models.training.trial_timing import Bench, timed_trial
 
 SHAPE = (32, 32, 3)

@@ -25,7 +25,7 @@ from studies.records import Ended, store_record
 from studies.replicates import FinishedReplicate, Replicate, store_replicate
 from studies.settings import StudySettings
 from studies.storage import create_study, open_storage
-from studies.tables import COSTS
+from studies.trial_tables import COSTS
 
 SETTINGS = StudySettings("vgg19", "", "none", {}, "mean_macro_f1", "tpe", "median", 0, {})
 COST = {"cost": {"flops_per_image": 2_500_000, "weights_mb": 0.25}}

@@ -68,6 +68,7 @@ def test_prepare_leaves_nothing_half_written(disk: Path, tiny_npz: Path) -> None
     assert hpsearch(workspace, "check").returncode == 0
 
 
+@pytest.mark.slow
 def test_run_and_export_stop_and_go_on(disk: Path, tiny_workspace: Path) -> None:
     enlarge(disk, "40m")
     workspace = disk / "workspace"

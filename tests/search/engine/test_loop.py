@@ -92,11 +92,22 @@ def test_ctrl_c_once_finishes_the_epoch_and_leaves(tmp_path: Path) -> None:
 
 
 def test_the_run_leaves_when_its_time_is_over_and_goes_on_later(tmp_path: Path) -> None:
-    with searching(tmp_path, mode="slow", stop_request=StopRequest(1.5)) as (search, _):
+    now_s = [0.0]
+
+    class Watch(Listener):
+        """Each epoch takes a second, by the clock of the time budget."""
+
+        def epoch(self, number: int, figures: dict[str, Any]) -> None:
+            now_s[0] += 1
+
+    budget = StopRequest(EPOCHS + 2, clock=lambda: now_s[0])
+    with searching(tmp_path, listener=Watch(), stop_request=budget) as (search, _):
         search.run(50)
-        assert 0 < len(search.study.trials) < 10
-        states = {trial.state for trial in search.study.trials}
-        assert TrialState.RUNNING not in states
+        assert [trial.state for trial in search.study.trials] == [TrialState.COMPLETE, TrialState.WAITING]
+        assert sorted(search.study.trials[1].intermediate_values) == [0, 1]
+    with searching(tmp_path) as (search, _):
+        search.run(2)
+        assert steps_done(tmp_path, 1) == list(range(EPOCHS))
 
 
 def test_a_trial_that_takes_too_long_is_ended_and_infeasible(tmp_path: Path) -> None:

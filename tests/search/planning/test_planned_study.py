@@ -34,7 +34,7 @@ from studies.records import Ended, store_record
 from studies.replicates import FinishedReplicate, Replicate, replicates_of, store_replicate
 from studies.settings import ATTRIBUTE, StudySettings
 from studies.storage import create_study, is_complete, open_storage
-from studies.tables import cache_text, training_text
+from studies.trial_tables import cache_text, training_text
 from studies.trials import TAKEN_FROM
 
 SMALL = backbone_named("small_cnn")

@@ -17,7 +17,7 @@ from search.winners.best_trial import Winner, best_of, best_winner, check_kept, 
 from search.workspace import Workspace
 from studies.records import TrialRecord
 from studies.sqlite_reader import StoredStudy, read_studies
-from studies.tables import costs
+from studies.trial_tables import costs
 
 FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 
@@ -41,7 +41,7 @@ class Limit:
     """One thing that may be limited."""
 
     figure: str
-    """Of studies.tables.COSTS."""
+    """Of studies.trial_tables.COSTS."""
     help: str
     unit: str
 

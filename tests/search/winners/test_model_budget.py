@@ -15,12 +15,12 @@ from data_prep.storage.reader import PreparedSet
 from search.cli import main
 from search.engine.job import WEIGHTS_FILE, trial_folder
 from search.errors import SearchError
-from search.winners.budget import LIMITS, Amount, Budget, Choice
+from search.winners.model_budget import LIMITS, Amount, Budget, Choice
 from search.workspace import Workspace
 from studies.records import Ended, store_record
 from studies.settings import StudySettings
 from studies.storage import create_study, open_storage
-from studies.tables import COSTS
+from studies.trial_tables import COSTS
 
 SETTINGS = StudySettings("vgg19", "", "none", {}, "macro_f1", "tpe", "median", 0, {})
 LARGE = {"parameters": 20_000_000, "ms_per_image": 20.0, "cost": {"flops_per_image": 7 * 10**9, "weights_mb": 80.0}}
