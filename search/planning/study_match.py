@@ -10,7 +10,7 @@ import optuna
 
 from models.backbones.registry import NAMED_WEIGHTS, UNTRAINED
 from search.errors import SearchError
-from search.planning.run_options import OPEN_VALUES, RunOptions
+from search.planning.run_options import OPEN_VALUES, SETTING_DEFAULTS, RunOptions
 from search.terminal.config_file import stand_in_file
 from studies.settings import StudySettings, differences, stored_settings
 
@@ -83,7 +83,11 @@ def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[st
     own = {one.name: getattr(stored, one.name) for one in fields(StudySettings) if one.name not in NOT_FOLLOWED}
     if stored.weights == UNTRAINED and "weights" in given:  # there was nothing to keep
         del own["prefix_cache"]
-    recipe = stored.recipe | {key: value for key, value in wanted.recipe.items() if key in given}
+    # A study of before knows nothing of settings that came later, and its trials were trained with their defaults.
+    said = {key: wanted.recipe[key] for key in given & wanted.recipe.keys()}
+    recipe = stored.recipe | {
+        key: value for key, value in said.items() if key in stored.recipe or value != SETTING_DEFAULTS[key]
+    }
     if "preprocessing" in stored.own_backbone and wanted.own_backbone and "preprocessing" not in given:
         own_backbone = wanted.own_backbone | {"preprocessing": stored.own_backbone["preprocessing"]}
         wanted = replace(wanted, own_backbone=own_backbone)
