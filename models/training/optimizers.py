@@ -60,6 +60,8 @@ class UpdateOptions:
     steps would be scored by weights near its first ones."""
     accumulation: int = 1
     """Gradients of so many batches make one step."""
+    clip_norm: float = 0.0
+    """As `Recipe.gradient_clip_norm`."""
 
 
 class FlatOptimizer:
@@ -97,6 +99,8 @@ class FlatOptimizer:
                 return weights
             gradient = self._sum / self._pending
             self._sum, self._pending = ops.zeros_like(self._sum), 0
+        if self._extras.clip_norm:
+            gradient = _clipped()(gradient, self._extras.clip_norm)
         self._steps += 1
         h = self._hyperparameters
         numbers = (self.learning_rate, self._steps, h.momentum, h.weight_decay, self._extras.weight_averaging)
@@ -118,6 +122,18 @@ class FlatOptimizer:
         self._moments, rest = vectors[: len(self._moments)], vectors[len(self._moments) :]
         self._sum = None if self._sum is None else rest.pop(0)
         self.average = None if self.average is None else rest.pop(0)
+
+
+@cache
+def _clipped() -> Callable[..., Any]:
+    """(gradient (k,), largest norm) -> the gradient, scaled down where it is longer."""
+
+    def clip(gradient: Any, clip_norm: Any) -> Any:
+        norm = ops.sqrt(ops.sum(ops.square(gradient)))
+        return gradient * ops.minimum(1.0, clip_norm / ops.maximum(norm, EPSILON))
+
+    result: Callable[..., Any] = fused(clip)
+    return result
 
 
 @cache

@@ -17,6 +17,10 @@ CLASS_WEIGHTS = (BALANCED, UNWEIGHTED)
 UNFREEZING_START = 0.75  # frozen share of the first step of a progressive unfreezing
 
 
+LEAST = {"head_epochs": 0, "epochs": 1, "batch_size": 1, "warmup_epochs": 0, "gradient_clip_norm": 0}
+"""Setting -> its least value."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The settings of training that a study fixes. Epochs and patience count whole passes over the training images."""
@@ -30,6 +34,9 @@ class Recipe:
     optimizer are its largest ones, and pretrained weights do not survive them at rates that are good later."""
     class_weights: str = BALANCED
     """Of CLASS_WEIGHTS: `balanced` weighs the loss by those of the training data, `none` takes each image as it is."""
+    gradient_clip_norm: float = 0.0
+    """Largest L2 norm of a step's gradient over all trained weights: a longer one is scaled down to it (Pascanu et al.
+    2013, algorithm 1). 0: no limit."""
     plateau_factor: float = 0.5
     """ReduceLROnPlateau: the learning rate is multiplied by this ..."""
     plateau_patience: int = 2
@@ -37,8 +44,8 @@ class Recipe:
     early_stopping_patience: int = 5
 
     def __post_init__(self) -> None:
-        for name, least in (("head_epochs", 0), ("epochs", 1), ("batch_size", 1), ("warmup_epochs", 0)):
-            if getattr(self, name) < least:
+        for name, least in LEAST.items():
+            if not least <= getattr(self, name) < float("inf"):
                 raise ModelError(f"`{name} >= {least}` must hold, but it is {getattr(self, name)}")
         if self.class_weights not in CLASS_WEIGHTS:
             raise ModelError(f"`class_weights in {CLASS_WEIGHTS}` must hold, but it is {self.class_weights!r}")

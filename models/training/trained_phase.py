@@ -53,7 +53,7 @@ class TrainedPhase:
         if phase.name != HEAD:
             rate_scales = network.rate_scales(part, plan.hyperparameters.layer_decay)
             averaging = phase.weight_averaging
-        options = UpdateOptions(rate_scales, averaging, plan.batch_divisor)
+        options = UpdateOptions(rate_scales, averaging, plan.batch_divisor, plan.recipe.gradient_clip_norm)
         self.take_weights()
         self.optimizer = FlatOptimizer(
             phase.optimizer, phase.learning_rate, plan.hyperparameters, len(self.flat), options

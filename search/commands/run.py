@@ -103,6 +103,11 @@ def _setting(flag: str, **options: Any) -> Callable[[Command], Command]:
 )
 @_setting("--class-weights", type=click.Choice(CLASS_WEIGHTS), help="Of the images in the loss.")
 @_setting(
+    "--gradient-clip-norm",
+    type=click.FloatRange(0),
+    help="Scale a step's gradient down to this L2 norm where it is longer; 0: never.",
+)
+@_setting(
     "--resolution",
     type=click.IntRange(0),
     help="Side in pixels that the network resizes images to; 0: none.  [default: as the search space says]",

@@ -54,6 +54,19 @@ def test_a_rule_does_what_keras_does(name: str) -> None:
     assert np.abs(found[-1] - start()).min() > 1e-4
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_a_long_gradient_is_scaled_down_as_keras_does(name: str) -> None:
+    flat, theirs = keras.Variable(start()), KERAS[name](global_clipnorm=6.0)
+    theirs.build([flat])
+    norms = np.linalg.norm(gradients(), axis=1)
+    assert norms.min() < 6 < norms.max()
+    found = path(FlatOptimizer(name, 0.0, HYPERPARAMETERS, SIZE, UpdateOptions(clip_norm=6.0)), gradients())
+    for number, (gradient, weights) in enumerate(zip(gradients(), found, strict=True)):
+        theirs.learning_rate = 0.1 / (1 + number)
+        theirs.apply([keras.ops.convert_to_tensor(gradient)], [flat])
+        np.testing.assert_allclose(weights, flat.numpy(), atol=2e-6)
+
+
 @pytest.mark.parametrize("momentum", [0.2, 0.9])
 def test_the_average_begins_with_the_first_weights_and_is_quick_at_first(momentum: float) -> None:
     ours = FlatOptimizer("adam", 0.0, HYPERPARAMETERS, SIZE, UpdateOptions(weight_averaging=momentum))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -18,7 +19,8 @@ from models.backbones.registry import Backbone, backbone_named
 from models.backbones.user_rows import asked_backbone
 from models.errors import ModelError
 from search.cli import main
-from search.engine.job import WEIGHTS_FILE, trial_folder
+from search.engine.job import WEIGHTS_FILE, TrainingJob, trial_folder
+from search.engine.keras_trainer import plan_of
 from search.engine.worker import Worker
 from search.errors import SearchError
 from search.evaluating.leaky_split import read_versions
@@ -571,6 +573,31 @@ def test_what_the_user_chose_is_not_measured(prepared: PreparedSet, tmp_path: Pa
     open_xla = with_settings(options, xla="auto")
     found = choose_arithmetic(worker, workspace, planned, open_xla, lambda line: None)
     assert (found["precision"], found["xla"], len(found["measured"]["steps"])) == ("mixed_bfloat16", "on", 2)
+
+
+def test_a_setting_travels_from_the_options_to_the_training_process(prepared: PreparedSet, tmp_path: Path) -> None:
+    storage, given = open_storage(tmp_path / "studies.db"), frozenset({"gradient_clip_norm"})
+    planned = plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.5, given=given))
+    open_study(storage, planned, tmp_path, print).ask()
+    job = job_maker(Workspace(prepared.folder.parent), planned)(0, {}, 0)
+    assert plan_of(TrainingJob.from_dict(json.loads(json.dumps(asdict(job))))).recipe.gradient_clip_norm == 0.5
+    assert plan_study(storage, prepared, SMALL, RunOptions()).settings == planned.settings
+    with pytest.raises(SearchError, match=r"recipe.gradient_clip_norm: 0.5 there, 0.0 here"):
+        plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.0, given=given))
+
+
+def test_a_setting_that_an_older_study_does_not_know_is_taken_at_its_default(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    storage, given = open_storage(tmp_path / "studies.db"), frozenset({"gradient_clip_norm"})
+    planned = plan_study(storage, prepared, SMALL, RunOptions())
+    recipe = {key: value for key, value in planned.settings.recipe.items() if key != "gradient_clip_norm"}
+    older = replace(planned, settings=replace(planned.settings, recipe=recipe))
+    open_study(storage, older, tmp_path, print).ask()
+    same = plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.0, given=given))
+    assert same.settings == older.settings
+    with pytest.raises(SearchError, match=r"recipe.gradient_clip_norm: absent there, 0.5 here"):
+        plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.5, given=given))
 
 
 def test_a_study_from_before_precision_trains_as_it_did(prepared: PreparedSet) -> None:
