@@ -5,11 +5,11 @@ python benchmarks/study_summary.py WORKSPACE OUT.json
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import re
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -43,7 +43,11 @@ def trial_summary(record: TrialRecord) -> dict[str, Any]:
 
 
 def main() -> None:
-    workspace, out = map(Path, sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    workspace, out = arguments.workspace, arguments.out
     storage = existing_storage(workspace / "studies.db")
     readings = workspace / "test-readings.jsonl"
     report = {

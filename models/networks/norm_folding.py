@@ -70,7 +70,7 @@ class FoldedConvolution(keras.layers.Layer):  # type: ignore[misc]  # Keras has 
         return self.convolution.compute_output_shape(input_shape)
 
 
-def _plain(layer: Any, x: Any, scale: Any) -> Any:
+def _standard(layer: Any, x: Any, scale: Any) -> Any:
     kernel = ops.cast(layer.kernel * scale, x.dtype)
     if tuple(layer.kernel_size) == (1, 1) and layer.groups == 1:
         down, across = layer.strides
@@ -103,7 +103,7 @@ def _geometry(layer: Any) -> dict[str, Any]:
 
 
 KINDS: dict[type, Callable[[Any, Any, Any], Any]] = {
-    keras.layers.Conv2D: _plain,
+    keras.layers.Conv2D: _standard,
     keras.layers.DepthwiseConv2D: _depthwise,
     keras.layers.SeparableConv2D: _separable,
 }

@@ -20,6 +20,7 @@ from search.workspace import Workspace
 from studies.settings import StudySettings
 
 if TYPE_CHECKING:
+    from models.formats.keras_file import Member
     from models.scoring.export_figures import Scored
 
 AGREEMENT = 1e-4
@@ -141,7 +142,7 @@ class Chooser:
 
         return predict_in_fresh_process(model, files, self.scratch)
 
-    def _member(self, one: Winner) -> Any:
+    def _member(self, one: Winner) -> Member:
         from models.backbones.user_networks import ready_backbone
         from models.formats.keras_file import Member
         from models.networks.classifier import ClassifierSettings

@@ -1,0 +1,38 @@
+"""Every benchmark starts: its help is shown, so that its imports and its arguments hold."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+OURS = ("data_prep", "models", "search", "studies")
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+
+
+def test_there_are_benchmarks() -> None:
+    assert {"versus.py", "soak.py", "preparation.py"} < set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_benchmark_shows_its_help(name: str) -> None:
+    as_module = f"python -m benchmarks.{name.removesuffix('.py')}" in (FOLDER / name).read_text(encoding="utf-8")
+    command = ["-m", f"benchmarks.{name.removesuffix('.py')}"] if as_module else [str(FOLDER / name)]
+    done = subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, cwd=FOLDER.parent)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+def test_what_benchmarks_import_when_their_functions_are_called_is_there() -> None:
+    for path in FOLDER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
+                module = importlib.import_module(node.module or "")
+                for alias in node.names:
+                    if not hasattr(module, alias.name):
+                        importlib.import_module(f"{node.module}.{alias.name}")
