@@ -1,6 +1,7 @@
-"""Re-verifies a prepared set from its files alone. To add a check, write a function like those below and add it to
-CHECKS. Checksums are one of them; the others look at pixels, labels and tables, and find what was altered together
-with its checksum.
+"""Verify a prepared set from its files alone.
+
+One check compares checksums. The others look at pixels, labels and tables, and so find a changed file even if its
+checksum was changed too. To add a check, write a function like the ones below and add it to CHECKS.
 """
 
 import contextlib
@@ -30,12 +31,12 @@ from data_prep.storage.reader import (
     external_file,
 )
 
-_SHOWN = 20  # problems of one check that are spelled out
+_SHOWN = 20  # problems per check that are listed; the others are counted
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """The set under test, with what several checks need computed once."""
+    """The set under test, with values that several checks share."""
 
     prepared: PreparedSet
     progress: Progress = field(default_factory=Silent)
@@ -55,7 +56,7 @@ class _Subject:
 
     @cached_property
     def external_hashes(self) -> dict[str, np.ndarray]:
-        """Of the external sets, by name."""
+        """Perceptual hashes of each external set's images, by name of the set."""
         hashes = {}
         for name in self.prepared.external_names:
             images, _ = self.prepared.external(name)
@@ -65,27 +66,27 @@ class _Subject:
 
     @cached_property
     def names(self) -> dict[tuple[str, str], str]:
-        with contextlib.suppress(DataError):  # said by the check of the table; the others go on without names
+        with contextlib.suppress(DataError):  # `_table` reports the error; other checks do without names
             return {(row.split, row.row): row.name for row in self.table if row.decision == KEPT}
         return {}
 
     def image(self, split: str, row: int) -> str:
-        """An image in words."""
+        """Describe an image by split, row and name."""
         return f"{split} image {row} ({self.names.get((split, str(row)), 'in no table')})"
 
 
 def check(folder: Path, progress: Progress | None = None) -> list[str]:
-    """Looks for damage and leaks.
+    """Check a prepared set for damage, and for leaks between its splits.
 
     Args:
-        folder: of the prepared set.
-        progress: told of stages and images.
+        folder: folder of the prepared set.
+        progress: receiver of progress reports.
 
     Returns:
-        Problems, one line each; none when the set is sound.
+        Problems, one line each; empty if the set is sound.
 
     Raises:
-        DataError: there is no prepared set that could be opened.
+        DataError: `folder` holds no prepared set that can be opened.
     """
     subject = _Subject(PreparedSet.open(folder), progress or Silent())
     problems: list[str] = []
@@ -151,7 +152,7 @@ def _labels(subject: _Subject) -> Iterator[str]:
 
 
 def _table(subject: _Subject) -> Iterator[str]:
-    """images.csv against the arrays and the names of the classes: rows, labels, perceptual hashes."""
+    """Compare images.csv with the arrays and class names: rows, labels, perceptual hashes."""
     names = dict(enumerate(subject.prepared.class_names))
     rows = {split: [row for row in subject.table if row.split == split and row.decision == KEPT] for split in SPLITS}
     for split in SPLITS:
@@ -160,7 +161,7 @@ def _table(subject: _Subject) -> Iterator[str]:
             yield f"images.csv must name each of the {len(labels)} rows of {split} once, but does not"
             continue
         if len(subject.hashes[split]) != len(labels):
-            continue  # `_labels` says so
+            continue  # `_labels` reports this
         for row in rows[split]:
             place = int(row.row)
             if row.label != str(labels[place]):
@@ -172,7 +173,7 @@ def _table(subject: _Subject) -> Iterator[str]:
 
 
 def _groups(subject: _Subject) -> Iterator[str]:
-    """No group of images.csv on two sides."""
+    """Find groups that lie in more than one split, and images that images.csv names more than once."""
     sides: dict[str, set[str]] = defaultdict(set)
     for row in subject.table:
         if row.decision == KEPT:
@@ -185,7 +186,7 @@ def _groups(subject: _Subject) -> Iterator[str]:
 
 
 def _leaks(subject: _Subject) -> Iterator[str]:
-    """No image on one side that is a copy or a near copy of one on another."""
+    """Find images in one split that are copies or near copies of images in another."""
     for first, second in combinations(SPLITS, 2):
         images = subject.prepared.images(first), subject.prepared.images(second)
         hashes = subject.hashes[first], subject.hashes[second]
@@ -194,7 +195,7 @@ def _leaks(subject: _Subject) -> Iterator[str]:
 
 
 def _bank(subject: _Subject) -> Iterator[str]:
-    """The bank has a row for each training image, and none of its views is outside training."""
+    """Check that the bank has a row per training image, and that no view is a validation, test or external image."""
     prepared = subject.prepared
     trained = len(prepared.images("train"))
     if not (prepared.folder / bank_folder(0)).is_dir():
@@ -221,9 +222,9 @@ def _bank(subject: _Subject) -> Iterator[str]:
 
 
 def _corrupted(subject: _Subject) -> Iterator[str]:
-    """The corrupted views are there, as many as the manifest says, with a line each on what was done to them.
+    """Check that all corrupted views in the manifest exist, and that the .csv files name a corruption for each.
 
-    They are meant to look like their parents, and those are compared with the training images and the bank above.
+    Their pixels are not compared with training images: they resemble their originals, which `_leaks` and `_bank` check.
     """
     views = subject.prepared.manifest.get("corrupted", {"views": 0})["views"]
     for split, used_by in CORRUPTED_SETS if views else ():
@@ -237,7 +238,7 @@ def _corrupted(subject: _Subject) -> Iterator[str]:
 
 
 def _external(subject: _Subject) -> Iterator[str]:
-    """External sets against their tables, and no image in them that the main set has too."""
+    """Compare external sets with their tables, and find images that the main set has too."""
     prepared = subject.prepared
     for name, hashes in subject.external_hashes.items():
         images, labels = prepared.external(name)

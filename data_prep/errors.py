@@ -1,5 +1,5 @@
-"""The one error that data_prep raises for anything a user can mend."""
+"""The error that data_prep raises for every problem that a user can fix."""
 
 
 class DataError(ValueError):
-    """One line: the rule, the value found, the way out."""
+    """A problem that the user can fix. The one-line message states the rule, the value found, and a fix."""

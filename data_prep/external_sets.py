@@ -1,7 +1,7 @@
-"""External sets: labelled images of another scanner or hospital, cleaned like the main set and kept apart from it.
+"""External sets: labelled images from another scanner or hospital, cleaned like the main set and kept apart from it.
 
-They are neither split nor augmented. An image that also stands in the main set tells nothing about other images, so
-that copies and near copies of training, validation and test images are left out.
+They are neither split nor augmented. Copies and near copies of training, validation and test images are left out,
+because a score on them says nothing about other images.
 """
 
 from collections import Counter
@@ -30,13 +30,13 @@ _SIDES = ("training", "validation", "test")
 
 @dataclass(frozen=True)
 class MainSet:
-    """What external images are compared with.
+    """The cleaned and split main set, with which external images are compared.
 
     Attributes:
-        data: the images of the main source.
-        hashes: uint64 (n,), theirs.
-        sides: int8 (n,), place in SPLITS of the images kept, else -1.
-        rejections: what cleaning left out.
+        data: images of the main source.
+        hashes: perceptual hashes of the images, uint64 (n,).
+        sides: int8 (n,), split of each kept image as an index into SPLITS, -1 for the others.
+        rejections: images that cleaning rejected.
     """
 
     data: LabelledImages
@@ -47,11 +47,11 @@ class MainSet:
 
 @dataclass(frozen=True)
 class Twin:
-    """Why an external image is left out: it shows what an image of the main set shows.
+    """Match that leaves an external image out: an image of the main set that shows the same picture.
 
     Attributes:
-        reason: a short name, one for each kind.
-        of: index of the image of the main source.
+        reason: short name of the kind of match.
+        of: index of the matching image in the main source.
         distance: pHash distance in bits.
     """
 
@@ -62,16 +62,16 @@ class Twin:
 
 @dataclass(frozen=True)
 class CleanedExternalSet:
-    """One external set, with what became of each of its images.
+    """An external set, with what was decided about each of its n images.
 
     Attributes:
-        name: that the user gave it.
-        source: that it was read from.
-        data: its images; labels and class names are the main set's.
-        hashes: uint64 (n,).
-        rejections: by cleaning.
-        twins: by index, of what cleaning left.
-        warnings: one line each.
+        name: name that the user gave it.
+        source: path or name that it was read from.
+        data: its images, with the labels and class names of the main set.
+        hashes: perceptual hashes, uint64 (n,).
+        rejections: images that cleaning rejected.
+        twins: matches in the main set, by index of the external image; only for images that cleaning kept.
+        warnings: findings that the user should check, one line each.
     """
 
     name: str
@@ -84,12 +84,12 @@ class CleanedExternalSet:
 
     @property
     def kept(self) -> np.ndarray:
-        """Indices of the images kept, rising."""
+        """Indices of the images kept, in rising order."""
         gone = [rejection.index for rejection in self.rejections] + list(self.twins)
         return np.setdiff1d(np.arange(len(self.hashes)), gone)
 
     def counts(self) -> dict[str, Any]:
-        """As `data_prep.prepare.counts`: images_read, rejected (by reason), kept, and per_class."""
+        """Return the manifest's counts: images_read, rejected (by reason), kept, and per_class (images by label)."""
         reasons = Counter(rejection.reason for rejection in self.rejections)
         reasons.update(twin.reason for twin in self.twins.values())
         if self.data.unreadable:
@@ -104,7 +104,11 @@ class CleanedExternalSet:
 
 
 def external_digests(settings: PrepareSettings) -> dict[str, str]:
-    """Sha256 of each external set's content, hexadecimal, by name. DataError where there is nothing to read."""
+    """Return the SHA-256 of each external set's content (hexadecimal), by name.
+
+    Raises:
+        DataError: a set cannot be found or read.
+    """
     digests = {}
     for name, source in settings.external_sources.items():
         try:
@@ -115,10 +119,10 @@ def external_digests(settings: PrepareSettings) -> dict[str, str]:
 
 
 def read_external(settings: PrepareSettings, main: MainSet, progress: Progress) -> list[CleanedExternalSet]:
-    """Reads, cleans and compares all external sets, in the order they were given.
+    """Read and clean all external sets, in the order given, and compare them with the main set.
 
     Raises:
-        DataError: one cannot be read, has other classes or another size than the main set, or keeps no image.
+        DataError: a set cannot be read, has other classes or another image size than the main set, or keeps no image.
     """
     sets = []
     for name, source in settings.external_sources.items():
@@ -162,14 +166,22 @@ def _read_one(
 
 
 def class_order(found: LabelledImages, source: str, class_names: Sequence[str], owner: str = "main set") -> np.ndarray:
-    """The label that another set, or a model, has for each class of a source, int64 (classes,); -1 for one without
-    images that it does not know.
+    """Map the labels of a source to the labels of another set, or of a model.
 
-    By name where it knows all names that images have; else number k of a source that has numbers only is its class k,
-    unless it has numbers of its own.
+    Classes are matched by name. If a class with images has no match, but the source merely numbers its classes and
+    `class_names` has no numbers, class k of the source gets label k.
+
+    Args:
+        found: images of the source.
+        source: path or name of the source, for the error message.
+        class_names: class names of the other set or model, by label.
+        owner: what `class_names` belongs to, for the error message.
+
+    Returns:
+        int64 (classes,), the new label of each class of the source; -1 for a class without match and images.
 
     Raises:
-        DataError: a class that the `owner` of `class_names` lacks.
+        DataError: the source has images of a class that is not in `class_names`.
     """
     count, places = len(found.class_names), {name: label for label, name in enumerate(class_names)}
     by_name = np.array([places.get(name, -1) for name in found.class_names], np.int64)
@@ -193,8 +205,10 @@ def _not_empty(found: CleanedExternalSet) -> CleanedExternalSet:
 
 
 def _twins(found: CleanedExternalSet, main: MainSet) -> dict[int, Twin]:
-    """Of images that look like one of the main set's splits, or like a picture that recurs there; the nearest one in
-    the training images goes before those in the others."""
+    """Match external images with images in the main set's splits, and with recurring pictures rejected from it.
+
+    Of several matches, the earliest split counts (train, validation, test, rejected), then the smallest pHash distance.
+    """
     recurring = {rejection.index for rejection in main.rejections if rejection.reason == RECURRING}
     kept = set(found.kept.tolist())
     ranks: dict[int, tuple[int, int, int]] = {}
@@ -217,17 +231,17 @@ def _twin(found: CleanedExternalSet, main: MainSet, index: int, side: int, dista
 def write_external(
     folder: Path, settings: PrepareSettings, sets: Sequence[CleanedExternalSet], main: MainSet, progress: Progress
 ) -> tuple[list[CleanedExternalSet], dict[str, Any]]:
-    """Writes images, labels and table of each external set, less what an augmented training image shows.
+    """Write images, labels and table of each external set, without copies of augmented training images.
 
     Args:
-        folder: of the set; its bank is read.
-        settings: levels are used.
-        sets: as `read_external` gave them.
-        main: whose training images the bank descends from.
-        progress: told of stages and images.
+        folder: folder of the prepared set; its bank is read.
+        settings: `levels` is used.
+        sets: result of `read_external`.
+        main: main set, from whose training images the bank was made.
+        progress: receiver of progress reports.
 
     Returns:
-        The sets as they were written, and what the manifest says of them, by name.
+        The sets as written, and their entries for the manifest, by name.
 
     Raises:
         DataError: a set keeps no image.
@@ -264,7 +278,7 @@ def _without_views(
 
 
 def _rows(found: CleanedExternalSet, main: MainSet) -> Iterator[ImageRow]:
-    """In the order of the source, unreadable pictures last. A twin in the main set is named as images.csv names it."""
+    """Yield the table's rows in the source's order, unreadable pictures last; twins are named as in images.csv."""
     data, gone = found.data, {rejection.index: rejection for rejection in found.rejections}
     places = {int(index): place for place, index in enumerate(found.kept)}
     for index, name in enumerate(data.names):

@@ -1,4 +1,4 @@
-"""What makes a prepared set the one it is: source content, options, versions; and the fingerprint over them."""
+"""Identity of a prepared set (source content, options, library versions), and the fingerprint computed from it."""
 
 import hashlib
 import importlib.metadata
@@ -13,7 +13,7 @@ from data_prep.settings import DEFAULT_SPLIT, PrepareSettings
 from data_prep.sources.registry import file_digest, find_source, resolved_options, source_options
 
 PREPARE_VERSION = 7
-"""To be raised whenever `prepare` makes something else from the same source and options."""
+"""Version of the preparation. Raise it whenever `prepare` makes another set from the same source and options."""
 
 _LIBRARIES = (
     *("numpy", "tensorflow", "keras", "keras-cv", "albumentations", "opencv-python-headless"),
@@ -23,20 +23,24 @@ _FLAGS = {"anomalies": "anomaly"}
 
 
 def identify(settings: PrepareSettings) -> dict[str, Any]:
-    """Source content, options and versions as JSON can hold them. Reads the source's bytes, decodes nothing.
+    """Return a set's identity, as JSON types: options, library versions and a hash of the source's content.
+
+    Reads the source's bytes without decoding images.
 
     Raises:
-        DataError: the source, an anomaly picture or the table of groups cannot be read.
+        DataError: the source, an external set, an anomaly picture or the table of groups cannot be read, or an option
+            does not apply to this kind of source.
     """
     row = find_source(settings.source)
     options = asdict(settings) | resolved_options(row, **source_options(settings))
     del options["source"], options["external"]
-    if settings.external:  # sets without any keep the fingerprint that they had before there were such sets
+    # Options that were added later are absent while unset, so that older prepared sets keep their fingerprint.
+    if settings.external:
         options["external"] = external_digests(settings)
     if not row.resized:
         del options["image_size"]
     for name, unset in (("size", None), ("value_range", None), ("class_names", ()), ("groups", None)):
-        if options[name] == unset:  # of sets made before there was such an option, nothing is said either
+        if options[name] == unset:
             del options[name]
     if settings.split is None:
         options["split"] = "own" if row.brings_split(settings.source) else DEFAULT_SPLIT
@@ -54,14 +58,14 @@ def identify(settings: PrepareSettings) -> dict[str, Any]:
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
-    """Sha256 over an identity, 64 hexadecimal digits. Further keys of a manifest do not count."""
+    """Return the SHA-256 of an identity, 64 hexadecimal digits. Other keys of a manifest are ignored."""
     keys = ("source_kind", "source_sha256", "settings", "versions")
     content = {key: identity[key] for key in keys}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In words, how two identities (or manifests) differ."""
+    """Return a phrase for each difference between two identities (or manifests)."""
     found = []
     if old["source_kind"] != new["source_kind"]:
         found.append(f"source was {old['source_kind']}, now {new['source_kind']}")
@@ -83,7 +87,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return "/".join(_shown(item) for item in value) or "none"
-    if isinstance(value, str) and len(value) == 64:  # a digest
+    if isinstance(value, str) and len(value) == 64:  # a SHA-256 digest
         return value[:8]
     return "none" if value is None else str(value)
 

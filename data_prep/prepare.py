@@ -1,4 +1,4 @@
-"""Files to a clean, split, augmented, described image set on disk: read, clean, group, split, augment, write."""
+"""Make a prepared set on disk from labelled images: read, clean, group, split, augment, corrupt, write, report."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ from data_prep.storage.reader import FORMAT_VERSION, MANIFEST, PreparedSet, reco
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `prepare` did.
+    """Result of `prepare`.
 
     Attributes:
-        created: False when the same set was there already.
-        manifest: the set's; its "counts" hold images_read, rejected (by reason), left_out, kept, groups and per_split
-            (by split, one number a class).
-        warnings: one line each, to be looked at.
+        created: whether a set was written; False if the same set was there already.
+        manifest: manifest of the set. Its "counts" hold images_read, rejected (by reason), left_out, kept, groups and
+            per_split (number of images of each class, by split).
+        warnings: findings that the user should check, one line each.
     """
 
     created: bool
@@ -47,14 +47,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What became of each image of a source.
+    """What was decided about each of the n images of a source.
 
     Attributes:
-        hashes: uint64 (n,).
-        rejections: by cleaning.
-        groups: int64 (n,), group number of the images kept, else -1.
-        sides: int8 (n,), place in SPLITS of the images kept, else -1.
-        warnings: one line each.
+        hashes: perceptual hashes, uint64 (n,).
+        rejections: images that cleaning rejected.
+        groups: int64 (n,), group number of each kept image, -1 for the others.
+        sides: int8 (n,), split of each kept image as an index into SPLITS, -1 for the others.
+        warnings: findings that the user should check, one line each.
     """
 
     hashes: np.ndarray
@@ -64,25 +64,26 @@ class Decisions:
     warnings: tuple[str, ...]
 
     def rows(self, split: str) -> np.ndarray:
-        """Indices of the images of a split, rising."""
+        """Return the indices of a split's images, in rising order."""
         return np.flatnonzero(self.sides == SPLITS.index(split))
 
 
 def prepare(
     settings: PrepareSettings, folder: Path, *, force: bool = False, progress: Progress | None = None
 ) -> Outcome:
-    """Makes a prepared set in `folder`, or finds that it is there.
+    """Make a prepared set in `folder`, unless the same set is there already.
 
-    Atomic: interrupted at any moment it leaves the set that was there before, or none.
+    The set is replaced atomically: an interruption at any moment leaves the previous set, or none.
 
     Args:
         settings: what to prepare, and how.
-        folder: the set's own folder; its parents are made.
-        force: replace a set that is there, whatever it is.
-        progress: told of stages and images.
+        folder: folder of the set; missing parents are created.
+        force: replace any set that is in `folder`.
+        progress: receiver of progress reports.
 
     Raises:
-        DataError: the source cannot be used or changes meanwhile, or another set is there and `force` is not given.
+        DataError: the source cannot be used or changes while it is read, or `folder` holds another set and `force` is
+            False.
     """
     progress = progress or Silent()
     fetch_source(settings.source, progress)
@@ -120,13 +121,15 @@ def _main(data: LabelledImages, decisions: Decisions) -> MainSet:
 
 
 def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) -> Decisions:
-    """Cleans, groups, takes the part that `limit` asks for, and splits, or keeps the source's own split.
+    """Decide what becomes of each image: clean, group, apply `limit`, split.
 
-    With a split of its own, copies on several sides are kept on the latest one, and images whose group reaches into a
-    later side are left out, so that what is held out stays as it was published.
+    A source's own split is kept unless `settings.split` is given. A picture with copies in several of its splits is
+    then kept in the latest one (train, validation, test), and images whose group reaches into a later split are
+    rejected, so that held-out images stay as published.
 
     Raises:
-        DataError: an anomaly picture or the table of groups cannot be used, or a class is missing on a side.
+        DataError: an anomaly picture or the table of groups cannot be used, `limit` is too small, or a class is missing
+            from a split.
     """
     known = user_groups.known_groups(data, settings.groups)
     progress.start("comparing images", len(data.images))
@@ -168,7 +171,7 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
 
 
 def _latest_first(group: Sequence[int], own: np.ndarray | None) -> tuple[int, ...]:
-    """The group with images of the latest side first where the source has sides, else as it is."""
+    """Sort a group of copies by split, latest first, if the source has its own split: the first copy is kept."""
     return tuple(group if own is None else sorted(group, key=lambda index: -int(own[index])))
 
 
@@ -180,7 +183,7 @@ def _write(
     made_from: tuple[PrepareSettings, Mapping[str, Any]],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Writes all files of a set; returns its manifest."""
+    """Write all files of a set and return its manifest."""
     settings, identity = made_from
     for split in SPLITS:
         rows = decisions.rows(split)
@@ -216,7 +219,9 @@ def _write(
 
 
 def counts(data: LabelledImages, decisions: Decisions) -> dict[str, Any]:
-    """Images read, rejected by reason, left out by the limit, kept; groups; images per split and class."""
+    """Return the manifest's counts: images read, rejected (by reason), left out by `limit` and kept, groups, and images
+    per split and class.
+    """
     reasons = Counter(rejection.reason for rejection in decisions.rejections)
     if data.unreadable:
         reasons["unreadable"] = len(data.unreadable)
@@ -235,7 +240,7 @@ def counts(data: LabelledImages, decisions: Decisions) -> dict[str, Any]:
 
 
 def table(data: LabelledImages, decisions: Decisions) -> list[ImageRow]:
-    """The rows of images.csv, in the order of the source, unreadable pictures last."""
+    """Return the rows of images.csv in the source's order, with unreadable pictures last."""
     gone = {rejection.index: rejection for rejection in decisions.rejections}
     places = {int(index): place for split in SPLITS for place, index in enumerate(decisions.rows(split))}
     rows = []

@@ -1,23 +1,29 @@
-"""How long work reports where it stands, without knowing who is watching."""
+"""Progress reports of long tasks, independent of how they are displayed."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """What a watcher of a long task offers."""
+    """Receiver of progress reports from a long task."""
 
     def start(self, title: str, total: int, unit: str = "images") -> None:
-        """A stage called `title` begins, with `total` images (or what `unit` says) to do; it ends the stage before."""
+        """Begin a stage, which ends the stage before it.
+
+        Args:
+            title: what the stage does, for display.
+            total: number of units to process.
+            unit: what is counted, in the plural.
+        """
 
     def advance(self, count: int) -> None:
-        """`count` more images of the current stage are done."""
+        """Report that `count` more units of the current stage are done."""
 
 
 class Silent:
-    """Nobody is watching."""
+    """Receiver that discards all progress reports."""
 
     def start(self, title: str, total: int, unit: str = "images") -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def advance(self, count: int) -> None:
-        """Ignored."""
+        """Do nothing."""

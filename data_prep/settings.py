@@ -1,4 +1,4 @@
-"""What `prepare` is told."""
+"""Settings of `prepare`: its options with their defaults and rules."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,39 +8,39 @@ from types import MappingProxyType
 from data_prep.errors import DataError
 
 STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.1, "medium": 0.5, "hard": 0.9, "strong": 1.0})
-"""Level of augmentation -> strength, in the terms of its function in data_prep/augmentation/levels.py (MAKERS)."""
+"""Strength of each augmentation level, as its function in data_prep/augmentation/levels.py (MAKERS) defines it."""
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_SPLIT = (70, 15, 15)
 VALUE_RANGES = ("0..1", "0..255")
 
 EXTERNAL_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
-"""What an external set may be called: its files and its objective carry the name."""
+"""Allowed names of external sets. The name is part of file names and of an objective's name."""
 
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """The options of one preparation.
+    """Options of one run of `prepare`.
 
     Attributes:
-        source: what a row of SOURCES in data_prep/sources/registry.py recognises.
-        image_size: side in pixels to which pictures are brought; arrays keep their size.
-        anomalies: paths of pictures whose copies are to be thrown out.
-        recurrence_limit: a picture with more copies than this is an anomaly; 1 or more.
-        levels: names from STRENGTHS, one part of the bank each; "strong*4" asks for 4 copies of that one. None at all
-            makes no views.
-        copies: augmented views per training image, of each level that does not say its own; 1 to 100.
-        corrupted_views: corrupted views per validation and test image; 0 to 10, 0 for none.
-        split: percentages of train, validation and test; each above 0, their sum 100. None keeps the source's own
-            split, and is DEFAULT_SPLIT where it brings none.
-        seed: of the split, the augmentation, the corruptions, the part taken by `limit`, and of the demo set.
-        limit: number of images, a stratified part of those that cleaning keeps (after cleaning, so that what is found
-            to recur or to contradict itself does not depend on it); None takes all.
+        source: path or name that a row of SOURCES in data_prep/sources/registry.py recognises.
+        image_size: side in pixels to which pictures are resized, 8 to 1024; arrays keep their size.
+        anomalies: paths of pictures; images that look like one of them are rejected.
+        recurrence_limit: a picture that occurs more often than this is rejected with all its copies; 1 or more.
+        levels: augmentation levels, names from STRENGTHS. Each is one part of the bank of views. "strong*4" makes 4
+            views per image at that level. Empty makes no views.
+        copies: augmented views per training image, for each level without a number of its own; 1 to 100.
+        corrupted_views: corrupted views per validation and test image, 0 (none) to 10.
+        split: percentages of train, validation and test, each above 0, with the sum 100. None keeps the source's own
+            split, or uses DEFAULT_SPLIT if the source has none.
+        seed: random seed of the split, the augmentation, the corruptions, the draw by `limit`, and the demo set.
+        limit: number of images to keep, in proportion to the classes; None keeps all. It is applied after cleaning,
+            so that it does not affect which copies and contradicting labels cleaning finds.
         size: side in pixels of the images, for sources that offer several; None takes the source's default.
-        value_range: one of VALUE_RANGES, for arrays whose values do not tell; None goes by the values.
-        class_names: by label, for sources that number their classes; none keeps the numbers.
-        groups: path of a table with an image and its group (patient, slide) a row; None without one.
-        external: "NAME=PATH" each: further sets, of another scanner or hospital, that trials are scored on as well.
+        value_range: one of VALUE_RANGES, for arrays whose range is ambiguous; None infers it from the values.
+        class_names: names by label, for sources that number their classes; empty keeps the numbers.
+        groups: path of a table with one row per image that names its group (patient, slide); None for no table.
+        external: external sets as "NAME=PATH": images from another scanner or hospital that trials are also scored on.
 
     Raises:
         DataError: a value breaks its rule.
@@ -101,18 +101,18 @@ class PrepareSettings:
 
     @property
     def level_copies(self) -> dict[str, int]:
-        """Name of each level -> augmented views of it per training image."""
+        """Augmented views per training image, by level name."""
         parts = (level.partition("*") for level in self.levels)
         return {name: int(copies) if star else self.copies for name, star, copies in parts}
 
     @property
     def external_sources(self) -> dict[str, str]:
-        """Name of each external set -> its source."""
+        """Source of each external set, by name."""
         return {name: source for name, _, source in (one.partition("=") for one in self.external)}
 
 
 def _check_external(given: Iterable[str]) -> None:
-    """Names are told apart without case, as the files of some disks are."""
+    """Check form and names of external sets; names must differ in more than case: some file systems ignore it."""
     taken_names = set(SPLITS)
     for one in given:
         name, _, source = one.partition("=")
@@ -130,5 +130,5 @@ def _check_external(given: Iterable[str]) -> None:
 
 
 def level_names(levels: Iterable[str]) -> tuple[str, ...]:
-    """Names alone: "strong" of "strong*4"."""
+    """Return the level names without their numbers of views: "strong" for "strong*4"."""
     return tuple(level.partition("*")[0] for level in levels)

@@ -1,9 +1,9 @@
-"""The errors of `models`."""
+"""Errors raised by the package `models`."""
 
 
 class ModelError(ValueError):
-    """A network cannot be built, trained or exported as asked; the message says why and what to do, in one line."""
+    """A failure to build, train or export a network as asked. The one-line message says why and what to do."""
 
 
 class DivergedError(ModelError):
-    """Training left the finite numbers or collapsed to one class; the trial is of no use."""
+    """A trial whose values are no longer finite, or whose predictions collapsed to one class. Its result is useless."""

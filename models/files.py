@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all (studies/files.py has the same: neither package imports the other)."""
+"""Atomic file writing.
+
+studies/files.py has the same function, because neither package imports the other.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL = ".partial."
-"""What the names of unfinished files begin with."""
+"""Prefix of the names of unfinished files."""
 
 
 @contextmanager
 def replacing(path: Path, *, shared: bool = False, sync: bool = True) -> Iterator[Path]:
-    """Yield a path to write to. What is written there replaces `path` when the block ends, and is removed if it fails.
+    """Yield a temporary path that replaces `path` when the block ends, and is deleted if the block fails.
 
-    A kill at any moment leaves the old file or the new one.
+    A process that is killed at any moment leaves either the old file or the new one.
 
     Args:
         path: The file to replace. Its folder must exist.
-        shared: Several processes may write this file at the same time, each under a name of its own.
-        sync: Force the content to disk first, so that a power cut does not leave an empty file either.
+        shared: Whether several processes may write this file at the same time. Each then uses its own temporary name.
+        sync: Whether to force the content to disk first, so that a power cut does not leave an empty file.
     """
     partial = path.with_name(f"{PARTIAL}{f'{os.getpid()}.' if shared else ''}{path.name}")
     try:

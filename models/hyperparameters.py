@@ -1,4 +1,7 @@
-"""What one trial varies. To add a search parameter: a field here, a line in studies/*.toml, and its use in models/."""
+"""The hyperparameters of a trial.
+
+To add one: add a field and a rule here, an entry in studies/*.toml, and the code in models/ that uses it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from models.errors import ModelError
 NO_AUGMENTATION = "none"
 BANK = "bank"
 INPUT_MODES = (BANK, "bank+in-model")
-# The rows of models/training/optimizers.py, feeding.py, schedules.py and batch_changes.py, known here without Keras.
+# Row names of training/optimizers.py, feeding/batches.py, training/schedules.py and feeding/batch_changes.py, repeated
+# here so that importing this module does not import Keras.
 OPTIMIZER_NAMES = ("adamw", "adam", "sgd", "rmsprop", "lion")
 STRENGTH_MIXES = ("equal", "mostly-original", "mostly-strong")
 SCHEDULE_NAMES = ("plateau", "constant", "cosine", "cyclic")
@@ -44,78 +48,89 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: value == int(value) and (value == 0 or 8 <= value <= 1024),
     ),
 }
+"""Hyperparameter -> (its rule as error messages show it, function that tells whether a value keeps the rule)."""
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The hyperparameters of one trial. Raises ModelError when a value is outside its range."""
+    """Hyperparameters of one trial.
+
+    Raises:
+        ModelError: A value is outside its range (RULES).
+    """
 
     frozen_fraction: float = 0.5
-    """Share of the backbone's layers, 0..1, kept as they are; the nearest cut point is taken."""
+    """Share of the backbone's layers to freeze, 0..1. The nearest cut point is used."""
     dropout: float = 0.3
-    """Rate in front of the last layer, 0 <= rate < 1."""
+    """Dropout rate before the last layer, 0 <= rate < 1."""
     learning_rate: float = 1e-4
-    """Of the fine-tuning phase, > 0; the head phase has its own (`Recipe`)."""
+    """Learning rate of fine-tuning, > 0. `Recipe` sets the rate of the head phase."""
     optimizer: str = "adamw"
-    """A row of models/training/optimizers.py."""
+    """Name of a row in models/training/optimizers.py."""
     weight_decay: float = 0.004
-    """Decoupled weight decay >= 0; used by adamw and lion."""
+    """Decoupled weight decay, >= 0. Used by adamw and lion."""
     momentum: float = 0.9
-    """0 <= momentum < 1; used by sgd alone."""
+    """Momentum, 0 <= momentum < 1. Used by sgd only."""
     augmentation: str = "low+medium+hard"
-    """Strengths of stored views to draw from besides the original, joined by `+`, or `none`."""
+    """Augmentation strengths whose stored views are drawn besides the originals, joined by `+`, or `none`."""
     input_mode: str = "bank"
-    """`bank`: stored views alone; `bank+in-model`: random flip, rotation, zoom, contrast and noise on top."""
+    """Source of augmentation: `bank` for stored views only, `bank+in-model` to add random flip, rotation, zoom,
+    contrast and noise in the network."""
     strength_mix: str = "equal"
-    """How often each strength is drawn, a row of models/feeding/batches.py."""
+    """How often each strength is drawn: name of a row of MIXES in models/feeding/batches.py."""
     views_per_image: int = 1
-    """Views of each training image in an epoch, 1..16."""
+    """Number of views of each training image in an epoch, 1..16."""
     curriculum: bool = False
-    """True: the strengths come one after another over the epochs of a phase, in the order of `augmentation`."""
+    """Whether the strengths are added one at a time over the epochs of a phase, in the order of `augmentation`."""
     flips: bool = False
-    """True: each image is mirrored and turned by a random multiple of 90 degrees."""
+    """Whether images are randomly mirrored and turned by a multiple of 90 degrees (180 where they are not square)."""
     masks: float = 0.0
-    """Share of images, 0..1, that get a random rectangle or grid of one grey (cut-out, grid mask)."""
+    """Share of images, 0..1, on which a random rectangle or grid is filled with one grey (cut-out, grid mask)."""
     channel_shift: float = 0.0
     """Largest shift of each colour channel, as a share of the full range, 0..0.5."""
     mixing: str = "none"
-    """Mixes two images and their labels in half of the batches: `cutmix`, `mixup`, or either."""
+    """Mixing of two images and their labels in half of the batches: `cutmix`, `mixup`, `cutmix+mixup` (either, at
+    random) or `none`."""
     label_smoothing: float = 0.0
-    """Share of a target, 0 <= share < 1, that is spread over all classes."""
+    """Share of each target, 0 <= share < 1, that is spread evenly over all classes."""
     batch_size: int = 0
-    """Images a training step; 0 takes the study's (`Recipe`)."""
+    """Images per training step. 0: the batch size of the study (`Recipe`)."""
     layer_decay: float = 1.0
-    """Layer-wise learning-rate decay, 0 < decay <= 1: each part between two cut points has the rate of the part behind
-    it times this."""
+    """Layer-wise learning-rate decay, 0 < decay <= 1. Each part between two cut points trains at this factor times the
+    rate of the next part."""
     schedule: str = "plateau"
-    """Of the learning rate, a row of models/training/schedules.py."""
+    """Learning-rate schedule: name of a row in models/training/schedules.py."""
     unfreezing_steps: int = 1
-    """1: all that is to be trained at once; 2..4: in so many phases, from the last layers forward."""
+    """Number of fine-tuning phases, 1..4. 1 unfreezes all trained layers at once; more start with the last layers and
+    unfreeze earlier ones phase by phase."""
     weight_averaging: float = 0.0
-    """Momentum, 0 <= momentum < 1, of an exponential moving average of the weights, which is what is scored and kept;
-    0: none."""
+    """Momentum, 0 <= momentum < 1, of an exponential moving average of the weights. The averaged weights are scored and
+    saved. 0: no averaging."""
     resolution: int = 0
-    """Side in pixels, 8..1024, to which the network resizes the images (the shorter one where they are not square);
-    0: the prepared images' own size."""
+    """Pixels, 8..1024, to which the network resizes the shorter side of the images. 0: the size of the prepared set."""
 
     def __post_init__(self) -> None:
         for name, (rule, holds) in RULES.items():
             value = getattr(self, name)
             try:
                 fine = holds(value)
-            except (TypeError, ValueError, OverflowError):  # a string or infinity where a number belongs
+            except (TypeError, ValueError, OverflowError):  # a string or infinity instead of a number
                 fine = False
             if not fine:
                 raise ModelError(f"`{rule}` must hold, but the value is {value!r}")
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The augmentation strengths as names, empty for `none`."""
+        """Names of the augmentation strengths; empty for `none`."""
         return () if self.augmentation == NO_AUGMENTATION else tuple(self.augmentation.split("+"))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Hyperparameters:
-        """From plain values, as a job brings them; ModelError for an unknown name."""
+        """Return hyperparameters from plain values, as a job stores them.
+
+        Raises:
+            ModelError: A name is unknown, or a value is outside its range.
+        """
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ModelError(f"unknown hyperparameter `{min(unknown)}`; known are {', '.join(names())}")
@@ -123,5 +138,5 @@ class Hyperparameters:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all hyperparameters."""
+    """Return the names of all hyperparameters."""
     return tuple(field.name for field in fields(Hyperparameters))

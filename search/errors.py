@@ -1,4 +1,4 @@
-"""The errors that a user can mend, each package's own; the command line alone turns them into Click's."""
+"""Errors that a user can fix, a class per package. Only the command line turns them into Click's errors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from studies.errors import StudyError, way_back
 
 
 class SearchError(ValueError):
-    """The search cannot go on as asked; the message says why and what to do, in one line.
+    """Error: the search cannot continue as asked. The one-line message says why and what to do.
 
     Attributes:
-        details: lines that the command line shows above the message.
+        details: Lines that the command line prints above the message.
     """
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
@@ -23,7 +23,7 @@ class SearchError(ValueError):
 
 
 def disk_full(why: str) -> SearchError:
-    """That ends a run whose trials find no room."""
+    """Return the error that ends a run because the disk is full."""
     return SearchError(f"the disk is full ({why}): free some space, and the same command goes on")
 
 
@@ -33,8 +33,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def outside_cause(error: BaseException) -> str | None:
-    """What to tell of an error that is neither a mistake of the user nor a bug: a full disk, a damaged database. None
-    for any other."""
+    """Return the message for an error that is neither the user's mistake nor a bug, such as a full disk.
+
+    None for any other error.
+    """
     for cause in _chain(error):
         text = " ".join(str(cause).split())
         if (isinstance(cause, OSError) and cause.errno in FULL) or "database or disk is full" in text:

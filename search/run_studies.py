@@ -1,4 +1,4 @@
-"""One call of `hpsearch run`: its studies searched one after the other, or what they would take."""
+"""One call of `hpsearch run`: search its studies one after the other, or estimate their time and disk space."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ from studies.trials import counted
 
 @dataclass(frozen=True)
 class Limits:
-    """What this call of `run` may take; another call on the same study may have others."""
+    """Limits of this call of `run`; another call on the same study may have other limits."""
 
     time_budget_s: float | None
     trial_timeout_s: float | None
     keep: int
-    """Trials whose weights are kept."""
+    """Number of best trials whose weights are kept."""
     disk_budget_gb: float | None
     memory_limit_gb: float | None
     fresh_workers: bool
-    """A new training process for each trial."""
+    """Whether each trial gets a new training process."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One call of the command."""
+    """One call of `hpsearch run`."""
 
     workspace: Workspace
     options: RunOptions
@@ -61,14 +61,19 @@ class Run:
     stop_request: StopRequest
     out: Console
     hints: Hints | None = None
-    """Of `--warm-start`."""
+    """Hints from `--warm-start`."""
 
     def say(self, line: str) -> None:
         self.out.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
     def worker(self, study: str, folder: Path | None = None) -> Iterator[Worker]:
-        """`folder`: for its log, where that is not to lie with the study's trials."""
+        """Yield a worker, and stop it at the end of the block.
+
+        Args:
+            study: Name of the study.
+            folder: Folder for the worker's log; None: the folder of the study's trials.
+        """
         limit_mb = int(1000 * self.limits.memory_limit_gb) if self.limits.memory_limit_gb else None
         log = (folder or self.workspace.trials / study) / "worker.log"
         worker = Worker(log, memory_limit_mb=limit_mb, fresh=self.limits.fresh_workers)
@@ -79,9 +84,12 @@ class Run:
 
 
 def run_backbones(run: Run, rows: list[Backbone]) -> None:
-    """All studies, one after the other. Every network is planned and built first, so that a mistake in the last does
-    not show after hours of work on the others."""
-    _check(run)  # before a workspace is made for its lock
+    """Search all studies, one after the other.
+
+    All networks are planned and built first, so that a mistake in the last one shows at once and not after hours of
+    work on the others.
+    """
+    _check(run)  # first: taking the lock creates the workspace folder
     with run.workspace.shared():
         for backbone in rows:
             planned = _planned(run, backbone)
@@ -100,7 +108,7 @@ def run_backbones(run: Run, rows: list[Backbone]) -> None:
 
 
 def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
-    """What each study would take, without making it."""
+    """Print what each study would take, without creating it."""
     _check(run)
     again, database = run.options.confirmation, run.workspace.database
     totals_s = []
@@ -124,17 +132,17 @@ def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
 
 
 def _check(run: Run) -> None:
-    """DataError where there is no prepared set, or one that cannot be divided into the folds that are wanted."""
+    """Raise DataError if there is no prepared set, or it cannot be divided into the wanted folds."""
     prepared = PreparedSet.open(run.workspace.prepared)
     if run.options.confirmation.folds:
-        from data_prep.splitting.folds import check_folds  # with scikit-learn, which takes a while
+        from data_prep.splitting.folds import check_folds  # late: it imports scikit-learn, which is slow
 
         check_folds(prepared, run.options.confirmation.folds)
 
 
 @contextmanager
 def _kept_backbone(run: Run, backbone: Backbone) -> Iterator[None]:
-    """The file of a user's own backbone in the workspace, as long as it is needed."""
+    """Keep a copy of a user's own backbone in the workspace while the block runs."""
     new_copy = run.workspace.keep_backbone(backbone.options.get("path", ""), backbone.own)
     try:
         yield
@@ -153,7 +161,7 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
     workspace, options, out = run.workspace, run.options, run.out
     storage = open_storage(workspace.database)
     choice = choose_arithmetic(worker, workspace, _planned(run, backbone), options, run.say)
-    # Planned again: another run may have made the study while this one built its network.
+    # Plan again: another run may have created the study while this one built its network.
     with workspace.making_studies():
         planned = with_choice(_planned(run, backbone), choice)
         for note in planned.notes:
@@ -165,7 +173,7 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
         f"{planned.most_epochs} epochs a trial, maximizing {settings.objective}{_unusual(settings)}"
     )
     folder = workspace.trials / settings.name
-    keep = max(run.limits.keep, options.confirmation.top)  # those are not known to be trained again yet
+    keep = max(run.limits.keep, options.confirmation.top)  # Retention does not know the trials to confirm yet
     retention = Retention(storage, folder, keep, run.limits.disk_budget_gb or inf)
     best = best_record(records_of(study))
     searched = {one.name for one in planned.definition.parameters if one.value is None}
@@ -193,7 +201,7 @@ def _unusual(settings: StudySettings) -> str:
 
 
 def _confirm_best(run: Run, planned: PlannedStudy, worker: Worker) -> None:
-    """Trains the best trials again and shows what came of it."""
+    """Train the best trials again and print the results."""
     storage, settings = open_storage(run.workspace.database), planned.settings
     study = load_study(storage, settings.name)
     jobs = job_maker(run.workspace, planned)
@@ -207,21 +215,24 @@ def _confirm_best(run: Run, planned: PlannedStudy, worker: Worker) -> None:
 
 
 def _cut_fractions(worker: Worker, workspace: Workspace, planned: PlannedStudy, backbone: Backbone) -> list[float]:
-    """The shares of the layers that can be frozen, at any resolution. Builds the study's networks, which finds missing
-    weights before it is made. Leaves no trace when one cannot be built.
+    """Return the fractions of the layers that can be frozen; they are the same at any resolution.
 
-    SearchError with the reason.
+    It builds the study's networks, so that missing weights are noticed before the study is created. If a network cannot
+    be built, the log and the copy of the backbone of a new study are removed.
+
+    Raises:
+        SearchError: A network cannot be built; the message says why.
     """
     new_copy = workspace.keep_backbone(backbone.options.get("path", ""), backbone.own)
     source = network_source(workspace, planned)
     try:
         replies = [worker.describe(source, resolution) for resolution in planned.resolutions]
     except WorkerDiedError:
-        raise  # its log is named in the message
+        raise  # keep the log, which the message names
     except SearchError:
         if planned.is_new:
             worker.log.unlink(missing_ok=True)
-            with suppress(OSError):  # there may be more in it
+            with suppress(OSError):  # the folder may have other files
                 worker.log.parent.rmdir()
         if new_copy:
             new_copy.unlink()

@@ -1,4 +1,4 @@
-"""The workspace: one folder that holds a prepared set and everything that was searched on it."""
+"""The workspace: a folder that holds a prepared set and everything that was searched on it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from studies.files import replacing
 
 DEFAULT_FOLDER = "hpsearch-workspace"
 OWN_FOLDERS = {"demo": "hpsearch-demo"}
-"""Commands whose workspace is another one where the user names none."""
+"""Commands with a default workspace of their own."""
 
 
 def default_folder(command: str) -> str:
+    """Return the workspace folder of a command if the user names none."""
     return OWN_FOLDERS.get(command, DEFAULT_FOLDER)
 
 
 def current_fingerprint(workspace: Workspace) -> str | None:
-    """Of the prepared set that the workspace holds now; None without one."""
-    from data_prep.storage.reader import PreparedSet  # NumPy, which `hpsearch --help` has no use for
+    """Return the fingerprint of the prepared set in the workspace; None if there is none."""
+    from data_prep.storage.reader import PreparedSet  # late: it imports NumPy, which --help does not need
 
     try:
         return PreparedSet.open(workspace.prepared).fingerprint
@@ -34,7 +35,7 @@ def current_fingerprint(workspace: Workspace) -> str | None:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The paths inside a workspace folder, and the lock that keeps `prepare` and `run` apart."""
+    """Paths inside a workspace folder, and locks between commands that must not run at the same time."""
 
     folder: Path
 
@@ -52,31 +53,42 @@ class Workspace:
 
     @property
     def cache(self) -> Path:
-        """May be removed at any time, at the cost of making again what is in it."""
+        """Folder that may be removed at any time; commands create its files again when they need them."""
         return self.folder / "cache"
 
     @property
     def features(self) -> Path:
-        """What frozen layers made of stored views."""
+        """Folder of the cached output of frozen layers."""
         return self.cache / "features"
 
     @property
     def refits(self) -> Path:
-        """Trials trained anew on training and validation images, and the views that takes."""
+        """Folder of trials refitted on training and validation images, and of the views that this needs."""
         return self.cache / "refits"
 
     @property
     def backbones(self) -> Path:
-        """The `.keras` files that studies began from, each by the hash of its content."""
+        """Folder of the `.keras` files that studies started from, each named by the hash of its content."""
         return self.folder / "backbones"
 
     def backbone_file(self, own: Mapping[str, str]) -> str:
-        """Where the file of a user's own backbone is kept; empty for any other. `own`: as a study has it."""
+        """Return where the file of a user's own backbone is kept; empty for any other backbone.
+
+        Args:
+            own: Identity of the backbone, as in `StudySettings.own_backbone`.
+        """
         return str((self.backbones / f"{own['sha256']}.keras").resolve()) if "sha256" in own else ""
 
     def keep_backbone(self, source: str, own: Mapping[str, str]) -> Path | None:
-        """Copies the file of a user's own backbone to where its studies find it, whatever becomes of the original. The
-        copy; None when there is nothing to copy or it was there."""
+        """Copy the file of a user's own backbone into the workspace, so that its studies do not need the original.
+
+        Args:
+            source: The user's file.
+            own: Identity of the backbone, as in `StudySettings.own_backbone`.
+
+        Returns:
+            Path of the new copy; None if there is nothing to copy or a copy exists.
+        """
         target = Path(self.backbone_file(own))
         if "sha256" not in own or target.exists():
             return None
@@ -99,37 +111,45 @@ class Workspace:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Held while the prepared set is written. SearchError when a `run` (or another `prepare`) is at work here."""
+        """Hold the lock for writing the prepared set.
+
+        Raises:
+            SearchError: A `run` or another `prepare` is using the workspace.
+        """
         with self._locked(".lock", refusal="a run or another prepare is at work in it; wait for it or stop it first"):
             yield
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Held while trials run; several runs may hold it. SearchError while a `prepare` is at work here."""
+        """Hold the lock for running trials, which several runs may hold at the same time.
+
+        Raises:
+            SearchError: A `prepare` is using the workspace.
+        """
         with self._locked(".lock", shared=True, refusal="a prepare is at work in it; wait for it to end"):
             yield
 
     @contextmanager
     def making_studies(self) -> Iterator[None]:
-        """Held while a study is made or opened; waits for others who do the same."""
+        """Hold the lock for creating or opening a study; wait for other holders."""
         with self._locked(".making-studies"):
             yield
 
     @contextmanager
     def exporting(self) -> Iterator[None]:
-        """Held while a model is exported; waits for another export."""
+        """Hold the lock for exporting a model; wait for another export."""
         with self._locked(".exporting"):
             yield
 
     @contextmanager
     def retraining(self, study: str) -> Iterator[None]:
-        """Held while a study's best trials are trained again; waits for another run that does so."""
+        """Hold the lock for training a study's best trials again; wait for another run that does so."""
         with self._locked(f"trials/{study}/.retraining"):
             yield
 
     @contextmanager
     def _locked(self, name: str, *, shared: bool = False, refusal: str = "") -> Iterator[None]:
-        """Holds a lock file of the workspace. Waits for other holders, unless a `refusal` says why it does not."""
+        """Hold a lock file of the workspace; wait for other holders, or raise SearchError with a given `refusal`."""
         path = self.folder / name
         existed = path.parent.exists()
         try:
@@ -142,6 +162,6 @@ class Workspace:
             try:
                 yield
             finally:
-                if not existed and [path] == list(path.parent.iterdir()):  # nothing came of it: leave no trace
+                if not existed and [path] == list(path.parent.iterdir()):  # the folder was made for the lock alone
                     path.unlink()
                     path.parent.rmdir()

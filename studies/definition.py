@@ -1,4 +1,4 @@
-"""A study's definition: the search space and the trial to start with, read from TOML."""
+"""A study's definition, read from TOML: its search space and the trials to run first."""
 
 from __future__ import annotations
 
@@ -20,17 +20,26 @@ Value = str | float | int | bool
 
 @dataclass(frozen=True)
 class Parameter:
-    """One dimension of the search space; just one of `value`, `choices`, `low` and `high` is given."""
+    """One dimension of the search space.
+
+    Give one of three: `value`, `choices`, or both `low` and `high`.
+
+    Raises:
+        StudyError: The fields contradict each other.
+    """
 
     name: str
     value: Value | None = None
+    """Fixed value, the same in all trials."""
     choices: tuple[Value, ...] = ()
     low: float | None = None
     high: float | None = None
     log: bool = False
+    """Whether the range is sampled on a logarithmic scale."""
     step: float | None = None
+    """Distance between two values of the range; None: any number in it."""
     when: Mapping[str, list[Value]] = field(default_factory=dict)
-    """Names of other parameters, each with the values under which this one is used."""
+    """Names of earlier parameters, each with the values under which this one is used."""
 
     def __post_init__(self) -> None:
         ways = [self.value is not None, bool(self.choices), self.low is not None or self.high is not None]
@@ -46,7 +55,7 @@ class Parameter:
             raise StudyError(f"`{self.name}`: `log` needs `low > 0` and no `step`, but got low={self.low}")
 
     def ends(self) -> tuple[Value, ...]:
-        """The values that bound it: all choices, the fixed value, or low and high."""
+        """Return the values that bound the parameter: all choices, the fixed value, or `low` and `high`."""
         if self.choices or self.value is not None:
             return self.choices or (self.value,)  # type: ignore[return-value]
         assert self.low is not None
@@ -54,9 +63,11 @@ class Parameter:
         return (self.low, self.high)
 
     def is_used(self, chosen: Mapping[str, Value]) -> bool:
+        """Return whether the other hyperparameters of a trial meet the conditions of `when`."""
         return all(chosen.get(name) in values for name, values in self.when.items())
 
     def suggest(self, trial: BaseTrial) -> Value:
+        """Return the fixed value, or the one that Optuna chooses for this trial."""
         if self.value is not None:
             return self.value
         if self.choices:
@@ -66,6 +77,7 @@ class Parameter:
         return trial.suggest_float(self.name, self.low, self.high, log=self.log, step=self.step)
 
     def contains(self, value: Value) -> bool:
+        """Return whether a trial may have this value; with a `step`, it must lie on a step of the range."""
         if self.value is not None:
             return value == self.value
         if self.choices:
@@ -79,13 +91,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Definition:
-    """The search space of one backbone, and the trials to start with."""
+    """Search space of one backbone, and the hyperparameters of the trials to run first."""
 
     parameters: tuple[Parameter, ...]
     first: tuple[Mapping[str, Value], ...] = ()
 
     def suggest(self, trial: BaseTrial) -> dict[str, Value]:
-        """The hyperparameters of a trial, fixed ones included, unused ones left out."""
+        """Return the hyperparameters of a trial: fixed ones included, unused ones left out."""
         chosen: dict[str, Value] = {}
         for parameter in self.parameters:
             if parameter.is_used(chosen):
@@ -93,12 +105,12 @@ class Definition:
         return chosen
 
     def why_not(self, values: Mapping[str, Value]) -> str | None:
-        """Why these hyperparameters are not in the space, in words; None when they are."""
+        """Return why these hyperparameters lie outside the space, in words; None if they lie inside."""
         used = [parameter for parameter in self.parameters if parameter.is_used(values)]
         for parameter in used:
             if parameter.name not in values:
                 if parameter.value is not None:
-                    continue  # there is nothing to say about it
+                    continue  # a fixed parameter may be left out
                 return f"`{parameter.name}` is missing"
             if not parameter.contains(values[parameter.name]):
                 return f"`{parameter.name}` = {values[parameter.name]!r} is outside"
@@ -106,14 +118,18 @@ class Definition:
         return f"`{min(extra)}` is not searched" if extra else None
 
     def searched(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """The part of a trial's hyperparameters that Optuna chooses: without the fixed ones."""
+        """Return the hyperparameters that Optuna chooses, without the fixed ones."""
         fixed = {parameter.name for parameter in self.parameters if parameter.value is not None}
         return {name: value for name, value in values.items() if name not in fixed}
 
     def without_levels(self, levels: Iterable[str]) -> Definition:
-        """The same space with only the augmentation choices that a prepared set with these strengths has.
+        """Return the space with only the augmentation choices that a prepared set offers.
 
-        StudyError where one is fixed that it lacks.
+        Args:
+            levels: Augmentation strengths of the prepared set.
+
+        Raises:
+            StudyError: The space fixes an augmentation that the set lacks.
         """
         have = {"none", *levels}
         parameters = []
@@ -130,13 +146,13 @@ class Definition:
         return Definition(tuple(parameters), self.first)
 
     def fixed(self, name: str, value: Value) -> Definition:
-        """The same space with one value of this parameter for all trials, those to start with as well."""
+        """Return the space with one parameter fixed at `value`, also in the trials to run first."""
         others = [parameter for parameter in self.parameters if parameter.name != name]
         first = [{key: one for key, one in table.items() if key != name} for table in self.first]
         return Definition((Parameter(name, value=value), *others), tuple(first))
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """The space alone, ready for JSON; `definition_of` reads it back."""
+        """Return the space without the trials to run first, ready for JSON; `definition_of` reads it back."""
         empty = asdict(Parameter("", value=0)) | {"value": None}
         return {
             parameter.name: {
@@ -149,18 +165,20 @@ class Definition:
 
 
 SHIPPED = ("default", "robust")
-"""Names of the definitions in studies/*.toml."""
+"""Names of the definitions that come with hpsearch, as studies/NAME.toml."""
 
 
 def read_definition(source: str, backbone: str, known: Iterable[str], backbones: Iterable[str]) -> Definition:
-    """The definition for one backbone from a TOML file.
+    """Read the definition for one backbone from a TOML file.
 
     Args:
-        source: a name from SHIPPED, or the path of a file.
-        known: the names that a parameter may have.
-        backbones: the names that may have a table of their own.
+        source: A name from SHIPPED, or the path of a file.
+        backbone: Name of the backbone, whose own table replaces parts of the general one.
+        known: Names that a parameter may have.
+        backbones: Names that may have a table of their own, [backbone.NAME].
 
-    Raises StudyError when the file cannot be read, or holds a key that nothing reads.
+    Raises:
+        StudyError: The file cannot be read, or has an unknown key.
     """
     where = f"studies/{source}.toml" if source in SHIPPED else source
     try:
@@ -189,7 +207,16 @@ def read_definition(source: str, backbone: str, known: Iterable[str], backbones:
 def definition_of(
     space: Mapping[str, Any], first: tuple[Mapping[str, Value], ...] = (), where: str = "the study"
 ) -> Definition:
-    """From a table per parameter. StudyError for an unknown key or a parameter that makes no sense."""
+    """Build a definition from one table per parameter.
+
+    Args:
+        space: Parameter name -> its fields, as `Definition.as_dict` returns them.
+        first: Hyperparameters of the trials to run first.
+        where: Name of the source in error messages.
+
+    Raises:
+        StudyError: A key is unknown, or a parameter is invalid.
+    """
     parameters = []
     for name, table in space.items():
         if not isinstance(table, Mapping):

@@ -1,10 +1,10 @@
-"""The errors of `studies`."""
+"""Errors of the package `studies`."""
 
 
 class StudyError(ValueError):
-    """A study cannot be defined, opened or read as asked; the message says why and what to do, in one line."""
+    """Error: a study cannot be defined, opened or read as asked. The one-line message says why and what to do."""
 
 
 def way_back(name: str) -> str:
-    """What to do about a damaged database of this name."""
+    """Return the end of an error message that says how to replace a damaged database of this file name."""
     return f"remove {name}, {name}-wal and {name}-shm, and put a file that `hpsearch backup` made in its place"

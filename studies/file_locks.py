@@ -1,4 +1,4 @@
-"""Locks between processes: the kernel lets go of one when its holder ends, however it ends."""
+"""Locks between processes. The kernel releases a lock when the process that holds it ends, even after a crash."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import IO
 
 
 def lock(path: Path, *, shared: bool = False, wait: bool = True) -> IO[str]:
-    """Take the lock on a file, which is made where there is none. Closing the returned file lets go of it.
+    """Take the lock on a file and return the open file; closing it releases the lock.
 
-    Local disks only: these locks do not cross a network.
+    Use it on local disks only: other machines on a network file system do not see these locks.
 
     Args:
-        path: The lock file. Its folder is made where there is none.
-        shared: Several holders at a time, as long as none holds it alone.
-        wait: Wait for other holders to let go.
+        path: Lock file. It and its folder are created if they are missing.
+        shared: Allow other shared holders at the same time, but no exclusive one.
+        wait: Wait until other holders release the lock.
 
     Raises:
-        BlockingIOError: Another process holds it, and `wait` is false.
+        BlockingIOError: Another process holds the lock, and `wait` is false.
         OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

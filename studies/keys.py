@@ -1,4 +1,4 @@
-"""Leftover or misspelt keys in a settings file are errors."""
+"""Check for unknown or misspelt keys in settings files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from studies.errors import StudyError
 
 
 def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """StudyError for the first key that is not known, with the nearest known one."""
+    """Check that all keys are known.
+
+    Args:
+        given: Keys to check.
+        known: Allowed keys.
+        where: Name of the file or table in the error message.
+
+    Raises:
+        StudyError: A key is unknown; the message names the closest known one.
+    """
     known = list(known)
     for key in given:
         if key not in known:

@@ -1,5 +1,7 @@
-"""Hyperparameters that somebody proposes for a trial, before the sampler does: a user, whose mistakes are refused, or
-another study, whose values are brought into this one's space."""
+"""Hyperparameters of a trial that come from a user or from another study instead of the sampler.
+
+A user's mistakes are refused. Another study's values are adapted to this study's search space.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +16,29 @@ from studies.errors import StudyError
 from studies.keys import check_keys
 
 FIXED_PARAMS = "fixed_params"
-"""Optuna's own name, in a trial's system attributes, for what `enqueue_trial` was given."""
+"""Key of the system attribute in which Optuna stores the values given to `enqueue_trial`."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Values for some of the parameters that a study searches; the sampler proposes the others."""
+    """Values for some of the parameters that a study searches; the sampler chooses the others."""
 
     values: dict[str, Value]
     notes: tuple[str, ...] = ()
-    """What was changed or left out, a few words each."""
+    """Changed or omitted values, a few words each."""
 
 
 def read_proposal(definition: Definition, texts: Sequence[str], where: str) -> Proposal:
-    """From words such as `learning_rate=0.002`.
+    """Read a proposal from words such as `learning_rate=0.002`.
 
     Args:
-        where: what errors call the space, the study's name.
+        definition: Search space of the study.
+        texts: The words, NAME=VALUE each.
+        where: Name of the study, for error messages.
 
-    Raises StudyError for an unknown or repeated name, a value outside the space, or a parameter that the others leave
-    unused.
+    Raises:
+        StudyError: A name is unknown or repeated, a value lies outside the space, or the other values leave a parameter
+            unused.
     """
     known = {parameter.name: parameter for parameter in definition.parameters}
     pairs = [text.partition("=") for text in texts]
@@ -50,7 +55,7 @@ def read_proposal(definition: Definition, texts: Sequence[str], where: str) -> P
 
 
 def allowed(parameter: Parameter) -> str:
-    """What a value may be, in words."""
+    """Return the allowed values of a parameter, in words."""
     if parameter.value is not None:
         return f"{parameter.value}, at which this study fixes it"
     if parameter.choices:
@@ -60,7 +65,7 @@ def allowed(parameter: Parameter) -> str:
 
 
 def _read(parameter: Parameter, text: str, where: str) -> Value:
-    """The value that a text stands for."""
+    """Return the value that a text stands for; StudyError if it lies outside the space."""
     number = _number(text)
     if parameter.value is None and not parameter.choices:
         if number is not None and parameter.contains(number):
@@ -81,7 +86,7 @@ def _number(text: str) -> float | None:
 
 
 def _check_used(definition: Definition, values: dict[str, Value], where: str) -> None:
-    """StudyError for a value that would go unused, or might, whatever else the sampler proposes."""
+    """Raise StudyError unless every given value is certain to be used, whatever the sampler chooses for the others."""
     fixed = {one.name: one.value for one in definition.parameters if one.value is not None}
     chosen: dict[str, Value | None] = {**fixed, **values}
     for parameter in definition.parameters:
@@ -94,8 +99,10 @@ def _check_used(definition: Definition, values: dict[str, Value], where: str) ->
 
 
 def fitted(definition: Definition, values: Mapping[str, Value]) -> Proposal:
-    """Another study's hyperparameters as far as this space has them: numbers outside a range are moved to its end or to
-    the nearest step, unknown choices are left to the sampler."""
+    """Adapt another study's hyperparameters to this search space.
+
+    Numbers outside a range move to its nearest end or step. Unknown choices are left to the sampler.
+    """
     chosen: dict[str, Value] = {}
     searched: dict[str, Value] = {}
     notes = [f"`{name}` is dropped" for name in values.keys() - {one.name for one in definition.parameters}]
@@ -140,7 +147,10 @@ def _short(value: Value | None) -> str:
 
 
 def tried(study: Study, values: Mapping[str, Value]) -> int | None:
-    """The number of a trial that has these values, whatever its others are, or waits with them; None without any."""
+    """Return the number of a trial that has these values or is queued with them; None if there is none.
+
+    Its other hyperparameters may have any value.
+    """
     for trial in study.get_trials(deepcopy=False):
         chosen = trial.system_attrs.get(FIXED_PARAMS, {}) | trial.params
         if all(name in chosen and chosen[name] == value for name, value in values.items()):
@@ -149,10 +159,12 @@ def tried(study: Study, values: Mapping[str, Value]) -> int | None:
 
 
 def enqueue(study: Study, proposal: Proposal, marks: Mapping[str, str] | None = None) -> int:
-    """The number of the new trial that waits with these values: `study.ask` gives it out before new ones.
+    """Queue a trial with these values and return its number; `study.ask` returns it before it samples new trials.
 
     Args:
-        marks: user attributes of the trial.
+        study: Study to add the trial to.
+        proposal: Values of the trial.
+        marks: User attributes of the trial.
     """
     before = {trial.number for trial in study.get_trials(deepcopy=False)}
     study.enqueue_trial(dict(proposal.values), user_attrs=dict(marks or {}))

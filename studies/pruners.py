@@ -1,4 +1,4 @@
-"""The pruners by name. To add one: a row in PRUNERS."""
+"""Table of pruners by name. To add one, add a row to PRUNERS."""
 
 from __future__ import annotations
 
@@ -16,23 +16,29 @@ from optuna.pruners import (
 )
 from optuna.trial import FrozenTrial
 
-# Trials that run to their end before a median or a percentile means something.
+# Trials that finish before pruning starts: a median or percentile of fewer says little.
 PRUNING_STARTUP_TRIALS = 4
-# At a quarter of the epochs trials go on that are among the best so many percent of those that came so far, and run to
-# their end then. Asking again at each later epoch costs more than it saves, and so does less patience: early values say
-# little of the last ones (benchmarks/README.md).
+# After a quarter of the fine-tuning epochs, a trial continues if it is among this best share of the trials that have
+# reached that epoch; then it runs to its end. Pruning again at later epochs, or earlier, costs more than it saves,
+# because early values say little about final ones (benchmarks/README.md).
 RUNG_KEPT_PERCENT = 60.0
-# The same, asked at each epoch from there on.
+# Share for the same rule applied at every epoch from there on.
 KEPT_PERCENT = 75.0
-# The epoch of fine-tuning after which the first trials are ended, and of how many trials one goes on there.
+# Successive halving: epoch of fine-tuning after which the first trials are pruned; one in HALVING_FACTOR continues.
 HALVING_START, HALVING_FACTOR = 2, 3
 
 
 class FineTuningOnly(BasePruner):
-    """Shows another pruner the fine-tuning alone: its epochs, the first of which is called `first`.
+    """Pruner that shows another pruner only the fine-tuning epochs of a trial.
 
-    What a new head reaches on a frozen network lies below what fine-tuning ends with and, often, above what its first
-    epochs give, so that the two must not be compared. A trial in its last epoch is not pruned: that would save nothing.
+    Scores of the two phases must not be compared: a new head on a frozen network scores below the end of fine-tuning
+    but often above its first epochs. A trial in its last epoch is not pruned, because that would save nothing.
+
+    Args:
+        pruner: Pruner that decides.
+        head_epochs: Epochs of the head phase.
+        epochs: Epochs of fine-tuning.
+        first: Step number that `pruner` sees for the first epoch of fine-tuning.
     """
 
     def __init__(self, pruner: BasePruner, head_epochs: int, epochs: int, first: int = 1) -> None:
@@ -49,7 +55,7 @@ class FineTuningOnly(BasePruner):
 
 
 def _median(head_epochs: int, epochs: int) -> BasePruner:
-    # Others' values are looked up by their step, which must stay what it is.
+    # MedianPruner looks up other trials' values by step, so the steps keep their original numbers.
     half = head_epochs + epochs // 2
     return FineTuningOnly(MedianPruner(PRUNING_STARTUP_TRIALS, half), head_epochs, epochs, first=head_epochs)
 
@@ -63,8 +69,8 @@ def _percentile(kept_percent: float, once: bool = False) -> Callable[[int, int],
     return pruner
 
 
-# Name -> function from the epochs of the head phase and of fine-tuning. benchmarks/pruning.py replays recorded trials
-# under them.
+# Name -> function (epochs of the head phase, epochs of fine-tuning) -> pruner. benchmarks/pruning.py replays recorded
+# trials with each of them.
 PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
     "rung": _percentile(RUNG_KEPT_PERCENT, once=True),
     "percentile": _percentile(KEPT_PERCENT),

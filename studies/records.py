@@ -1,4 +1,4 @@
-"""What is kept of a trial besides Optuna's own columns: one JSON attribute, and the frozen record read from it."""
+"""Trial records: one JSON attribute stored beside Optuna's own columns, and the frozen record read from both."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ ATTRIBUTE = "hpsearch"
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as the tables and the export see it."""
+    """A trial as tables and exports read it."""
 
     number: int
     state: str
     """complete, pruned, fail, running or waiting"""
     value: float | None
-    """The objective of the kept epoch; of a pruned trial, its best so far."""
+    """Objective of the kept epoch; for a trial that is not complete, its best value so far, if any."""
     hyperparameters: dict[str, Any]
     epochs: list[dict[str, Any]]
-    """As models.training.plan.EpochFigures, in order; of a trial under way, and as studies.sqlite_reader has them,
-    `step` and `value` alone."""
+    """Finished epochs in order, with the fields of models.training.plan.EpochFigures. Only `step` and `value` for a
+    trial that has not ended, and for every trial that studies.sqlite_reader reads."""
     outcome: dict[str, Any]
-    """As models.training.plan.TrialOutcome.as_dict, empty without an end."""
+    """Result of models.training.plan.TrialOutcome.as_dict; empty for a trial that failed or has not ended."""
     failure: dict[str, Any] | None
-    """`kind`, `message`, `place` and `log` of a trial that broke off."""
+    """`kind`, `message`, `place` and `log` of a failed trial; else None."""
     started: datetime | None
     seconds: float
-    """Of work: from its start to its end, without the time between a cut and the next start."""
+    """Working time in seconds, without pauses between an interruption and the next start."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What is stored of a trial when it ends, besides Optuna's own columns."""
+    """Content of the record that is stored when a trial ends."""
 
     hyperparameters: dict[str, Any]
     epochs: list[dict[str, Any]]
@@ -49,32 +49,33 @@ class Ended:
 
 
 def store_record(trial: Trial, ended: Ended) -> None:
-    """One write for all figures, so that reading a thousand trials stays quick."""
+    """Store a trial's record as a single attribute, so that reading a thousand trials stays fast."""
     trial.set_user_attr(ATTRIBUTE, json.dumps(asdict(ended)))
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What Optuna's own columns tell of a trial."""
+    """Values of a trial in Optuna's own columns."""
 
     number: int
     state: str
-    """As of TrialRecord."""
+    """As in TrialRecord."""
     value: float | None
     started: datetime | None
     ended: datetime | None
     reported: Mapping[int, float]
-    """Value by step."""
+    """Step -> reported value."""
     chosen: dict[str, Any]
-    """Hyperparameters; not needed of a trial whose record is stored."""
+    """Hyperparameters; may be empty if the trial's record is stored, because that has them too."""
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
-        """`step` and `value` of each."""
+        """`step` and `value` of each reported epoch, in order."""
         return [{"step": step, "value": value} for step, value in sorted(self.reported.items())]
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
+    """Return the record of an Optuna trial."""
     columns = Columns(
         number=trial.number,
         state=trial.state.name.lower(),
@@ -88,7 +89,12 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
 
 
 def make_record(columns: Columns, stored: str | None) -> TrialRecord:
-    """`stored`: the JSON that `store_record` left, None where it did not yet; its `epochs` may be left out."""
+    """Build a record from Optuna's columns and the stored attribute.
+
+    Args:
+        columns: Values of the trial in Optuna's columns.
+        stored: JSON that `store_record` wrote, with or without its `epochs`; None if there is none yet.
+    """
     content = json.loads(stored or "{}")
     epochs = content.get("epochs", columns.epochs)
     best_so_far = max((epoch["value"] for epoch in epochs), default=None)
@@ -107,10 +113,11 @@ def make_record(columns: Columns, stored: str | None) -> TrialRecord:
 
 
 def records_of(study: Study) -> list[TrialRecord]:
+    """Return the records of all trials of a study."""
     return [record_of(trial) for trial in study.get_trials(deepcopy=False)]
 
 
 def best_record(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The complete trial with the highest value, the earlier one of two; None without any."""
+    """Return the complete trial with the highest value, the earlier of equals; None if no trial is complete."""
     complete = [record for record in records if record.state == "complete" and record.value is not None]
     return max(complete, key=lambda record: (record.value, -record.number), default=None)

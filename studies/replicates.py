@@ -1,7 +1,7 @@
-"""Trials trained again after the search, with other seeds or on other folds: what their scores are worth.
+"""Replicates: trials trained again after the search, with other seeds or on folds, to check their scores.
 
-They are kept in an Optuna study of their own beside the one they belong to, so that its sampler never sees them. A
-retraining is stored when it has ended; one that is cut off leaves nothing, and is done anew.
+They are stored in a separate Optuna study, so that the sampler of the original study never sees them. A replicate is
+stored when it has ended; an interrupted one is not stored and is trained again.
 """
 
 from __future__ import annotations
@@ -23,34 +23,41 @@ ATTRIBUTE = "hpsearch:retraining"
 
 @dataclass(frozen=True)
 class Replicate:
-    """One trial trained once more."""
+    """One retraining of a trial."""
 
     trial: int
-    """Its number."""
+    """Number of the trial."""
     seed: int
-    """1, 2, ...: which repetition; 0 for a fold."""
+    """Repetition 1, 2, ...; 0 for a fold."""
     folds: int = 0
-    """In how many parts the training images were divided; 0: not at all."""
+    """Parts into which the training images were divided; 0: not divided."""
     fold: int = 0
-    """The part that was held out and scored, 0 <= fold < folds."""
+    """Part that was held out and scored, 0 <= fold < folds."""
 
     @property
     def folder(self) -> str:
-        """Below the folder of the trial."""
+        """Name of its folder inside the trial's folder."""
         return f"fold-{self.fold}-of-{self.folds}" if self.folds else f"seed-{self.seed}"
 
 
 @dataclass(frozen=True)
 class FinishedReplicate:
-    """A retraining with what it came to."""
+    """A replicate with its scores."""
 
     what: Replicate
     scores: dict[str, Any]
-    """As models.scoring.trial_scores.score gives them."""
+    """Scores, as models.scoring.trial_scores.score returns them."""
 
 
 def store_replicate(storage: RDBStorage, study_name: str, done: FinishedReplicate, value: float) -> None:
-    """Adds one to the retrainings of a study. `value` is its objective."""
+    """Add a replicate to the replicates of a study.
+
+    Args:
+        storage: Database of the study.
+        study_name: Study that the trial belongs to.
+        done: The finished replicate.
+        value: Its objective.
+    """
     import optuna
 
     study = optuna.create_study(
@@ -61,7 +68,7 @@ def store_replicate(storage: RDBStorage, study_name: str, done: FinishedReplicat
 
 
 def replicates_of(storage: RDBStorage, study_name: str) -> list[FinishedReplicate]:
-    """All that have ended, in the order they did."""
+    """Return all finished replicates of a study, in the order in which they ended."""
     import optuna
 
     if study_name + SUFFIX not in optuna.study.get_all_study_names(storage):
@@ -71,14 +78,14 @@ def replicates_of(storage: RDBStorage, study_name: str) -> list[FinishedReplicat
 
 
 def replicate_from_json(text: str) -> FinishedReplicate:
-    """From the JSON that `store_replicate` left."""
+    """Rebuild a replicate from the JSON that `store_replicate` wrote."""
     stored = json.loads(text)
     return FinishedReplicate(Replicate(**stored["what"]), stored["scores"])
 
 
 @dataclass(frozen=True)
 class ReplicateValues:
-    """Several values of one trial."""
+    """Values of one figure of a trial, one per replicate."""
 
     trial: int
     values: tuple[float, ...]
@@ -89,14 +96,19 @@ class ReplicateValues:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of one value, n - 1 in the denominator; 0 of a single one."""
+        """Sample standard deviation of the values (n - 1 in the denominator); 0 for a single value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
 
 
 def replicate_values(finished: Iterable[FinishedReplicate], figure: str, folds: bool = False) -> list[ReplicateValues]:
-    """The values of one figure by trial, of other seeds or of the folds of one division, the highest mean first.
+    """Return the values of one figure for each trial, the highest mean first.
 
-    The trial's own value is not among them: it was the best of many, and so was lucky.
+    The value from the search itself is left out: the search selected it as the best of many, so it is partly luck.
+
+    Args:
+        finished: Replicates of one study.
+        figure: Name of a score.
+        folds: Return values over folds (a row for each number of folds) instead of values over seeds.
     """
     values: dict[tuple[int, int], list[float]] = {}
     for one in finished:
@@ -107,21 +119,24 @@ def replicate_values(finished: Iterable[FinishedReplicate], figure: str, folds: 
 
 
 def best_replicated(finished: Iterable[FinishedReplicate], figure: str) -> ReplicateValues | None:
-    """The trial with the highest mean over other seeds, of those trained again on the most; None without any. A mean of
-    fewer is the luckier one, as when a confirmation was cut off."""
+    """Return the trial with the highest mean over other seeds; None if no trial was trained again.
+
+    Only the trials with the most seeds are compared. After an interrupted confirmation some have fewer, and a mean of
+    fewer seeds is more likely to be high by luck.
+    """
     rows = replicate_values(finished, figure)
     most = max((len(row.values) for row in rows), default=0)
     return next((row for row in rows if len(row.values) == most), None)
 
 
 def seed_noise(finished: Iterable[FinishedReplicate], figure: str) -> float | None:
-    """Standard deviation of a figure between seeds, pooled over the trials; None without two seeds of a trial."""
+    """Return the standard deviation of a figure between seeds, pooled over trials; None if no trial has two seeds."""
     rows = [row for row in replicate_values(finished, figure) if len(row.values) > 1]
     freedom = sum(len(row.values) - 1 for row in rows)
     return (sum((len(row.values) - 1) * row.spread**2 for row in rows) / freedom) ** 0.5 if freedom else None
 
 
 def best_trials(records: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
-    """The complete trials with the highest values, the earlier one of two equals first."""
+    """Return the `count` complete trials with the highest values, the earlier of equals first."""
     complete = [record for record in records if record.state == "complete" and record.value is not None]
     return sorted(complete, key=lambda record: (-(record.value or 0.0), record.number))[:count]

@@ -1,4 +1,4 @@
-"""The samplers by name. To add one: a row in SAMPLERS."""
+"""Table of samplers by name. To add one, add a row to SAMPLERS."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-# Random trials before TPE models anything. Optuna's 10 would be most of a short search; the space has 5-8 dimensions.
+# Random trials before TPE starts to model the space of 5-8 dimensions. Optuna's 10 would use up most of a short search.
 STARTUP_TRIALS = 6
 
 
 def _tpe(seed: int) -> BaseSampler:
     with warnings.catch_warnings():
-        # `group` is marked experimental, and is what parameters that depend on the optimizer need.
+        # `group` is marked experimental, but parameters that depend on the optimizer need it.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, group=True, multivariate=True)
 
@@ -31,14 +31,20 @@ DEFAULT_SAMPLER = "tpe"
 
 
 class PerTrialSampler(BaseSampler):
-    """Asks a fresh sampler for each trial, seeded by its number, and for each hyperparameter that is drawn alone.
+    """Sampler that makes a fresh sampler for each trial and each independent hyperparameter, seeded by trial number.
 
-    The state of a sampler is not in the database; drawn this way, a trial is the same whatever the process that asks
-    has asked before, and one that was cut off while it was asked for gets the rest of the same hyperparameters.
+    The database does not store a sampler's state. With fresh samplers, a trial gets the same hyperparameters whatever
+    its process has sampled before, and a trial that was interrupted while it was sampled gets the rest of the same
+    ones.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed_of: Callable[[int, str], int]) -> None:
-        """`seed_of`: (trial number, purpose) -> seed."""
+        """Store how to make samplers and seeds.
+
+        Args:
+            make: Seed -> sampler.
+            seed_of: (trial number, purpose) -> seed.
+        """
         self._make, self._seed_of = make, seed_of
         self._latest: tuple[int, BaseSampler] | None = None
 

@@ -1,4 +1,4 @@
-"""What a study fixes when it is made, stored in it, and compared when it is run again."""
+"""Settings that a study fixes when it is created. They are stored in it, and compared when it is run again."""
 
 from __future__ import annotations
 
@@ -16,62 +16,63 @@ PREFIX_CACHE_OFF = "off"
 XLA_ON, XLA_OFF = "on", "off"
 FINGERPRINT_LETTERS = 8
 ABSENT: tuple[Any, ...] = (None, {})
-"""Values of a key that say no more than its absence."""
+"""Values that mean the same as a missing key."""
 
 
 @dataclass(frozen=True)
 class StudySettings:
-    """One study: the data it is on, and everything that all of its trials share."""
+    """Settings of one study: its prepared set, and everything that all of its trials share."""
 
     backbone: str
     fingerprint: str
-    """Of the prepared set, 64 hex letters."""
+    """Fingerprint of the prepared set, 64 hex digits."""
     weights: str
-    """`imagenet`, `none`, or a file and the hash of its content."""
+    """`imagenet`, `none`, `own`, or for a weights file `sha256:` and the hash of its content."""
     recipe: dict[str, Any]
-    """Phases, epochs, batch size, as models.training.recipe.Recipe has them."""
+    """Fields of models.training.recipe.Recipe: phases, epochs, batch size."""
     objective: str
     sampler: str
     pruner: str
     seed: int
     space: dict[str, dict[str, Any]]
-    """As studies.definition.Definition.as_dict gives it."""
+    """Search space, as studies.definition.Definition.as_dict returns it."""
     preparation: dict[str, Any] = field(default_factory=dict)
-    """The options and versions behind the fingerprint, to tell what differs between two preparations."""
+    """Options and versions behind the fingerprint, to show how two preparations differ."""
     prefix_cache: str = PREFIX_CACHE_OFF
-    """The precision in which the output of frozen layers is kept between trials, or `off`."""
+    """Precision in which the output of frozen layers is cached between trials, or `off`."""
     prefix_cache_from: float = 0.0
-    """The least frozen fraction at which it is kept; where less is frozen, computing it was measured to be quicker."""
+    """Smallest frozen fraction at which the output is cached; below it, computing was measured to be faster."""
     prefix_cache_gb: float = 0.0
-    """Gigabytes that all of it may take; a cut whose output takes more is not kept."""
+    """Limit of the whole cache in GB; the output at a cut that needs more is not cached."""
     precision: str = "float32"
-    """In which trials train, a name of Keras's dtype policies; scores and exports are float32."""
+    """Precision of training, a name of Keras's dtype policies; scores and exports are always float32."""
     xla: str = XLA_OFF
-    """Whether training steps are compiled by XLA: on or off. JAX has it in any case."""
+    """Whether XLA compiles training steps: `on` or `off`. JAX always uses it."""
     measured: dict[str, Any] = field(default_factory=dict)
-    """What these were chosen by: the `device`, the `steps` timed on it, and for the cache the `cuts`; empty where the
-    user chose."""
+    """Measurements behind the choice of precision, XLA and cache: the `device`, the `steps` timed on it, and for the
+    cache the `cuts`. Empty if the user chose."""
     keras_backend: str = "tensorflow"
-    """What Keras runs on: the same trial has other figures on another one."""
+    """Backend of Keras; the same trial has other scores on another backend."""
     resolution: int | None = None
-    """Of all trials, in place of what the space says; None: as the space says."""
+    """Image side in pixels for all trials, in place of the search space's; None: the space decides."""
     own_backbone: dict[str, str] = field(default_factory=dict)
-    """What tells a backbone of the user's own from others of its name, as `Backbone.own` (models/backbones)."""
+    """Facts that distinguish a user's own backbone from others of its name, as `Backbone.own` (models/backbones)."""
     version: int = 1
-    """Counts the studies of one backbone on one prepared set, which differ in other settings."""
+    """Number, from 1, among the studies of this backbone on this prepared set; they differ in other settings."""
 
     @property
     def name(self) -> str:
+        """Name of the study, which ends in its version from 2 on."""
         return study_name(self.backbone, self.fingerprint) + (f"-v{self.version}" if self.version > 1 else "")
 
     @property
     def arithmetic(self) -> str:
-        """As one reads it."""
+        """Precision and XLA in words, such as `float32 with XLA`."""
         return self.precision + (" with XLA" if self.xla == XLA_ON else "")
 
 
 def study_name(backbone: str, fingerprint: str) -> str:
-    """Of the first version."""
+    """Return the name of a study's first version."""
     return f"{backbone}-{fingerprint[:FINGERPRINT_LETTERS]}"
 
 
@@ -80,7 +81,11 @@ def store_settings(study: Study, settings: StudySettings) -> None:
 
 
 def stored_settings(study: Study) -> StudySettings:
-    """StudyError when the study was not made by hpsearch."""
+    """Return the settings of a study.
+
+    Raises:
+        StudyError: hpsearch did not create the study.
+    """
     text = study.user_attrs.get(ATTRIBUTE)
     if text is None:
         raise StudyError(f"the study {study.study_name} was not made by hpsearch; use another workspace")
@@ -88,13 +93,15 @@ def stored_settings(study: Study) -> StudySettings:
 
 
 def settings_from(text: str) -> StudySettings:
-    """From the JSON that `store_settings` left."""
+    """Rebuild settings from the JSON that `store_settings` wrote."""
     return StudySettings(**json.loads(text))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two nested tables, one line each, by the path of the key. Tables that have no key in common,
-    as a range and a fixed value have none, are one line."""
+    """Return the differences between two nested tables, one line per key, each with the path of the key.
+
+    Two inner tables without a common key, such as a range and a fixed value, give one line.
+    """
     lines = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)

@@ -1,7 +1,7 @@
-"""Studies read straight from the SQLite file, for the commands that only show them: without Optuna, which takes longer
-to start than all of them to read, and goes through a thousand trials several times.
+"""Read studies directly from the SQLite file, for commands that only show them.
 
-The tables are those of Optuna 5 (`optuna/storages/_rdb/models.py`).
+Optuna would be slower: importing it takes longer than reading all studies, and it goes through a thousand trials
+several times. The queries match the tables of Optuna 5 (`optuna/storages/_rdb/models.py`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from studies.sqlite_file import check_exists, connected, opening
 
 NOT_FINITE = {"INF_POS": inf, "INF_NEG": -inf, "NAN": nan}
 STUDIES = "SELECT study_id, study_name, value_json FROM studies LEFT JOIN study_user_attributes USING (study_id)"
-# A trial's record without the figures of its epochs, which are most of it and nowhere shown. Where it holds an infinite
-# one, which SQLite does not know in JSON, it is read whole.
+# Trials, and their records without the epochs, which are the largest part and are not shown. A record with an infinite
+# number is not valid JSON for SQLite, so it is read whole.
 TRIALS = """
 SELECT trial_id, number, lower(state), datetime_start, datetime_complete, value, value_type,
     CASE WHEN json_valid(text) THEN json_remove(text, '$.epochs') ELSE text END
@@ -39,7 +39,7 @@ REPORTED = """
 SELECT trial_id, step, intermediate_value, intermediate_value_type FROM trial_intermediate_values
 WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)
 """
-# Of the trials whose record is not stored yet.
+# Hyperparameters of the trials whose record is not stored yet.
 CHOSEN = """
 SELECT trial_id, param_name, param_value, distribution_json FROM trial_params
 WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)
@@ -50,26 +50,27 @@ ORDER BY param_id
 
 @dataclass(frozen=True)
 class StoredStudy:
-    """A study that hpsearch made, as it is stored."""
+    """A study that hpsearch created, as read from the database."""
 
     name: str
     settings: StudySettings
     records: tuple[TrialRecord, ...]
-    """In order of their numbers; of their epochs `step` and `value` alone."""
+    """Trials in the order of their numbers; their epochs have only `step` and `value`."""
     retrained: tuple[FinishedReplicate, ...]
-    """As studies.replicates.replicates_of."""
+    """Finished replicates, as studies.replicates.replicates_of returns them."""
 
 
 def read_studies(path: Path) -> list[StoredStudy]:
-    """All that hpsearch made, by name; others that may be in the file are passed over.
+    """Read all studies that hpsearch created, sorted by name; other studies in the file are skipped.
 
-    StudyError when there is no database, or it cannot be read.
+    Raises:
+        StudyError: There is no database, or it cannot be read.
     """
     check_exists(path)
     with opening(path), connected(path) as connection:
-        connection.execute("BEGIN")  # all queries see one state, whatever is stored meanwhile
+        connection.execute("BEGIN")  # all queries see the same state, even if trials are stored meanwhile
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
-            return []  # about to be made
+            return []  # another process is about to create the tables
         ids = dict(connection.execute("SELECT study_name, study_id FROM studies"))
         made = connection.execute(f"{STUDIES} WHERE key = ? ORDER BY study_name", (settings.ATTRIBUTE,))
         return [
@@ -105,11 +106,11 @@ def _retrained(connection: sqlite3.Connection, study: int | None) -> list[Finish
 
 
 def _external(value: float, distribution: str) -> Any:
-    """A hyperparameter as it was chosen; Optuna stores the place of a choice among the choices."""
+    """Return the value of a hyperparameter; Optuna stores a choice as its index among the choices."""
     attributes = json.loads(distribution)["attributes"]
     return attributes["choices"][int(value)] if "choices" in attributes else value
 
 
 def _local(time: str | None) -> datetime | None:
-    """In local time without a zone, as Optuna gives it; stored in UTC."""
+    """Convert a stored UTC time to local time without a zone, as Optuna returns it."""
     return datetime.fromisoformat(time).replace(tzinfo=UTC).astimezone().replace(tzinfo=None) if time else None

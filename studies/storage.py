@@ -1,4 +1,4 @@
-"""Studies in an SQLite file, through Optuna's own storage, so that any Optuna tool reads them."""
+"""Studies in an SQLite file, written through Optuna's own storage, so that any Optuna tool can read them."""
 
 from __future__ import annotations
 
@@ -17,36 +17,48 @@ from studies.sqlite_file import BUSY_TIMEOUT_S, check_exists, connected, opening
 from studies.trials import TAKEN_FROM
 
 READY = "hpsearch:ready"
+"""User attribute of a study whose creation is finished."""
 
 
 def database_url(path: Path) -> str:
-    """For SQLAlchemy, whatever signs are in the path."""
+    """Return the SQLAlchemy URL of a database file; the path may contain any characters."""
     return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def open_storage(path: Path) -> RDBStorage:
-    """Opens or creates the database. StudyError when the file is damaged, no database, or another program's, or lies on
-    a network file system."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command line tells of studies and trials itself
+    """Open the database, or create it.
+
+    Raises:
+        StudyError: The file is damaged, no database, or another program's, or lies on a network file system.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command line reports studies and trials itself
     with opening(path, DatabaseError, RuntimeError):
         with connected(path) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; readers never block the writer
+            connection.execute("PRAGMA journal_mode=WAL")  # stored in the file; readers then never block the writer
         return RDBStorage(database_url(path), engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
 
 
 def existing_storage(path: Path) -> RDBStorage:
-    """Opens the database of studies that are there. StudyError when there is none yet."""
+    """Open an existing database.
+
+    Raises:
+        StudyError: There is none yet, or `open_storage` cannot open it.
+    """
     check_exists(path)
     return open_storage(path)
 
 
 def study_names(storage: RDBStorage) -> list[str]:
-    """The studies that hpsearch made; others that may be in the file are passed over."""
+    """Return the sorted names of the studies that hpsearch created; other studies in the file are skipped."""
     return sorted(study.study_name for study in storage.get_all_studies() if ATTRIBUTE in study.user_attrs)
 
 
 def load_study(storage: RDBStorage, name: str) -> optuna.Study:
-    """StudyError that lists the studies there are when this one is not there."""
+    """Load a study by name.
+
+    Raises:
+        StudyError: There is no such study; the message lists the existing ones.
+    """
     names = study_names(storage)
     if name not in names:
         raise StudyError(f"there is no study {name!r}; there are {', '.join(names) or 'none'}")
@@ -54,16 +66,25 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
 
 
 def is_complete(study: optuna.Study) -> bool:
-    """Whether its making was not cut off before the first trials were queued or taken over. A study of before this was
-    marked is complete when it has trained a trial itself."""
+    """Return whether the creation of a study was finished: its first trials were queued or taken over.
+
+    Studies of earlier versions of hpsearch lack the mark READY. They count as complete if they have trained a trial
+    themselves.
+    """
     if READY in study.user_attrs:
         return True
     return any(ATTRIBUTE in one.user_attrs and TAKEN_FROM not in one.user_attrs for one in study.trials)
 
 
 def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
-    """A new, empty study that carries its settings; `finish_study` when its first trials are in it. It replaces one of
-    that name without a trial, or whose making was cut off, and what is left of one that the dashboard deleted."""
+    """Create an empty study with its settings; call `finish_study` after adding its first trials.
+
+    It replaces a study of the same name that has no trials or whose creation was interrupted, and the leftover
+    replicates of a study that was deleted in the dashboard.
+
+    Raises:
+        StudyError: A study of this name has trials and is complete, or hpsearch did not create it.
+    """
     names = optuna.study.get_all_study_names(storage)
     if settings.name in names:
         there = optuna.load_study(study_name=settings.name, storage=storage)
@@ -76,9 +97,10 @@ def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
     store_settings(study, settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([settings.objective])  # what the dashboard writes at its axes
+        study.set_metric_names([settings.objective])  # the dashboard labels its axes with it
     return study
 
 
 def finish_study(study: optuna.Study) -> None:
+    """Mark the creation of a study as finished."""
     study.set_user_attr(READY, True)

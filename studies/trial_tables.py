@@ -1,4 +1,4 @@
-"""The tables of `status` and `compare`, as rows of plain values: one place for the terminal and for --json."""
+"""Rows of the tables that `status` and `compare` show, as plain values for both the terminal and --json."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from studies.sqlite_reader import StoredStudy
 COSTS = ("parameters", "flops_per_image", "ms_per_image", "weights_mb")
 COMPARED = ("accuracy", "macro_precision", "macro_recall")
 SCORES = ("macro_f1", "corrupted_macro_f1", "worst_family_macro_f1")
-"""What trials are ranked by: clean, corrupted, and the family of corruptions where it is lowest."""
+"""Scores by which trials are ranked: on clean images, on corrupted ones, and on the corruption family that is worst."""
 
 
 def status_row(study: StoredStudy) -> dict[str, Any]:
-    """Counts by state, epochs and seconds spent, what the cache of frozen layers' output served (trials, and the mean
-    share of the training views they saw), and the best value of a study."""
+    """Return a study's row: trials by state, failures by kind, epochs and seconds spent, and the best trial.
+
+    `prefix_cache` describes the cache of frozen layers' output: `trials` that reported its use, `served` by it at least
+    once, and `views`, the mean share (0..1) of a trial's training views that it served.
+    """
     records = study.records
     states = Counter(record.state for record in records)
     failures = Counter(record.failure["kind"] for record in records if record.failure)
@@ -46,7 +49,7 @@ def status_row(study: StoredStudy) -> dict[str, Any]:
 
 
 def training_text(settings: StudySettings) -> str:
-    """In what precision trials train, and what it was chosen by; empty for plain float32 that nobody measured."""
+    """Return the training precision and the measurements behind it, in words; empty for unmeasured float32."""
     if not settings.measured.get("steps"):
         return "" if settings.arithmetic == "float32" else f"trained in {settings.arithmetic}"
     rows = [
@@ -58,7 +61,7 @@ def training_text(settings: StudySettings) -> str:
 
 
 def cache_text(settings: StudySettings) -> str:
-    """From what on the output of frozen layers is kept, and what that was chosen by; empty where nobody measured."""
+    """Return when the output of frozen layers is cached and the measurements behind it; empty without measurements."""
     if not (cuts := settings.measured.get("cuts")):
         return ""
     rows = [f"{row['frozen_fraction']:.0%} frozen {row['compute_ms']:.3f} and {row['read_ms']:.3f} ms" for row in cuts]
@@ -71,13 +74,13 @@ def cache_text(settings: StudySettings) -> str:
 
 
 def costs(record: TrialRecord) -> dict[str, float | None]:
-    """What a complete trial's network costs, by the names of COSTS; None for what was not counted when it ended."""
+    """Return the costs of a complete trial's network, by the names in COSTS; None for a cost that was not recorded."""
     found = record.outcome | record.outcome.get("cost", {})
     return {name: found.get(name) for name in COSTS}
 
 
 def trial_row(study: StoredStudy, record: TrialRecord) -> dict[str, Any]:
-    """A complete trial with its validation figures; None for those that its study did not measure."""
+    """Return the row of a complete trial, with its validation scores; a score that was not measured is None."""
     settings, scores = study.settings, record.outcome["best"]["validation"]
     return {
         "backbone": settings.backbone,
@@ -96,7 +99,7 @@ def trial_row(study: StoredStudy, record: TrialRecord) -> dict[str, Any]:
 
 
 def _confirmed(study: StoredStudy, number: int) -> dict[str, Any] | None:
-    """Mean of the objective over other seeds, and how many; None of a trial that was not trained again."""
+    """Return the mean of the objective over other seeds and their number; None if the trial was not trained again."""
     for row in replicate_values(study.retrained, study.settings.objective):
         if row.trial == number:
             return {"mean": row.mean, "seeds": len(row.values)}
@@ -104,5 +107,5 @@ def _confirmed(study: StoredStudy, number: int) -> dict[str, Any] | None:
 
 
 def trial_rows(study: StoredStudy) -> list[dict[str, Any]]:
-    """A `trial_row` for each complete trial, in order of their numbers."""
+    """Return a `trial_row` for each complete trial, in the order of their numbers."""
     return [trial_row(study, record) for record in study.records if record.state == "complete"]

@@ -1,4 +1,4 @@
-"""A trial on its way through Optuna: counted, put back when its process is gone, marked when it is no use."""
+"""States of Optuna trials: count them, put interrupted ones back in the queue, mark infeasible ones."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from studies.records import ATTRIBUTE, record_of
 
 DEATHS = "hpsearch:deaths"
-"""Epochs that were reported when the process last died, and how often it has died since."""
+"""User attribute: epochs that were reported when the process last died, and deaths in a row at that number."""
 BATCH_DIVISOR = "hpsearch:batch_divisor"
-"""Parts into which a trial's batches are cut, once a whole one did not fit in memory."""
+"""User attribute: parts into which a trial's batches are cut, after a whole batch did not fit in memory."""
 TAKEN_FROM = "hpsearch:taken_from"
-"""Study and number of a trial as it was trained, of one that a new version of the study took over."""
+"""User attribute of a trial that a new version of a study took over: study and number of the trial it copies."""
 DEATHS_ALLOWED = 5
+"""Deaths in a row, without a new finished epoch, after which a trial is given up."""
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 
 def counted(study: Study) -> int:
-    """Trials that count towards `--trials`: complete and pruned ones."""
+    """Return the number of trials that count towards `--trials`: complete and pruned ones."""
     return len(study.get_trials(deepcopy=False, states=COUNTED))
 
 
 def unfinished(study: Study) -> int:
-    """Trials that run, or wait to."""
+    """Return the number of running and waiting trials."""
     return len(study.get_trials(deepcopy=False, states=UNFINISHED))
 
 
 def put_back(study: Study, trial_id: int) -> None:
-    """Lets go of a trial. One whose end is stored is told it. Any other waits to be gone on with: it keeps its number,
-    hyperparameters and reported values, the sampler does not see it, and `study.ask` gives it out before new ones."""
+    """Release a running trial, so that another process can continue it.
+
+    The trial becomes a waiting one: it keeps its number, hyperparameters and reported values, the sampler does not see
+    it, and `study.ask` returns it before new ones. If its record is already stored, it is finished instead.
+    """
     trial = study._storage.get_trial(trial_id)
     if trial.state != TrialState.RUNNING:
         return
@@ -43,10 +47,14 @@ def put_back(study: Study, trial_id: int) -> None:
 
 
 def put_back_orphans(study: Study, is_free: Callable[[int], bool]) -> int:
-    """Puts back the running trials that nobody has; how many are left, which somebody has.
+    """Put back the running trials that no process works on. Call it only while no process takes trials.
 
     Args:
-        is_free: trial number -> nobody alive is at work on it. To be called while nobody takes trials.
+        study: Study to look through.
+        is_free: Trial number -> whether no living process works on it.
+
+    Returns:
+        Number of trials that other processes are running.
     """
     running = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -58,8 +66,10 @@ def put_back_orphans(study: Study, is_free: Callable[[int], bool]) -> int:
 
 
 def died_again(trial: Trial) -> bool:
-    """Notes that a trial's process died. True when it did so DEATHS_ALLOWED times without finishing an epoch: then it
-    is the hyperparameters that kill it."""
+    """Record that a trial's process died, and return whether to give the trial up.
+
+    After DEATHS_ALLOWED deaths without a new finished epoch, its hyperparameters are taken to be the cause.
+    """
     epochs = len(trial.storage.get_trial(trial._trial_id).intermediate_values)
     before, count = trial.user_attrs.get(DEATHS, (0, 0))
     count = count + 1 if before == epochs else 1
@@ -68,7 +78,10 @@ def died_again(trial: Trial) -> bool:
 
 
 def mark_infeasible(trial: Trial) -> None:
-    """A constraint that ranks a trial behind all healthy ones, pruned ones included (Optuna 5's TPE reads it)."""
+    """Mark a trial by a violated constraint.
+
+    Optuna 5's TPE then ranks it behind all healthy trials, pruned ones included.
+    """
     trial.set_constraint("failed", 1.0)
 
 

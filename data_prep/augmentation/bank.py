@@ -14,12 +14,14 @@ from data_prep.storage.reader import MANIFEST, bank_folder
 def write_generation(
     folder: Path, settings: PrepareSettings, generation: int, fingerprint: str, progress: Progress
 ) -> None:
-    """Draws one generation from (seed, level, generation) and writes it with its manifest.
+    """Draw one generation of views from (seed, level, generation), and write it with its manifest.
 
     Args:
-        folder: of the set; its `train_images.npy` is read.
-        settings: levels, copies and seed are used.
-        fingerprint: of the set it belongs to.
+        folder: folder of the prepared set; its `train_images.npy` is read.
+        settings: `levels`, `copies` and `seed` are used.
+        generation: number of the generation.
+        fingerprint: fingerprint of the prepared set.
+        progress: receiver of progress reports, in views.
     """
     images = np.load(folder / "train_images.npy", mmap_mode="r", allow_pickle=False)
     place = folder / bank_folder(generation)

@@ -1,6 +1,7 @@
-"""Augmented views of the training images, by level. Low to hard are AugMix (Hendrycks et al. 2020, one chain), then
-RandAugment (Cubuk et al. 2020, one operation), both from keras-cv. To add a level, add its strength to STRENGTHS and
-its function to MAKERS.
+"""Augmented views of the training images, by level.
+
+Levels low to hard apply AugMix (Hendrycks et al. 2020, one chain) and then RandAugment (Cubuk et al. 2020, one
+operation), both from keras-cv. To add a level, add its strength to STRENGTHS and its function to MAKERS.
 """
 
 import contextlib
@@ -26,22 +27,22 @@ _BATCH = 64
 
 
 def level_seed(seed: int, level: str, generation: int) -> int:
-    """A 32-bit seed for one level of one generation; levels do not depend on one another."""
+    """Return a 32-bit seed for one level of one generation, independent of the other levels."""
     return int.from_bytes(hashlib.sha256(f"{seed} {level} {generation}".encode()).digest()[:4], "big")
 
 
 def augment(images: np.ndarray, views: Mapping[str, np.ndarray], seed: tuple[int, int], progress: Progress) -> None:
-    """Fills each level's `views` with augmented versions of `images`, the levels side by side in threads.
+    """Fill each level's `views` with augmented versions of `images`, with one thread per level.
 
-    The same seed gives the same views, on CPU; what else is made beside them does not matter.
+    On CPU, the same seed gives the same views, regardless of which other levels are made.
 
     Args:
         images: uint8 (n, h, w, 3).
-        views: by level (names from STRENGTHS) uint8 (n, copies, h, w, 3), written; row i descends from image i.
+        views: arrays to fill, by level (names from STRENGTHS), uint8 (n, copies, h, w, 3); row i is made from image i.
         seed: (seed, generation).
-        progress: advanced by the views made.
+        progress: receiver of progress reports, in views.
     """
-    # All get ready before the first draws: setting TensorFlow's seed restarts the random numbers of every graph.
+    # Set up all makers before the first one draws: setting TensorFlow's seed restarts every graph's random numbers.
     makers = [
         MAKERS[level](images, array, STRENGTHS[level], level_seed(seed[0], level, seed[1]))
         for level, array in views.items()
@@ -59,17 +60,18 @@ def augment(images: np.ndarray, views: Mapping[str, np.ndarray], seed: tuple[int
         try:
             for done in as_completed([threads.submit(exhaust, maker) for maker in makers]):
                 done.result()
-        finally:  # an error of one level or Ctrl-C ends the others too
+        finally:  # after an error in one level or Ctrl-C, the other threads end too
             stopped.set()
 
 
 def _with_keras_cv(images: np.ndarray, views: np.ndarray, strength: float, seed: int) -> Iterator[int]:
-    """By keras-cv; strength: severity of AugMix, magnitude of RandAugment. Traces its graph at once, for which it sets
-    TensorFlow's, Keras's, NumPy's and Python's global random state; the views are drawn while the result is iterated,
-    in any thread.
+    """Fill `views` with keras-cv; `strength` is the severity of AugMix and the magnitude of RandAugment.
 
-    Views are drawn one after the other, on one core: a level must draw in order. Graphs called from Python threads fill
-    the cores; tf.data pipelines side by side left half of two cores idle.
+    The call traces the graph, for which it sets the global random state of TensorFlow, Keras, NumPy and Python. The
+    views are drawn while the result is iterated, in any thread.
+
+    A level draws its views one by one on a single core, because its random numbers need a fixed order. Calling graphs
+    from Python threads keeps all cores busy; tf.data pipelines side by side left half of two cores idle.
     """
     tf, keras, keras_cv = _libraries()
     keras.utils.set_random_seed(seed)
@@ -88,7 +90,7 @@ def _with_keras_cv(images: np.ndarray, views: np.ndarray, strength: float, seed:
 
 
 def _fill(batch_of_views: Any, tensor: Any, images: np.ndarray, views: np.ndarray) -> Iterator[int]:
-    """A batch after the other, in the order of the rows, each row's copies beside each other."""
+    """Fill `views` batch by batch, row after row with all copies of a row, and yield the number made."""
     count, copies = views.shape[:2]
     for start in range(0, count * copies, _BATCH):
         at = np.arange(start, min(start + _BATCH, count * copies))
@@ -100,19 +102,19 @@ Maker = Callable[[np.ndarray, np.ndarray, float, int], Iterator[int]]
 MAKERS: Mapping[str, Maker] = MappingProxyType(
     {"low": _with_keras_cv, "medium": _with_keras_cv, "hard": _with_keras_cv, "strong": strong_views.fill},
 )
-"""Level -> (images, views, strength, seed): fills the views, as `augment` says, and yields how many were made, by
-batches."""
+"""Function of each level. It takes (images, views, strength, seed), fills the views as in `augment`, and yields the
+number made, batch by batch."""
 
 
 def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float) -> Any:
-    """A function from one uint8 image to one uint8 view of it.
+    """Return a function from one uint8 image to one uint8 view of it.
 
-    One image at a time, not a batch: keras-cv maps over a batch with ten images in flight, which take their random
-    numbers in whatever order they come.
+    It takes single images, because keras-cv processes ten images of a batch in parallel, and these draw their random
+    numbers in no fixed order.
     """
 
     class Severity(keras_cv.core.FactorSampler):  # type: ignore[misc]
-        """keras-cv's own sampler for AugMix, 0.01..strength, but from a generator whose draws have an order."""
+        """keras-cv's default severity sampler for AugMix, 0.01..strength, with a generator of fixed draw order."""
 
         def __call__(self, shape: tuple[int, ...] = (), dtype: str = "float32") -> Any:
             return generator.uniform(shape, min(0.01, strength), strength, dtype)
@@ -129,7 +131,7 @@ def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float) -> Any:
 
 @cache
 def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
-    """TensorFlow, Keras and keras-cv, imported when first needed and without their greetings and warnings."""
+    """Import TensorFlow, Keras and keras-cv on first use, without their start-up messages and warnings."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with undisturbed(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), without_stderr():
         warnings.simplefilter("ignore")
@@ -137,7 +139,7 @@ def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
         import keras_cv
         import tensorflow as tf
 
-        with contextlib.suppress(RuntimeError):  # in use already
-            # All of this is done on CPUs. Seen by TensorFlow, a GPU's memory would be taken from who trains on it.
+        with contextlib.suppress(RuntimeError):  # raised if TensorFlow has set up its devices already
+            # Augmentation runs on CPUs. If TensorFlow saw a GPU, it would take memory there from the training process.
             tf.config.set_visible_devices([], "GPU")
     return tf, keras, keras_cv

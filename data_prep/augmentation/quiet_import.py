@@ -1,4 +1,4 @@
-"""How large packages are imported: sooner, and without what they write to standard error."""
+"""Import large packages faster, and without their output on standard error."""
 
 import gc
 import os
@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """No garbage is collected meanwhile, and never of what is there at the end: imports make objects that stay, and
-    going through TensorFlow's again and again takes a quarter of the time of its import."""
+    """Pause garbage collection, and exempt the objects that exist at the end from later collections.
+
+    Imports make objects that stay. The collector scans TensorFlow's again and again, for a quarter of the import time.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -22,7 +24,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def without_stderr() -> Iterator[None]:
-    """Drops what is written to standard error, by C++ parts too: no setting silences TensorFlow's first lines."""
+    """Discard standard error, also from C++ code, because no setting silences TensorFlow's first lines."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -1,4 +1,4 @@
-"""Strong augmented views: moved and turned in any way, then two changes of colour or masks, by albumentations.
+"""Strong augmented views, by albumentations: a random flip and affine transform, then two changes of colour or masks.
 
 To add a change, add a row to CHANGES.
 """
@@ -13,17 +13,17 @@ import numpy as np
 
 from data_prep.corruption.transforms import transformed
 
-_ROWS = 32  # images between two reports
+_ROWS = 32  # images between two progress reports
 
 
 @dataclass(frozen=True)
 class Change:
-    """One row of the table.
+    """A row of CHANGES.
 
     Attributes:
-        transform: of albumentations.
-        kind: one of TRAINING_KINDS in data_prep/corruption/operations.py: no corruption that scores a model is like it.
-        options: of the transform, at a strength.
+        transform: name of a transform class of albumentations.
+        kind: one of TRAINING_KINDS in data_prep/corruption/operations.py; no corruption that scores models has one.
+        options: function from the strength to the arguments of the transform.
     """
 
     transform: str
@@ -64,13 +64,13 @@ CHANGES: tuple[Change, ...] = (
 
 
 def fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int) -> Iterator[int]:
-    """Fills `views` with strong views of `images`, and yields how many were made, some images at a time.
+    """Fill `views` with strong views of `images`, and yield the number made, a few images at a time.
 
     Args:
         images: uint8 (n, h, w, 3).
-        views: uint8 (n, copies, h, w, 3), written; row i descends from image i.
-        strength: by which ranges are multiplied, above 0.3, up to 1.
-        seed: each view is drawn from (seed, row, copy).
+        views: array to fill, uint8 (n, copies, h, w, 3); row i is made from image i.
+        strength: factor on the ranges of the changes, above 0.3 and up to 1.
+        seed: random seed; each view is drawn from (seed, row, copy).
     """
     count, copies = views.shape[:2]
     for start in range(0, count, _ROWS):
@@ -81,12 +81,12 @@ def fill(images: np.ndarray, views: np.ndarray, strength: float, seed: int) -> I
 
 
 def strong_view(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """One view: flipped or not, turned by any angle, shifted, sheared, scaled, then two of CHANGES after each other.
+    """Return one view: a random flip, rotation, shift, shear and scaling, then two different CHANGES in turn.
 
     Args:
         image: uint8 (h, w, 3), RGB.
         strength: as in `fill`.
-        rng: its state decides.
+        rng: random generator, whose state determines the view.
 
     Returns:
         uint8 (h, w, 3).

@@ -1,5 +1,7 @@
-"""Augmented views of the validation images, for a network that is trained on them once the search is over. They lie
-outside the prepared set, in which only training images are augmented."""
+"""Augmented views of the validation images, for a refit: training that uses these images too, after the search.
+
+The views are stored outside the prepared set, in which only training images are augmented.
+"""
 
 import os
 from collections.abc import Iterable
@@ -15,11 +17,15 @@ from data_prep.storage.reader import PreparedSet
 
 
 def write_validation_views(prepared: PreparedSet, levels: Iterable[str], folder: Path, progress: Progress) -> None:
-    """Writes {level}.npy, uint8 (n_validation, copies, h, w, 3), for each level that is not there yet, with the
-    prepared set's copies and seed.
+    """Write {level}.npy, uint8 (n_validation, copies, h, w, 3), for each level whose file does not exist.
+
+    The number of copies and the seed are the prepared set's.
 
     Args:
-        folder: of this prepared set alone; one process at a time may write into it.
+        prepared: set with the validation images.
+        levels: names of augmentation levels in the set's bank.
+        folder: folder for views of this prepared set only; one process at a time may write into it.
+        progress: receiver of progress reports, in views.
 
     Raises:
         DataError: a file cannot be written.
@@ -44,7 +50,7 @@ def write_validation_views(prepared: PreparedSet, levels: Iterable[str], folder:
 
 
 def read_validation_views(levels: Iterable[str], folder: Path) -> list[np.ndarray]:
-    """What `write_validation_views` left, memory-mapped, in the order of the levels."""
+    """Return the views that `write_validation_views` wrote, memory-mapped, in the order of `levels`."""
     return [np.load(folder / f"{level}.npy", mmap_mode="r", allow_pickle=False) for level in levels]
 
 

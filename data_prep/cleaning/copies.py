@@ -1,11 +1,13 @@
-"""Which images are the same picture: perceptual hashes suggest, pixels confirm.
+"""Find images that show the same picture: perceptual hashes suggest pairs, pixels confirm them.
 
-A copy has pHash distance 0 and differs by less than 2 grey levels in the mean of all pixels, and by less than 12 in any
-8x8 of them: a scratch on a part that a fixed camera looks at is small. Blood cells written as JPEG or resized, so that
-they differ by less than 2, differ by at most 12 in any place. A near copy has distance 4 or less and differs by less
-than 12 in the mean, as it is or once it is as bright and as rich in contrast as the other, channel by channel: pictures
-that were taken twice, or augmented before they came here. On the blood cells, distance 4 joins one pair of different
-cells at most, 8 joins 166.
+A copy has pHash distance 0. Its pixels differ by less than 2 grey levels on average over the image, and by less than 12
+on average over each 8x8 window, because a scratch on a part seen by a fixed camera is small. Blood cells that were
+saved as JPEG or resized, and that differ by less than 2 on average, differ by at most 12 in any place.
+
+A near copy has pHash distance 4 or less and differs by less than 12 grey levels on average, either directly or after
+brightness and contrast of each channel are fitted to the other image. These are pictures that were taken twice, or
+augmented before they came here. On the blood cells, distance 4 joins at most one pair of different cells; distance 8
+joins 166.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +17,12 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import uniform_filter
 
-_COMPARED = 2**19  # pairs of hashes compared at a time: about 20 MB
+_COMPARED = 2**19  # pairs of hashes compared at a time; they take about 20 MB
 _BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
 
 def is_copy(image: np.ndarray, other: np.ndarray) -> bool:
-    """Of images uint8 (h, w, 3) with one hash: whether nothing is to be seen between them."""
+    """Return whether two images, uint8 (h, w, 3) with equal pHash, are copies: no visible difference."""
     apart = _difference(image, other)
     if not apart.any():
         return True
@@ -29,21 +31,23 @@ def is_copy(image: np.ndarray, other: np.ndarray) -> bool:
 
 
 def is_near_copy(image: np.ndarray, other: np.ndarray) -> bool:
-    """Of images uint8 (h, w, 3) with hashes that are near: whether one may be made of the other."""
+    """Return whether two images, uint8 (h, w, 3) with similar pHash, are near copies: one may come from the other."""
     if _difference(image, other).mean() < NEAR_DIFFERENCE:
         return True
     return max(_refitted(image, other), _refitted(other, image)) < NEAR_DIFFERENCE
 
 
 def _difference(image: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Mean over the channels of the absolute difference, in grey levels 0..255: float64 (h, w)."""
+    """Return the absolute difference, averaged over the channels, in grey levels 0..255: float64 (h, w)."""
     result: np.ndarray = np.abs(image.astype(np.int16) - other).mean(axis=2)
     return result
 
 
 def _refitted(image: np.ndarray, other: np.ndarray) -> float:
-    """Mean absolute difference once the first has, in each channel, the gain and offset that bring it nearest to the
-    other by least squares; gains beyond GAINS are not taken for a change of light."""
+    """Return the mean absolute difference after a least-squares fit of the first image's gain and offset, per channel.
+
+    Gains are clipped to GAINS, because a larger change is hardly a change of light.
+    """
     x, y = (each.reshape(-1, each.shape[-1]).astype(np.float32) for each in (image, other))
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     gain = np.clip((x * y).sum(axis=0) / np.maximum((x * x).sum(axis=0), 1e-9), *GAINS)
@@ -52,11 +56,11 @@ def _refitted(image: np.ndarray, other: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Likeness:
-    """When two images count as one picture.
+    """Rule by which two images count as the same picture.
 
     Attributes:
-        distance: bits by which their hashes may differ, at most.
-        holds: whether it is so, of two images whose hashes differ by no more.
+        distance: largest number of bits by which their hashes may differ.
+        holds: test on the pixels of two images whose hashes are that close; True for the same picture.
     """
 
     distance: int
@@ -69,13 +73,15 @@ COPY, NEAR_COPY = Likeness(0, is_copy), Likeness(4, is_near_copy)
 
 
 def linked(images: np.ndarray, hashes: np.ndarray, likeness: Likeness, among: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs i < j of that likeness: enough of them to join all that are, directly or through others. A thousand frames
-    of a fixed camera are all near one another, and to compare each with each would never end.
+    """Yield pairs i < j of alike images, enough to connect all images that are alike, directly or through others.
+
+    Not all pairs are tested: a thousand frames of a fixed camera are all alike, and testing each pair would never end.
 
     Args:
         images: uint8 (n, h, w, 3).
-        hashes: uint64 (n,), theirs.
-        among: indices (m,) to look at; the pairs are places in it.
+        hashes: perceptual hashes of the images, uint64 (n,).
+        likeness: COPY or NEAR_COPY.
+        among: indices (m,) of the images to compare; the pairs are positions in this array.
     """
     joined = DisjointSet(range(len(among)))
     group = np.arange(len(among))
@@ -94,11 +100,12 @@ def linked(images: np.ndarray, hashes: np.ndarray, likeness: Likeness, among: np
 def matches(
     images: tuple[np.ndarray, np.ndarray], hashes: tuple[np.ndarray, np.ndarray], likeness: Likeness
 ) -> Iterator[tuple[int, int]]:
-    """Pairs (i in the first, j in the second) of two sets of images that have that likeness, all of them.
+    """Yield all pairs (i in the first set, j in the second set) of images that are alike.
 
     Args:
-        images: uint8 (n, h, w, 3) and (m, h, w, 3).
-        hashes: uint64 (n,) and (m,), theirs.
+        images: the two sets, uint8 (n, h, w, 3) and (m, h, w, 3).
+        hashes: perceptual hashes of the images, uint64 (n,) and (m,).
+        likeness: COPY or NEAR_COPY.
     """
     for near in _near(*hashes, likeness.distance):
         for first, second in near.tolist():
@@ -107,10 +114,11 @@ def matches(
 
 
 def _near(hashes: np.ndarray, others: np.ndarray, distance: int) -> Iterator[np.ndarray]:
-    """Pairs of places in uint64 (n,) and (m,) at most `distance` bits apart: int64 (k, 2) at a time, in rising order.
+    """Yield the pairs of positions in uint64 (n,) and (m,) at most `distance` bits apart, in rising order, as int64
+    arrays (k, 2).
 
-    The bits are dealt into distance + 1 parts. Hashes that near are equal in one of them (pigeonhole principle), so
-    that only those which share a part are compared.
+    The 64 bits are split into distance + 1 parts. Two hashes that close are equal in at least one part (pigeonhole
+    principle), so only hashes that share a part are compared.
     """
     parts = [np.bitwise_or.reduce(_BITS[at :: distance + 1]) for at in range(distance + 1)]
     tables = [_sharing(hashes & part, others & part) for part in parts]
@@ -128,20 +136,20 @@ def _near(hashes: np.ndarray, others: np.ndarray, distance: int) -> Iterator[np.
 
 
 def _sharing(keys: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An order of `others`, and for each key where in that order those equal to it start and stop."""
+    """Return an order that sorts `others`, and for each key where its equals start and stop in that order."""
     order = np.argsort(others, kind="stable")
     ranked = others[order]
     return order, np.searchsorted(ranked, keys, "left"), np.searchsorted(ranked, keys, "right")
 
 
 def copy_groups(images: np.ndarray, hashes: np.ndarray) -> list[list[int]]:
-    """Sets of two or more images that are copies of one another, directly or through others.
+    """Return the sets of two or more images that are copies of one another, directly or through others.
 
-    Walks from copy to copy inside each bucket of equal hashes, so 1,600 copies of one picture cost 1,600 comparisons,
-    not a million.
+    Walks from copy to copy within each bucket of equal hashes, so that 1,600 copies of one picture take 1,600
+    comparisons, not a million.
 
     Returns:
-        Indices in rising order, the sets by their first index.
+        Indices in rising order; the sets are ordered by their first index.
     """
     order = np.argsort(hashes, kind="stable")
     edges = np.flatnonzero(np.diff(hashes[order])) + 1
@@ -153,7 +161,7 @@ def copy_groups(images: np.ndarray, hashes: np.ndarray) -> list[list[int]]:
 
 
 def _connected(images: np.ndarray, bucket: np.ndarray) -> Iterator[list[int]]:
-    """The bucket's images, parted into sets linked by copies."""
+    """Yield the sets of a bucket's images that are linked by copies."""
     waiting = [int(index) for index in bucket]
     while waiting:
         group, frontier = [waiting[0]], [waiting.pop(0)]
@@ -163,6 +171,6 @@ def _connected(images: np.ndarray, bucket: np.ndarray) -> Iterator[list[int]]:
             reached = [other for other, is_one in zip(waiting, alike, strict=True) if is_one]
             waiting = [other for other, is_one in zip(waiting, alike, strict=True) if not is_one]
             group += reached
-            # An equal one would reach the same.
+            # An identical image would reach the same copies, so it need not be followed.
             frontier += [other for other in reached if (images[other] != image).any()]
         yield sorted(group)

@@ -1,4 +1,4 @@
-"""Perceptual hashes of images, 64 bits each: near for pictures that look alike."""
+"""Perceptual hashes (pHash) of images: 64 bits each, of which few differ between pictures that look alike."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +13,18 @@ _BATCH = 256  # images hashed at a time
 
 
 def phashes(images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-    """Perceptual hashes (signs of the 8x8 lowest frequencies of a 32x32 cosine transform, against their median).
+    """Return the perceptual hash of each image.
 
-    Bit for bit those of imagehash.phash, a batch at a time; Pillow's part of the work runs in a thread a core.
+    Each bit tells whether one of the 8x8 lowest frequencies of a 32x32 cosine transform is above their median. The
+    hashes equal those of imagehash.phash bit for bit, but are computed in batches, with one thread per core for
+    Pillow's part of the work.
 
     Args:
         images: uint8 (n, h, w, 3).
-        progress: advanced by the images done.
+        progress: receiver of progress reports, in images.
 
     Returns:
-        uint64 (n,), 64 bits an image.
+        uint64 (n,), one hash per image.
     """
     progress = progress or Silent()
     hashes = np.empty(len(images), np.uint64)

@@ -1,7 +1,8 @@
-"""Which images are left out, and why. To add a cleaning step, write a function like those below and add it to STEPS.
+"""The cleaning steps: which images are rejected, and why.
 
-A step sees what the steps before it left and returns what it rejects; nothing is deleted. Steps run in the order of
-STEPS: a picture that recurs is an anomaly whatever its labels say, so it goes before labels are compared.
+To add a step, write a function like the ones below and add it to STEPS. A step sees the images that earlier steps kept
+and returns its rejections; nothing is deleted. Steps run in the order of STEPS. A recurring picture is an anomaly
+regardless of its labels, so it is rejected before labels are compared.
 """
 
 from collections import Counter
@@ -14,12 +15,18 @@ from data_prep.cleaning import copies
 from data_prep.settings import SPLITS
 
 SUSPICIOUS_SHARE = 0.05
-"""A picture whose copies take more than this share of a class is worth a look: flat images hash alike."""
+"""Share of a class above which rejected copies of one picture cause a warning, because flat images hash alike."""
 
 
 @dataclass(frozen=True)
 class GivenAnomaly:
-    """A picture given by the user as an anomaly: its name and its versions (squashed, cropped) at the set's size."""
+    """A picture that the user gave as an anomaly.
+
+    Attributes:
+        name: name of its file.
+        images: its versions (cropped, squashed) at the size of the set's images, uint8 (versions, h, w, 3).
+        hashes: perceptual hashes of the versions, uint64 (versions,).
+    """
 
     name: str
     images: np.ndarray
@@ -28,29 +35,38 @@ class GivenAnomaly:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What cleaning looks at: images uint8 (n, h, w, 3), labels int64 (n,), hashes uint64 (n,)."""
+    """Images to clean.
+
+    Attributes:
+        images: uint8 (n, h, w, 3).
+        labels: int64 (n,).
+        hashes: perceptual hashes, uint64 (n,).
+        class_names: names by label.
+        copies: sets of images (indices) that are copies of one another; the first of each set is the one to keep.
+        recurrence_limit: a picture that occurs more often than this is rejected with all its copies.
+        anomalies: pictures that the user gave as anomalies.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     hashes: np.ndarray
     class_names: tuple[str, ...]
     copies: tuple[tuple[int, ...], ...]
-    """Sets of images that are copies of one another; of each, the first is the one to keep."""
     recurrence_limit: int = 10
     anomalies: tuple[GivenAnomaly, ...] = ()
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """An image left out.
+    """A rejected image, and why it was rejected.
 
     Attributes:
-        index: of the image.
-        reason: a short name, one for each kind.
+        index: index of the image.
+        reason: short name of the kind of rejection.
         detail: what exactly was found.
-        distance: pHash distance to what it was compared with, in bits.
-        twin: index of the image that is kept in its place; None when none is.
-        like: index of the image it was compared with, for showing; None when that is no image of the source.
+        distance: pHash distance to the image it was compared with, in bits.
+        twin: index of the image that is kept in its place; None if there is none.
+        like: index of the image it was compared with, for display; None if that image is not in the source.
     """
 
     index: int
@@ -65,7 +81,7 @@ Step = Callable[[Candidates, frozenset[int]], list[Rejection]]
 
 
 def recurring(candidates: Candidates, rejected: frozenset[int]) -> list[Rejection]:
-    """All copies of a picture that recurs more than `recurrence_limit` times."""
+    """Reject all copies of a picture that occurs more than `recurrence_limit` times."""
     return [
         Rejection(index, "recurring picture", f"one of {len(group):,} copies", 0, None, group[0])
         for group in _left(candidates, rejected)
@@ -75,7 +91,7 @@ def recurring(candidates: Candidates, rejected: frozenset[int]) -> list[Rejectio
 
 
 def given_anomalies(candidates: Candidates, rejected: frozenset[int]) -> list[Rejection]:
-    """Near copies of the pictures that the user gave as anomalies."""
+    """Reject near copies of the pictures that the user gave as anomalies."""
     found: dict[int, Rejection] = {}
     for picture in candidates.anomalies:
         sets = (picture.images, candidates.images), (picture.hashes, candidates.hashes)
@@ -87,7 +103,7 @@ def given_anomalies(candidates: Candidates, rejected: frozenset[int]) -> list[Re
 
 
 def contradicting(candidates: Candidates, rejected: frozenset[int]) -> list[Rejection]:
-    """All of a set of copies that carry different labels: nobody knows which is right."""
+    """Reject all copies of a picture that has different labels, because nobody knows which label is right."""
     found = []
     for group in _left(candidates, rejected):
         labels = sorted({int(candidates.labels[index]) for index in group})
@@ -100,7 +116,7 @@ def contradicting(candidates: Candidates, rejected: frozenset[int]) -> list[Reje
 
 
 def repeated(candidates: Candidates, rejected: frozenset[int]) -> list[Rejection]:
-    """All but the first of a set of copies with one label."""
+    """Reject all but the first of a set of copies with one label."""
     return [
         Rejection(index, "copy", "copy of an image that is kept", 0, group[0], group[0])
         for group in _left(candidates, rejected)
@@ -114,15 +130,17 @@ STEPS: tuple[Step, ...] = (recurring, given_anomalies, contradicting, repeated)
 def reaching_later_sides(
     indices: np.ndarray, groups: np.ndarray, sides: np.ndarray, hashes: np.ndarray
 ) -> list[Rejection]:
-    """Of a source's own split: training images whose group touches validation or test, validation's that touch test.
+    """Reject images of a source's own split whose group reaches into a later split.
+
+    These are training images with validation or test images in their group, and validation images with test images.
 
     Args:
-        indices: int64 (m,), of the images kept so far.
-        groups: int64 (m,), their groups.
-        sides: int8 (m,), their places in SPLITS.
-        hashes: uint64 (n,), of all images.
+        indices: int64 (m,), indices of the images kept so far.
+        groups: int64 (m,), group numbers of these images.
+        sides: int8 (m,), splits of these images as indices into SPLITS.
+        hashes: uint64 (n,), perceptual hashes of all images.
     """
-    last = np.lexsort((-sides, groups))  # the first of each group here is on its latest side
+    last = np.lexsort((-sides, groups))  # each group begins with an image of its latest split
     numbers, first = np.unique(groups[last], return_index=True)
     twins = last[first][np.searchsorted(numbers, groups)]
     return [
@@ -139,7 +157,7 @@ def reaching_later_sides(
 
 
 def clean(candidates: Candidates, steps: Sequence[Step] = STEPS) -> list[Rejection]:
-    """What the steps reject, one after the other, by index."""
+    """Run the steps one after the other, and return their rejections in the order of the images."""
     found: list[Rejection] = []
     for step in steps:
         found += step(candidates, frozenset(rejection.index for rejection in found))
@@ -147,7 +165,7 @@ def clean(candidates: Candidates, steps: Sequence[Step] = STEPS) -> list[Rejecti
 
 
 def suspicious(candidates: Candidates, rejections: Sequence[Rejection]) -> list[str]:
-    """A warning for each picture whose rejected copies take more than SUSPICIOUS_SHARE of a class."""
+    """Return a warning for each picture whose rejected copies are more than SUSPICIOUS_SHARE of a class."""
     sizes = np.bincount(candidates.labels, minlength=len(candidates.class_names))
     gone = {rejection.index: rejection for rejection in rejections}
     warnings = []
@@ -167,6 +185,6 @@ def suspicious(candidates: Candidates, rejections: Sequence[Rejection]) -> list[
 
 
 def _left(candidates: Candidates, rejected: frozenset[int]) -> list[list[int]]:
-    """The sets of copies without what is rejected already, those of two or more."""
+    """Return the sets of copies without rejected images, if two or more images remain."""
     left = ([index for index in group if index not in rejected] for group in candidates.copies)
     return [group for group in left if len(group) > 1]

@@ -1,4 +1,4 @@
-"""Pictures that the user gives as anomalies, brought to the size of the set's images."""
+"""Read the pictures that the user gives as anomalies, at the size of the set's images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,12 @@ from data_prep.sources.picture_files import FORMAT_NAMES, open_picture
 
 
 def read_anomalies(paths: Sequence[str], shape: tuple[int, ...]) -> tuple[GivenAnomaly, ...]:
-    """Reads them in two versions, cropped to the shape and squashed into it, as nobody knows which a set was made with.
+    """Read each picture in two versions: cropped to the shape, and squashed into it.
+
+    Both are needed, because it is not known which way the set's images were made.
 
     Args:
-        paths: of pictures.
+        paths: paths of the pictures.
         shape: (h, w) in pixels.
 
     Raises:

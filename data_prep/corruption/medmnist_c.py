@@ -1,9 +1,11 @@
 """MedMNIST-C's list for BloodMNIST (Di Salvo et al. 2024, arXiv 2406.17536): eleven corruptions at five severities.
 
-For results that stand beside published ones. The list was designed at 224 pixels: radii, sigmas and sizes of spots are
-scaled to the image's shorter side; factors, qualities and numbers of spots are as published. Where the original draws
-unseeded, a generator is given here; its scanned ink spots are drawn blots of the same sizes. To score models that are
-being chosen, see data_prep/corruption/operations.py.
+Use it to compare results with published ones. To score models while choosing among them, use
+data_prep/corruption/operations.py.
+
+The list was designed for 224 pixels. Here, radii, sigmas and spot sizes are scaled to the image's shorter side;
+factors, qualities and numbers of spots are as published. The original's unseeded draws use a generator here, and its
+scanned ink spots are replaced by drawn blots of the same sizes.
 """
 
 import io
@@ -20,20 +22,20 @@ from data_prep.corruption.operations import blot_mask
 from data_prep.errors import DataError
 
 SEVERITIES = (1, 2, 3, 4, 5)
-DESIGN_SIDE = 224  # pixels
+DESIGN_SIDE = 224  # side in pixels of the images that the list was designed for
 
 REFERENCE_CLEAN_ERROR = 0.0184
-"""AlexNet's balanced error on the clean test set, as published."""
+"""AlexNet's published balanced error on the clean test set."""
 
 
 @dataclass(frozen=True)
 class PublishedCorruption:
-    """A corruption of the list.
+    """A row of CORRUPTIONS_BY_SEVERITY.
 
     Attributes:
         apply: (image uint8 (h, w, 3) RGB, parameter, generator) -> uint8 (h, w, 3).
-        parameters: of severities 1 to 5.
-        reference_error: AlexNet's balanced error (1 - balanced accuracy), mean over the severities, as published.
+        parameters: parameter of `apply` at severities 1 to 5.
+        reference_error: AlexNet's published balanced error (1 - balanced accuracy), averaged over the severities.
     """
 
     apply: Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]
@@ -42,19 +44,19 @@ class PublishedCorruption:
 
 
 def corrupt(image: np.ndarray, name: str, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """One image, corrupted.
+    """Return a corrupted version of one image.
 
     Args:
         image: uint8 (h, w, 3), RGB, 0..255.
-        name: from CORRUPTIONS_BY_SEVERITY.
+        name: key of CORRUPTIONS_BY_SEVERITY.
         severity: 1 to 5.
-        rng: decides angles, places and sizes where the corruption has such.
+        rng: random generator of angles, places and sizes, for corruptions that draw them.
 
     Returns:
         uint8 (h, w, 3).
 
     Raises:
-        DataError: there is no such corruption or severity.
+        DataError: the corruption or the severity does not exist.
     """
     if name not in CORRUPTIONS_BY_SEVERITY:
         raise DataError(f"corruption must be one of {', '.join(CORRUPTIONS_BY_SEVERITY)}, but is {name}")
@@ -77,7 +79,7 @@ def _jpeg(image: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _defocus(image: np.ndarray, parameter: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Blur by a disc; parameter: radius, and sigma of the blur that smoothes the disc's edge, in pixels at 224."""
+    """Blur with a disc; parameter: radius in pixels at 224, and sigma of the blur that smooths the disc's edge."""
     radius, sigma = parameter[0] * _scale(image), parameter[1]
     reach = int(np.ceil(radius)) + 1
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -86,8 +88,8 @@ def _defocus(image: np.ndarray, parameter: tuple[float, float], rng: np.random.G
 
 
 def _motion_blur(image: np.ndarray, parameter: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """ImageMagick's: to one side only, along a direction within 45 degrees of the horizontal, 2 radius + 1 samples with
-    the weights of a Gaussian bell; parameter: radius and sigma in pixels at 224.
+    """Blur as ImageMagick does, to one side only: 2 radius + 1 samples with Gaussian weights, in a direction within 45
+    degrees of the horizontal; parameter: radius and sigma in pixels at 224.
     """
     radius, sigma = parameter
     angle = np.deg2rad(rng.uniform(-45, 45))
@@ -115,11 +117,11 @@ def _saturate(image: np.ndarray, added: float, rng: np.random.Generator) -> np.n
     return np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
 
 
-_BLOT_RADIUS = 0.4  # of the square's side: a blot then covers 0.6 of it, as the original's ink spots do
+_BLOT_RADIUS = 0.4  # share of the square's side; a blot then covers 0.6 of the square, as the original's ink spots do
 
 
 def _stain_deposit(image: np.ndarray, parameter: tuple[int, float], rng: np.random.Generator) -> np.ndarray:
-    """Black blots, one to as many as the parameter says; its second part: side of the square that holds one, at 224."""
+    """Draw one or more black blots; parameter: largest number, and side of a blot's square in pixels at 224."""
     most, side = parameter
     out = image.astype(np.float32)
     size, height, width = side * _scale(image), *image.shape[:2]
@@ -131,7 +133,10 @@ def _stain_deposit(image: np.ndarray, parameter: tuple[int, float], rng: np.rand
 
 
 def _bubble(image: np.ndarray, parameter: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """White discs that let 61 % through, with rims that let 49 % through; parameter: largest radius at 224, number."""
+    """Draw 7 or more white discs that let 61 % of the image through, with rims that let 49 % through.
+
+    Parameter: largest radius in pixels at 224, and largest number of discs.
+    """
     largest, most = parameter
     height, width = (round(side / _scale(image)) for side in image.shape[:2])
     veil = Image.new("L", (width, height))
@@ -146,7 +151,7 @@ def _bubble(image: np.ndarray, parameter: tuple[int, int], rng: np.random.Genera
 
 
 def _scale(image: np.ndarray) -> float:
-    """From pixels at 224 to pixels of this image."""
+    """Return the factor from pixels at 224 to pixels of this image."""
     return float(min(image.shape[:2]) / DESIGN_SIDE)
 
 
@@ -165,9 +170,9 @@ CORRUPTIONS_BY_SEVERITY: Mapping[str, PublishedCorruption] = MappingProxyType(
         "bubble": PublishedCorruption(_bubble, ((5, 10), (7, 10), (10, 10), (12, 12), (15, 12)), 0.1290),
     }
 )
-"""The list: corruption -> what it does, with its parameters at severities 1 to 5, lengths in pixels at 224."""
+"""The list, by name of the corruption: function, parameters (lengths in pixels at 224) and reference error."""
 
 REFERENCE_ERRORS: Mapping[str, float] = MappingProxyType(
     {name: row.reference_error for name, row in CORRUPTIONS_BY_SEVERITY.items()}
 )
-"""Corruption -> AlexNet's balanced error, against which a relative error is taken."""
+"""AlexNet's balanced error by name of the corruption, the reference of relative errors."""

@@ -1,10 +1,12 @@
-"""The corruptions on which models are scored. To add one, add a row to CORRUPTIONS and a function like those below.
+"""The corruptions on which models are scored.
 
-What a model was trained on must not score it: no row's kind is one of TRAINING_KINDS, and no kind, name or function
-stands in two rows. Rows used by the test set are never seen while a model is chosen. Lengths are shares of the image's
-shorter side. Blurs lie about where severities 2, 3-4 and 5 of ImageNet-C do (Hendrycks and Dietterich 2019, arXiv
-1903.12261; 224 pixels); noise, JPEG and pixelation, which hurt small images more, are weaker than there. A cell's
-outline and nucleus can be seen at every strength.
+To add one, add a row to CORRUPTIONS and a function like the ones below. A model must not be scored on changes that it
+was trained on: no row's kind is one of TRAINING_KINDS, and no two rows share a kind, name or function. Rows used by the
+test set are never used while a model is chosen.
+
+Lengths are shares of the image's shorter side. Blurs are about as strong as severities 2, 3-4 and 5 of ImageNet-C
+(Hendrycks and Dietterich 2019, arXiv 1903.12261; 224 pixels). Noise, JPEG and pixelation are weaker than there, because
+they hurt small images more. A cell's outline and nucleus are visible at every strength.
 """
 
 from collections.abc import Callable
@@ -23,21 +25,22 @@ TRAINING_KINDS = (
     *("shear", "translation", "rotation", "scale", "flip", "mask", "channel shift", "colour temperature", "grey"),
     *("inversion", "mixing of images"),
 )
-"""Kinds of change that training images may show."""
+"""Kinds of change that training may apply to images."""
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One row of the table.
+    """A row of CORRUPTIONS.
 
     Attributes:
-        name: as tables and files show it.
-        family: corruptions that are reported together.
-        kind: what it does to a picture, in no other row and not in TRAINING_KINDS.
-        used_by: "validation" (scores trials; the test set too) or "test" (only export and evaluation).
-        strengths: three, rising.
-        apply: (image uint8 (h, w, 3) RGB 0..255, strength, generator) -> uint8 (h, w, 3); the same generator state
-            gives the same picture, and draws do not depend on the strength.
+        name: name in tables and files.
+        family: name of the family, whose corruptions are reported together.
+        kind: kind of change; it is in no other row and not in TRAINING_KINDS.
+        used_by: "validation" (corrupts validation images, to score trials, and test images) or "test" (corrupts test
+            images only, at export and evaluation).
+        strengths: three strengths, rising.
+        apply: (image uint8 (h, w, 3) RGB 0..255, strength, generator) -> uint8 (h, w, 3). The same generator state
+            gives the same picture, and random draws do not depend on the strength.
     """
 
     name: str
@@ -49,23 +52,26 @@ class Corruption:
 
 
 def impulse_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """White and black pixels in equal parts; strength: their share of all pixels."""
+    """Turn pixels white or black, in equal parts; strength: share of all pixels."""
     return transformed(image, rng, "SaltAndPepper", amount=(strength, strength), salt_vs_pepper=(0.5, 0.5))
 
 
 def gaussian_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Strength: standard deviation, as a share of the side, to which 0.4 pixels are added (small images change too)."""
+    """Blur with a Gaussian; strength: standard deviation as a share of the shorter side.
+
+    0.4 pixels are added to it, so that small images change too.
+    """
     return _uint8(cv2.GaussianBlur(image, (0, 0), 0.4 + strength * _side(image)))
 
 
 def jpeg(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Strength: 100 - quality."""
+    """Compress as JPEG; strength: 100 - quality."""
     quality = round(100 - strength)
     return transformed(image, rng, "ImageCompression", compression_type="jpeg", quality_range=(quality, quality))
 
 
 def pixelate(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Strength: side of a block, as a share of the image's, to which one pixel is added."""
+    """Replace blocks of pixels by their mean; strength: block side as a share of the shorter side, plus one pixel."""
     height, width = image.shape[:2]
     block = 1 + strength * _side(image)
     blocks = max(1, round(width / block)), max(1, round(height / block))
@@ -74,28 +80,28 @@ def pixelate(image: np.ndarray, strength: float, rng: np.random.Generator) -> np
 
 
 def gamma(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Strength: the exponent, or one over it, by chance."""
+    """Apply a gamma curve; strength: the exponent, or with probability 0.5 its reciprocal."""
     exponent = strength if rng.random() < 0.5 else 1 / strength
     return _uint8(cv2.LUT(image, _uint8(255 * (np.arange(256) / 255) ** exponent)))
 
 
 def hue_rotation(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Strength: degrees, 0..180, in either direction."""
+    """Rotate the hue in either direction; strength: degrees, 0..180."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    steps = round(strength / 2) * int(rng.choice((-1, 1)))  # of 2 degrees: OpenCV's hue is 0..179
+    steps = round(strength / 2) * int(rng.choice((-1, 1)))  # steps of 2 degrees, as OpenCV's hue is 0..179
     hsv[..., 0] = (hsv[..., 0].astype(np.int16) + steps) % 180
     return _uint8(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
 
 
 def channel_swap(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Colour channels in another order; strength: share of the swapped picture in the mixture, 0..1."""
+    """Mix the image with a copy whose colour channels are reordered; strength: share of that copy, 0..1."""
     orders = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
     swapped = image[..., list(orders[rng.integers(len(orders))])].astype(np.float32)
     return _uint8(image + strength * (swapped - image))
 
 
 def perspective(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Seen at a slant; strength: how far the corners of what is shown move at most, as a share of each side."""
+    """Show the image at a slant; strength: largest shift of the visible part's corners, as a share of each side."""
     height, width = image.shape[:2]
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     shown = corners + rng.uniform(-1, 1, (4, 2)) * strength * (width, height)
@@ -104,17 +110,17 @@ def perspective(image: np.ndarray, strength: float, rng: np.random.Generator) ->
 
 
 def shot_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Poisson noise; strength: one over the photons of a white pixel."""
+    """Add Poisson noise; strength: 1 / number of photons of a white pixel."""
     return _uint8(rng.poisson(image / (255 * strength)) * (255 * strength))
 
 
 def speckle(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise in proportion to brightness; strength: its standard deviation."""
+    """Add noise in proportion to brightness; strength: standard deviation as a share of the brightness."""
     return _uint8(image * (1 + strength * rng.standard_normal(image.shape, np.float32)))
 
 
 def defocus(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Blur by a disc; strength: its radius, as a share of the side, to which half a pixel is added."""
+    """Blur with a disc; strength: its radius as a share of the shorter side, plus half a pixel."""
     radius = 0.5 + strength * _side(image)
     reach = int(np.ceil(radius))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -123,7 +129,7 @@ def defocus(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 
 
 def motion_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Blur along a line of any direction; strength: its length, as a share of the side."""
+    """Blur along a line of random direction; strength: its length as a share of the shorter side."""
     angle, half = rng.uniform(0, np.pi), strength * _side(image) / 2
     reach = int(np.ceil(half))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -133,7 +139,7 @@ def motion_blur(image: np.ndarray, strength: float, rng: np.random.Generator) ->
 
 
 def zoom_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Mean of the picture and enlargements of it; strength: of the largest, less 1."""
+    """Average the image with enlargements of it; strength: largest magnification, less 1."""
     height, width = image.shape[:2]
     total = np.zeros(image.shape, np.float32)
     factors = 1 + strength * np.linspace(0, 1, 12)
@@ -144,7 +150,7 @@ def zoom_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 
 def elastic(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Pixels moved by smooth noise; strength: the standard deviation of the way they go, as a share of the side."""
+    """Move pixels by smooth noise; strength: standard deviation of the displacement, as a share of the shorter side."""
     sigma = max(1.0, 0.05 * _side(image))
     smoothed = 1 / (np.sqrt(3) * 2 * np.sqrt(np.pi) * sigma)  # standard deviation of uniform noise -1..1 after the blur
     alpha = strength * _side(image) / smoothed
@@ -154,7 +160,7 @@ def elastic(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 
 
 def uneven_illumination(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Light that falls off from one side to the other; strength: it goes from 1 - strength to 1 + strength times."""
+    """Darken one side and brighten the other; strength: the factor goes from 1 - strength to 1 + strength."""
     height, width = image.shape[:2]
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -163,7 +169,7 @@ def uneven_illumination(image: np.ndarray, strength: float, rng: np.random.Gener
 
 
 def stain_deposit(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Three dark blots of dye; strength: their mean radius, as a share of the side."""
+    """Draw three dark blots of dye; strength: their mean radius as a share of the shorter side."""
     height, width = image.shape[:2]
     out = image.astype(np.float32)
     for _ in range(3):
@@ -174,7 +180,7 @@ def stain_deposit(image: np.ndarray, strength: float, rng: np.random.Generator) 
 
 
 def bubble(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Eight bubbles of air, bright inside with a dark rim; strength: radius of the largest, as a share of the side."""
+    """Draw eight air bubbles, bright with a dark rim; strength: largest radius as a share of the shorter side."""
     height, width = image.shape[:2]
     y, x = np.ogrid[:height, :width]
     veil, rims = np.ones((2, height, width, 1), np.float32)
@@ -188,13 +194,13 @@ def bubble(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
 
 
 def blot_mask(shape: tuple[int, ...], centre: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
-    """A filled shape with an irregular outline: float32 (h, w), 0..1.
+    """Return a filled shape with an irregular outline: float32 (h, w), 0..1.
 
     Args:
         shape: (h, w).
         centre: (x, y) in pixels.
         radius: mean distance of the outline from the centre, in pixels.
-        rng: three waves around the outline are drawn from it.
+        rng: random generator of the three waves around the outline.
     """
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     waves, heights = np.array([2, 3, 5])[:, None], np.array([0.25, 0.2, 0.12])[:, None]
@@ -227,12 +233,12 @@ CORRUPTIONS: tuple[Corruption, ...] = (
 
 
 def used(used_by: str) -> tuple[Corruption, ...]:
-    """Rows for "validation" or "test", in the table's order."""
+    """Return the rows of CORRUPTIONS used by "validation" or "test", in order."""
     return tuple(row for row in CORRUPTIONS if row.used_by == used_by)
 
 
 def families(used_by: str) -> tuple[str, ...]:
-    """Names of the families of those rows, each once, in the table's order."""
+    """Return the family names of the rows used by "validation" or "test", each once, in order."""
     return tuple(dict.fromkeys(row.family for row in used(used_by)))
 
 
@@ -241,7 +247,7 @@ def _side(image: np.ndarray) -> int:
 
 
 def _uint8(values: Any) -> np.ndarray:
-    """Rounded and clipped to 0..255."""
+    """Round and clip values to 0..255."""
     array = np.asarray(values)
     return array if array.dtype == np.uint8 else np.clip(np.rint(array), 0, 255).astype(np.uint8)
 

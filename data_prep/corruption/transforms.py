@@ -1,4 +1,4 @@
-"""Transforms of albumentations as functions of an image and a random generator."""
+"""Apply transforms of albumentations with a given random generator."""
 
 import os
 from functools import cache
@@ -8,13 +8,13 @@ import numpy as np
 
 
 def transformed(image: np.ndarray, rng: np.random.Generator, name: str, **options: Any) -> np.ndarray:
-    """The image changed by a transform, always, with a seed that `rng` gives.
+    """Return the image changed by a transform, which is always applied, with a seed drawn from `rng`.
 
     Args:
-        image: uint8 (h, w, 3), RGB; stays as it is.
-        rng: one number is drawn from it.
-        name: of the transform's class in albumentations.
-        options: of the class; hashable.
+        image: uint8 (h, w, 3), RGB; not changed.
+        rng: random generator, from which one number is drawn.
+        name: name of a transform class in albumentations.
+        options: arguments of the class, hashable.
 
     Returns:
         uint8 (h, w, 3).
@@ -27,7 +27,7 @@ def transformed(image: np.ndarray, rng: np.random.Generator, name: str, **option
 
 @cache
 def _transform(name: str, options: tuple[tuple[str, Any], ...]) -> Any:
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for a newer version
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise the import looks for a newer version online
     import albumentations
 
     return getattr(albumentations, name)(**dict(options), p=1)

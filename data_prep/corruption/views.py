@@ -1,4 +1,4 @@
-"""Corrupted views of the validation and the test images: drawn once, from (seed, split, who uses them), and kept."""
+"""Corrupted views of the validation and test images: drawn once, from (seed, split, used_by), and stored."""
 
 import csv
 import hashlib
@@ -18,15 +18,15 @@ from data_prep.storage.reader import CORRUPTED_SETS, CorruptedViews, corrupted_f
 
 @dataclass(frozen=True)
 class View:
-    """One row of a .csv file: what was done to one view.
+    """A row of a .csv file: the corruptions of one view.
 
     Attributes:
-        row: of the image in its split.
-        view: 0, 1, ...
-        first: name of the corruption.
-        first_strength: as in its row of the table.
-        second: name of the corruption applied to the outcome of the first; empty where there is none.
-        second_strength: as in its row; empty where there is none.
+        row: index of the image in its split.
+        view: number of the view of this image: 0, 1, ...
+        first: name of the first corruption.
+        first_strength: one of the strengths of the first corruption.
+        second: name of the corruption applied to the result of the first; empty if there is none.
+        second_strength: one of the strengths of the second corruption; empty if there is none.
     """
 
     row: int
@@ -38,15 +38,15 @@ class View:
 
 
 def write_corrupted(folder: Path, settings: PrepareSettings, progress: Progress) -> dict[str, Any]:
-    """Writes corrupted/{split}_{used_by}.npy, uint8 (n, views, h, w, 3), and .csv for each of CORRUPTED_SETS.
+    """Write corrupted/{split}_{used_by}.npy, uint8 (n, views, h, w, 3), and .csv for each of CORRUPTED_SETS.
 
     Args:
-        folder: of the set; its `validation_images.npy` and `test_images.npy` are read.
-        settings: corrupted_views and seed are used.
-        progress: told of stages and views.
+        folder: folder of the prepared set; its `validation_images.npy` and `test_images.npy` are read.
+        settings: `corrupted_views` and `seed` are used.
+        progress: receiver of progress reports, in views.
 
     Returns:
-        What the manifest says of them: views per image, files, and the table of the corruptions used.
+        Entry for the manifest: views per image, files, and the table of the corruptions used.
     """
     views = settings.corrupted_views
     files = []
@@ -70,13 +70,13 @@ def write_corrupted(folder: Path, settings: PrepareSettings, progress: Progress)
 
 
 def corrupted_views(images: np.ndarray, views: int, used_by: str, seed: int) -> CorruptedViews:
-    """Corrupted views of any images, in memory.
+    """Return corrupted views of any images, in memory.
 
     Args:
         images: uint8 (n, h, w, 3).
-        views: of each image, 1 or more.
-        used_by: "validation" or "test", whose operations are taken.
-        seed: of what is done to which image.
+        views: views per image, 1 or more.
+        used_by: "validation" or "test"; its corruptions are applied.
+        seed: random seed of the plan and of the corruptions.
     """
     rows = used(used_by)
     plan = planned(len(images), views, rows, seed)
@@ -91,15 +91,18 @@ def corrupted_views(images: np.ndarray, views: int, used_by: str, seed: int) -> 
 
 
 def planned(count: int, views: int, rows: Sequence[Corruption], seed: int) -> list[View]:
-    """What to do to each view: views 0, 2, ... get one corruption, the others two different ones after each other.
+    """Plan the corruptions of all views: views 0, 2, ... of an image get one, the others two different ones in turn.
 
-    Every corruption and every strength of it gets as many images as any other, as far as the count allows.
+    Corruptions, and the strengths of each, are used equally often, as far as the number of images allows.
 
     Args:
-        count: of images.
-        views: of each.
-        rows: to choose from; two or more.
-        seed: of who gets what.
+        count: number of images.
+        views: views per image.
+        rows: corruptions to choose from, two or more.
+        seed: random seed of the assignment.
+
+    Returns:
+        One entry per view, sorted by image and view.
     """
     plan = []
     for view in range(views):
@@ -109,8 +112,10 @@ def planned(count: int, views: int, rows: Sequence[Corruption], seed: int) -> li
 
 
 def _planned(image: int, view: int, place: int, rows: Sequence[Corruption]) -> View:
-    """The `place`-th entry of a list in which each block of len(rows) has each corruption once in each position, and
-    each three blocks have each strength of it once; pairs and pairs of strengths take all combinations in turn.
+    """Return the `place`-th entry of a balanced list.
+
+    Each block of len(rows) entries has each corruption once as the first and once as the second. Three blocks have each
+    of its strengths once. Pairs of corruptions, and pairs of strengths, go through all combinations in turn.
     """
     block, at = divmod(place, len(rows))
     first = rows[at]

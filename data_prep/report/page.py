@@ -1,4 +1,4 @@
-"""report.html: what a preparation did, on one page that needs nothing beside it. Names are escaped by the template."""
+"""Write report.html: one self-contained page about a preparation. The template escapes all names."""
 
 import base64
 import io
@@ -22,18 +22,18 @@ from data_prep.sources.labelled_images import LabelledImages
 from data_prep.storage.images_csv import KEPT, ImageRow
 from data_prep.storage.reader import bank_folder
 
-_SHOWN = 24  # images of one reason, groups
-_PARENTS = 8  # training images shown with their views
-_CORRUPTED = 2  # training images shown with each corruption
-_LISTED = 200  # unreadable pictures by name
-_LARGEST = 192  # pixels of an embedded picture
+_SHOWN = 24  # most cards per reason, and most groups
+_PARENTS = 8  # most training images shown with their views
+_CORRUPTED = 2  # most training images shown with each corruption
+_LISTED = 200  # most unreadable pictures listed by name
+_LARGEST = 192  # longest side of an embedded picture, in pixels
 _INK, _GRID = "#33404d", "#d5dbe1"
 _COLOURS = ("#3b6ea5", "#8bb3d9", "#e0a458", "#c9ced4")
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A card of a contact sheet: pictures as data URIs side by side, with lines of text."""
+    """A card of the report: pictures side by side, as data URIs, with lines of text."""
 
     pictures: tuple[str, ...]
     lines: tuple[str, ...]
@@ -47,7 +47,16 @@ def write_report(
     manifest: Mapping[str, Any],
     external: Sequence[CleanedExternalSet] = (),
 ) -> None:
-    """Writes report.html beside the files of a set whose arrays are there already."""
+    """Write report.html into the folder of a set whose arrays are already written.
+
+    Args:
+        folder: folder of the set.
+        data: images of the main source.
+        rejections: images that cleaning rejected.
+        table: rows of images.csv.
+        manifest: manifest of the set.
+        external: external sets as written.
+    """
     template = resources.files("data_prep.report").joinpath("report.html").read_text(encoding="utf-8")
     levels = level_names(manifest["settings"]["levels"])
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -69,7 +78,7 @@ def write_report(
 
 
 def _sheets(data: LabelledImages, rejections: Sequence[Rejection]) -> dict[str, tuple[list[Exhibit], int]]:
-    """By reason: the first cards, and how many more there are. Copies of one recurring picture share a card."""
+    """Return, by reason, the first cards and the number of further ones. Copies of a recurring picture share a card."""
     sheets: dict[str, list[Exhibit]] = defaultdict(list)
     recurring: dict[int, list[Rejection]] = defaultdict(list)
     shown: dict[str, int] = defaultdict(int)
@@ -88,7 +97,7 @@ def _sheets(data: LabelledImages, rejections: Sequence[Rejection]) -> dict[str, 
 
 
 def _external_sheets(external: CleanedExternalSet, main: LabelledImages) -> dict[str, tuple[list[Exhibit], int]]:
-    """As `_sheets`; images that the main set has too are shown with those."""
+    """Return cards as `_sheets` does; an image that the main set has too is shown beside its match there."""
     sheets: dict[str, list[Exhibit]] = defaultdict(list)
     data = external.data
     for index, twin in external.twins.items():
@@ -103,7 +112,7 @@ def _external_sheets(external: CleanedExternalSet, main: LabelledImages) -> dict
 
 
 def _rejected(data: LabelledImages, rejection: Rejection) -> Exhibit:
-    """One image left out, with the one it was compared with."""
+    """Show a rejected image beside the image it was compared with."""
     described = [
         f"{data.names[rejection.index]} · class {data.class_names[data.labels[rejection.index]]}",
         rejection.detail,
@@ -120,7 +129,7 @@ def _rejected(data: LabelledImages, rejection: Rejection) -> Exhibit:
 
 
 def _recurring(data: LabelledImages, group: Sequence[Rejection]) -> Exhibit:
-    """All copies of one picture."""
+    """Show a recurring picture once, with the number of its copies by class."""
     counts = np.bincount([data.labels[rejection.index] for rejection in group], minlength=len(data.class_names))
     classes = ", ".join(f"{counts[label]:,} {data.class_names[label]}" for label in np.flatnonzero(counts))
     first = group[0].index
@@ -129,7 +138,7 @@ def _recurring(data: LabelledImages, group: Sequence[Rejection]) -> Exhibit:
 
 
 def _groups(data: LabelledImages, table: Sequence[ImageRow]) -> tuple[list[Exhibit], int]:
-    """Near copies that stay on one side, the largest groups first."""
+    """Show groups of two or more kept images, largest first; return the cards and the number of further groups."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, row in enumerate(table):
         if row.decision == KEPT:
@@ -149,7 +158,7 @@ def _groups(data: LabelledImages, table: Sequence[ImageRow]) -> tuple[list[Exhib
 
 
 def _parents(folder: Path, levels: Sequence[str], class_names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Training images, one a class as far as they go, each with its first view of each level."""
+    """Return one training image from each of the first classes, with its first view of each level."""
     images = np.load(folder / "train_images.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(folder / "train_labels.npy", allow_pickle=False)
     banks = [np.load(folder / bank_folder(0) / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in levels]
@@ -161,9 +170,9 @@ def _parents(folder: Path, levels: Sequence[str], class_names: Sequence[str]) ->
 
 
 def _corrupted(folder: Path, seed: int) -> dict[str, tuple[list[str], list[tuple[str, str, list[str]]]]]:
-    """By who uses them: originals, and for each corruption its family, its name and the originals at its strengths.
+    """Return, for validation and for test: originals, and each corruption's family, name and pictures at each strength.
 
-    Drawn here from training images of different classes: the held-out ones are nobody's to look at.
+    The originals are training images of different classes, because nobody should look at held-out images.
     """
     images = np.load(folder / "train_images.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(folder / "train_labels.npy", allow_pickle=False)
@@ -193,14 +202,14 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
 
 
 def _embedded(image: np.ndarray) -> str:
-    """uint8 (h, w, 3) as a data URI, shrunk where it is large."""
+    """Return an image, uint8 (h, w, 3), as a JPEG data URI, shrunk if it is large."""
     file = io.BytesIO()
     Image.fromarray(_shrunk(image)).save(file, "JPEG", quality=90, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _chart(data: LabelledImages, manifest: Mapping[str, Any]) -> str:
-    """Images by class: train, validation, test, not used; horizontal bars, PNG as a data URI."""
+    """Draw the images of each class as a bar of train, validation, test and not used: a PNG as a data URI."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -227,6 +236,6 @@ def _chart(data: LabelledImages, manifest: Mapping[str, Any]) -> str:
     axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, labelcolor=_INK)
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names may be in any script
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # class names may use any script
         FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,5 +1,7 @@
-"""Drawn stained blood cells, one at a time. Colours overlap between the classes; the shape of the nucleus, the size of
-the cell and the granules decide. Orientation, stain, light and focus vary from picture to picture.
+"""Drawings of stained blood cells for the demo set, one cell per picture.
+
+Colours overlap between the classes. What tells them apart is the shape of the nucleus, the size of the cell and its
+granules. Orientation, stain, light and focus vary from picture to picture.
 """
 
 from collections.abc import Sequence
@@ -10,27 +12,27 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 SIDE = 96  # pixels
-_SCALE = 2  # drawn larger, then shrunk, for smooth edges
+_SCALE = 2  # cells are drawn at twice the size, then shrunk, for smooth edges
 _CANVAS = SIDE * _SCALE
-_Circle = tuple[float, float, float]  # x, y, radius, in units of the cell's radius
+_Circle = tuple[float, float, float]  # x, y and radius, in units of the cell's radius
 _Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class CellKind:
-    """How cells of a class look; pairs are ranges that are drawn from evenly.
+    """Appearance of the cells of one class. A pair is a range from which values are drawn uniformly.
 
     Attributes:
-        name: of the class.
-        count: how many the demo set has (the real set's counts, scaled).
-        radius: of the cell, in pixels.
-        lobes: number of lobes of the nucleus; 0 for none.
-        lobe_radius: in units of the cell's radius.
-        arc: angle in radians over which the lobes lie; the wider, the further apart.
-        granules: number.
-        granule_radius: in pixels.
-        granule_colour: RGB 0..255.
-        smooth: whether lobes run into one another as one band (a kidney) rather than beads on a thread.
+        name: Name of the class.
+        count: Number of cells in the demo set (BloodMNIST's class counts, scaled down).
+        radius: Radius of the cell, in pixels.
+        lobes: Number of lobes of the nucleus; 0 for a cell without a nucleus.
+        lobe_radius: Radius of a lobe, in units of the cell's radius.
+        arc: Angle in radians over which the lobes are spread; a wider arc sets them further apart.
+        granules: Number of granules.
+        granule_radius: Radius of a granule, in pixels.
+        granule_colour: RGB, 0..255.
+        smooth: Whether the lobes merge into one band, shaped like a kidney, instead of beads on a thread.
     """
 
     name: str
@@ -57,11 +59,19 @@ KINDS = (
     CellKind("neutrophil", 273, (18, 24), (3, 5), (0.24, 0.34), (2.6, 4.6), (10, 44), (0.6, 1.0), _FINE),
     CellKind("platelet", 192, (5, 10), (0, 0), (0, 0), (0, 0), (4, 12), (0.6, 1.3), _VIOLET),
 )
-"""To add a class, add a row."""
+"""Classes of the demo set. To add a class, add a row."""
 
 
 def draw_cell(kind: CellKind, rng: np.random.Generator) -> np.ndarray:
-    """One picture, uint8 (96, 96, 3), RGB."""
+    """Draw one cell.
+
+    Args:
+        kind: Class of the cell.
+        rng: Source of all variation.
+
+    Returns:
+        uint8 (96, 96, 3), RGB.
+    """
     image = Image.new("RGB", (_CANVAS, _CANVAS), _colour((232, 222, 216), rng, 8))
     draw = ImageDraw.Draw(image)
     _draw_red_cells(draw, rng)
@@ -79,7 +89,14 @@ def draw_cell(kind: CellKind, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_scene(colours: Sequence[_Colour], rng: np.random.Generator) -> np.ndarray:
-    """A picture that is no cell: a face of the given colours (skin, background, shirt); uint8 (96, 96, 3)."""
+    """Draw a picture that shows a face instead of a cell.
+
+    Args:
+        colours: RGB of skin, background and shirt, 0..255.
+
+    Returns:
+        uint8 (96, 96, 3), RGB.
+    """
     skin, background, shirt = colours
     image = Image.new("RGB", (_CANVAS, _CANVAS), _colour(background, rng, 0))
     draw = ImageDraw.Draw(image)
@@ -96,7 +113,7 @@ def draw_scene(colours: Sequence[_Colour], rng: np.random.Generator) -> np.ndarr
 
 
 def _draw_red_cells(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-    """Red cells with pale centres, anywhere."""
+    """Draw red blood cells with pale centres at random places."""
     colour = np.array(_colour((222, 172, 168), rng, 12))
     for _ in range(rng.integers(3, 10)):
         place, size = rng.uniform(0, _CANVAS, 2), rng.uniform(13, 18) * _SCALE
@@ -105,7 +122,7 @@ def _draw_red_cells(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None
 
 
 def _lobes(kind: CellKind, rng: np.random.Generator) -> list[_Circle]:
-    """The nucleus as circles along an arc, in units of the cell's radius."""
+    """Return the nucleus as circles along an arc, in units of the cell's radius."""
     count = int(rng.integers(kind.lobes[0], kind.lobes[1] + 1))
     if count == 0:
         return []
@@ -120,7 +137,7 @@ def _lobes(kind: CellKind, rng: np.random.Generator) -> list[_Circle]:
     bend = 0.95 - sizes.max() if kind.smooth else 0.9 - sizes
     places = np.stack([bend * np.cos(angles), bend * np.sin(angles)], axis=1)
     circles = [(float(x), float(y), float(size)) for (x, y), size in zip(places, sizes, strict=True)]
-    for (x0, y0), (x1, y1) in pairwise(places):  # the thread between the beads
+    for (x0, y0), (x1, y1) in pairwise(places):  # small circles that join neighbouring lobes
         circles += [(x0 + part * (x1 - x0), y0 + part * (y1 - y0), 0.1) for part in (0.25, 0.5, 0.75)]
     return circles
 
@@ -138,7 +155,7 @@ def _draw_granules(
 
 
 def _photographed(image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-    """Stain, uneven light, focus and noise."""
+    """Imitate a microscope photograph: shrink to SIDE pixels, and vary focus, stain, light and noise."""
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2.4)))
     pixels = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
     grey = pixels.mean(axis=2, keepdims=True)
@@ -158,7 +175,7 @@ def _blob(
     rng: np.random.Generator,
     wobble: float = 0.05,
 ) -> None:
-    """A round shape with an uneven edge."""
+    """Draw a round shape with an uneven edge."""
     angles = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     edge = np.ones(36)
     for wave in (2, 3, 4):

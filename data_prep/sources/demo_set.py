@@ -1,4 +1,4 @@
-"""The built-in demo set: drawn cells with planted trouble, and the list of what was planted."""
+"""The built-in demo set: drawn cells with planted copies, contradicting labels and anomalies, and a list of them."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from data_prep.sources.demo_drawing import KINDS, SIDE, draw_cell, draw_scene
 from data_prep.sources.labelled_images import LabelledImages
 
 VERSION = 1
-"""To be raised whenever the same seed draws other pictures."""
+"""Version of the drawings. Raise it whenever the same seed draws different pictures."""
 
-_SPREAD_COPIES = 5  # of the first anomaly, in every class
-_MONOCYTE_COPIES = 15  # of the second
+_SPREAD_COPIES = 5  # of the first scene, in every class
+_MONOCYTE_COPIES = 15  # of the second scene, all labelled monocyte
 _COPIES, _NEAR_COPIES, _CONFLICTS = 12, 10, 3
 _SCENES = (
     ((120, 170, 60), (60, 80, 40), (150, 120, 80)),
@@ -22,13 +22,13 @@ _SCENES = (
 
 @dataclass(frozen=True)
 class DemoTruth:
-    """What was planted, by index of image; pairs are in rising order.
+    """Planted problems, as indices of images. The indices of a pair or of an anomaly are in ascending order.
 
     Attributes:
-        recurring: all copies of each anomaly.
-        copies: pairs of equal images with one label.
-        near_copies: pairs that differ by noise and brightness, with one label.
-        conflicts: pairs of equal images with different labels.
+        recurring: All copies of each anomaly (a picture that recurs too often).
+        copies: Pairs of identical images with the same label.
+        near_copies: Pairs of images that differ in noise and brightness, with the same label.
+        conflicts: Pairs of identical images with different labels.
     """
 
     recurring: tuple[tuple[int, ...], ...]
@@ -39,14 +39,19 @@ class DemoTruth:
 
 @dataclass(frozen=True)
 class DemoSet:
-    """The images, uint8 (n, 96, 96, 3), and what was planted among them."""
+    """Images of the demo set, uint8 (n, 96, 96, 3), and the problems planted among them."""
 
     data: LabelledImages
     truth: DemoTruth
 
 
 def demo_images(seed: int, progress: Progress | None = None) -> DemoSet:
-    """About 1,500 drawn cells in eight classes, with the imbalance of the real set; the same for the same seed."""
+    """Draw about 1,500 cells in eight classes, as imbalanced as BloodMNIST.
+
+    Args:
+        seed: Seed of all drawings; the same seed always returns the same set.
+        progress: Receives the number of cells drawn; None reports nothing.
+    """
     progress = progress or Silent()
     rng = np.random.default_rng(seed)
     names = tuple(kind.name for kind in KINDS)
@@ -72,7 +77,7 @@ def demo_images(seed: int, progress: Progress | None = None) -> DemoSet:
 
 
 def _nearly(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same picture taken again: a little brighter, with noise; a near copy, not a copy."""
+    """Return a near copy of a picture: a little brighter or darker, with noise."""
     again = image + rng.choice([-4.0, 4.0]) + rng.normal(0, 2, image.shape)
     return np.asarray(np.clip(np.round(again), 0, 255), np.uint8)
 
@@ -80,11 +85,11 @@ def _nearly(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _shuffled(
     images: list[np.ndarray], labels: list[int], planted: tuple[int, list[int], int], rng: np.random.Generator
 ) -> DemoSet:
-    """The set in random order, and the truth in that order.
+    """Shuffle the set, and record the planted problems by their new indices.
 
     Args:
-        planted: number of cells, the originals of the pairs, number of copies of the first anomaly. After the cells
-            come the pairs' second images, then the copies of the anomalies.
+        images: The cells, then the second image of each pair, then the copies of the anomalies.
+        planted: Number of cells, indices of the first image of each pair, number of copies of the first anomaly.
     """
     cells, originals, spread = planted
     order = rng.permutation(len(images))

@@ -1,4 +1,7 @@
-"""A published file to the cache folder: resumed where it broke off, compared with its checksum, in place at once."""
+"""Download of published files to the cache folder.
+
+An interrupted download is resumed. A file gets its final name only after its checksum has been verified.
+"""
 
 import hashlib
 import os
@@ -11,20 +14,24 @@ from data_prep.errors import DataError
 from data_prep.progress import Progress
 
 CACHE_VARIABLE = "HPSEARCH_DATA"
-_TIMEOUT_S = (20, 60)  # to connect, between two pieces
-_CHUNK = 2**16  # bytes; the last one before a break is lost
+_TIMEOUT_S = (20, 60)  # to connect, and between two pieces of data
+_CHUNK = 2**16  # bytes; an incomplete chunk is lost when the connection breaks
 _REDIRECTS = 5
-_ATTEMPTS = 3  # in a row that bring nothing
+_ATTEMPTS = 3  # attempts in a row without new data before the download fails
 _MB = 1_000_000
 
 
 def cache_folder() -> Path:
-    """Where downloads lie: $HPSEARCH_DATA, or ~/.cache/hpsearch."""
+    """Return the folder of downloads: $HPSEARCH_DATA, or ~/.cache/hpsearch."""
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/hpsearch").expanduser()
 
 
 def checksum(path: Path) -> str:
-    """MD5 sum of a file, hexadecimal. Raises DataError when it cannot be read."""
+    """Return the MD5 sum of a file, hexadecimal.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -33,18 +40,18 @@ def checksum(path: Path) -> str:
 
 
 def download(url: str, path: Path, md5: str, title: str, progress: Progress) -> None:
-    """Brings a file. What an earlier call left in `path`.part is gone on with.
+    """Download a file, or resume the download that an earlier call left in `path`.part.
 
     Args:
-        url: its address; redirections are followed on the same host only.
-        path: where it is to be; nothing is there before the file is whole and right.
-        md5: its MD5 sum, hexadecimal.
-        title: of the stage.
-        progress: told of megabytes.
+        url: Address of the file; redirects are followed only to the same host.
+        path: Destination; nothing is there until the file is complete and its checksum verified.
+        md5: Expected MD5 sum, hexadecimal.
+        title: Title of the stage that `progress` shows.
+        progress: Receives the number of megabytes downloaded.
 
     Raises:
-        DataError: no network, the host refuses, the disk is full, or what came is not the file; one line that says
-            where to put it by hand.
+        DataError: There is no network, the host refuses, the disk is full, or the checksum is wrong. The message is one
+            line and, unless the disk is the problem, says where to put the file by hand.
     """
     part = path.with_name(path.name + ".part")
     by_hand = f"or put the file at {path} yourself (from {url})"
@@ -55,7 +62,7 @@ def download(url: str, path: Path, md5: str, title: str, progress: Progress) -> 
             part.unlink()
             raise DataError(f"{url} is not the published file (its MD5 sum is not {md5}): try again, {by_hand}")
         os.replace(part, path)
-    except requests.RequestException as error:  # an OSError too, so it comes first
+    except requests.RequestException as error:  # a subclass of OSError, so it is caught first
         kept = f", {_size(part) / _MB:,.0f} MB of it are kept" if _size(part) else ""
         raise DataError(
             f"{path.name} cannot be downloaded ({_reason(error)}){kept}: try again with a network, {by_hand}"
@@ -68,13 +75,13 @@ def download(url: str, path: Path, md5: str, title: str, progress: Progress) -> 
 
 
 class _Shown:
-    """Megabytes of one download for a Progress, which counts in whole ones."""
+    """Reporter of one download to a Progress, in whole megabytes."""
 
     def __init__(self, title: str, progress: Progress) -> None:
         self._title, self._progress, self._done = title, progress, -1
 
     def at(self, done: int, total: int) -> None:
-        """`done` of `total` bytes are there."""
+        """Report that `done` of `total` bytes have arrived."""
         if self._done < 0:
             self._progress.start(self._title, max(1, round(total / _MB)), "MB")
             self._done = 0
@@ -84,7 +91,7 @@ class _Shown:
 
 
 def _complete(url: str, part: Path, shown: _Shown, by_hand: str) -> None:
-    """Asks for what is missing of the partial file until all is there, as long as each attempt brings something."""
+    """Request missing bytes until the file is complete; fail after _ATTEMPTS requests in a row without new data."""
     idle = 0
     while True:
         before = _size(part)
@@ -104,18 +111,18 @@ def _size(path: Path) -> int:
 
 
 def _go_on(url: str, part: Path, start: int, shown: _Shown, by_hand: str) -> bool:
-    """One request, from byte `start` on; whether the file is whole now."""
+    """Request the bytes from `start` on; return whether the file is complete now."""
     with _answer(url, start) as answer:
         if start and answer.status_code == requests.codes.requested_range_not_satisfiable:
             total = answer.headers.get("Content-Range", "").rpartition("/")[2]
             if total == str(start):
                 return True
-            part.unlink()  # longer than the file: what is there is none of it
+            part.unlink()  # longer than the published file, so it belongs to another one
             return _go_on(url, part, 0, shown, by_hand)
         if not answer.ok:
             raise DataError(f"{url} answers {answer.status_code} {answer.reason}: try again later, {by_hand}")
         if answer.status_code != requests.codes.partial_content:
-            start = 0  # a host that knows no ranges sends it all
+            start = 0  # the host does not support ranges and sends the whole file
         whole = start + int(answer.headers.get("Content-Length", 0))
         with part.open("ab" if start else "wb") as file:
             for chunk in answer.iter_content(_CHUNK):
@@ -127,7 +134,7 @@ def _go_on(url: str, part: Path, start: int, shown: _Shown, by_hand: str) -> boo
 
 
 def _answer(url: str, start: int) -> requests.Response:
-    """The host's answer; from byte `start` on where it can do that."""
+    """Return the host's response, which begins at byte `start` if the host supports ranges."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     asked = url
     for _ in range(_REDIRECTS):
@@ -142,7 +149,7 @@ def _answer(url: str, start: int) -> requests.Response:
 
 
 def _reason(error: requests.RequestException) -> str:
-    """Why, in a few words: the exceptions of the library hold whole call chains."""
+    """Return the reason in a few words; the messages of requests contain whole call chains."""
     host = urlsplit(str(error.request.url)).hostname if error.request is not None else None
     what = "no answer in time" if isinstance(error, requests.Timeout) else "no connection"
     return f"{what} to {host}" if host else f"{what}: {type(error).__name__}"

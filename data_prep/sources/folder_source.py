@@ -1,4 +1,4 @@
-"""Labelled pictures from a folder: a folder per class, a folder per split with those in it, or a table beside them."""
+"""Labelled pictures from a folder: with class folders, with split folders that hold class folders, or with a table."""
 
 from pathlib import Path
 
@@ -10,22 +10,25 @@ from data_prep.sources.table_rows import Table, read_lines
 from data_prep.sources.table_source import SIDE_NAMES, has_labels, label_order, listing_of
 
 METADATA = ("metadata.csv", "metadata.jsonl")
-"""Tables beside pictures, as Hugging Face's `imagefolder` has them: `file_name` and `label`."""
+"""Names of tables beside pictures, as in Hugging Face's `imagefolder`, with the columns `file_name` and `label`."""
 
-_UNPACKED = "__MACOSX"  # what macOS adds to zip files
+_UNPACKED = "__MACOSX"  # folder that macOS adds to zip files
 _NO_CLASS = "lies in no folder of a class, so it has no label"
 
 
 def list_folder(folder: Path) -> Listing:
-    """All pictures in a folder, sorted, in one of three layouts; hidden files and folders are left out.
+    """List all pictures in a folder, sorted; hidden files and folders are skipped.
 
-    A table (METADATA) with labels, in the folder itself or in the folder of a split, names pictures and classes.
-    Folders called as splits are (`train`, `validation`, `test` and so on), all of them, with folders or such a table
-    inside, are the sides of the source's own split. Otherwise a folder is a class.
+    The folder has one of three layouts:
+
+    - A table (METADATA) with labels, in the folder itself or in a split folder, names the pictures and their classes.
+    - If all subfolders have names of splits (`train`, `validation`, `test` and so on), and one or more of them contain
+      folders or such a table, they are the source's own split.
+    - Otherwise each subfolder is a class.
 
     Raises:
-        DataError: neither class folders nor a table, two class names that differ in case only, a table that does not
-            hold, or a folder that cannot be listed.
+        DataError: There are neither class folders nor a table, two class names differ only in case, the table is
+            invalid, or a folder cannot be read.
     """
     try:
         return _listed(folder)
@@ -39,7 +42,7 @@ def _listed(folder: Path) -> Listing:
     if table is not None:
         return _below(listing_of(table), sides, folder)
     if not any(path.is_dir() or path.name in METADATA for place in sides for path in _visible(place)):
-        sides = {}  # two classes that are called so
+        sides = {}  # classes that happen to be named like splits
     parts = [_part(folder, place, side) for place, side in (sides or {folder: None}).items()]
     class_names = sorted({name for part in parts for name in part.class_names}, key=label_order)
     if not class_names:
@@ -56,12 +59,16 @@ def _listed(folder: Path) -> Listing:
 
 
 def labelled(folder: Path) -> bool:
-    """Whether there are labels in a folder: folders of classes or a table."""
+    """Return whether a folder has labels: class folders, or a table with labels."""
     return bool(class_folders(folder)) or _labelled_table(folder) is not None
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders of the classes, sorted by name. DataError for a name that is no text: no file could tell of it."""
+    """Return the class folders, sorted by name.
+
+    Raises:
+        DataError: A name is not valid Unicode, so that no output file could contain it.
+    """
     folders = [path for path in _visible(folder) if path.is_dir()]
     for path in folders:
         if any("\ud800" <= sign <= "\udfff" for sign in path.name):
@@ -70,13 +77,13 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def _split_folders(folder: Path) -> dict[Path, int | None]:
-    """The folders of a source's own split with the side of each; empty where a folder has another name."""
+    """Return the split folders, each with 0 train, 1 validation or 2 test; empty if any folder has another name."""
     sides = {path: SIDE_NAMES.get(path.name.casefold()) for path in class_folders(folder)}
     return {} if None in sides.values() else sides
 
 
 def _part(root: Path, folder: Path, side: int | None) -> Listing:
-    """What lies in the folder of a split, or in the whole; its pictures are named by their paths below the root."""
+    """List the pictures in a split folder or in the whole source; their names are paths relative to the root."""
     table = _labelled_table(folder)
     if table is not None:
         return _below(listing_of(table), {folder: side}, root)
@@ -87,7 +94,7 @@ def _part(root: Path, folder: Path, side: int | None) -> Listing:
 
 
 def _below(listing: Listing, sides: dict[Path, int | None], root: Path) -> Listing:
-    """The same, named by paths below the root, with the side of the split's folder that each lies in."""
+    """Return the listing with names relative to the root, and each picture in the split whose folder holds it."""
     entries = []
     for entry in listing.entries:
         name = str(entry.path.relative_to(root)) if entry.path.is_relative_to(root) else entry.name
@@ -97,7 +104,7 @@ def _below(listing: Listing, sides: dict[Path, int | None], root: Path) -> Listi
 
 
 def _labelled_table(folder: Path) -> Table | None:
-    """The table of labels in a folder; None where there is none, or only one that tells something else."""
+    """Return the folder's table if it has a column of labels, else None."""
     for name in METADATA:
         if (folder / name).is_file():
             table = read_lines(folder / name)

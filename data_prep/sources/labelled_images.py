@@ -1,4 +1,4 @@
-"""Labelled images in memory, as every source gives them."""
+"""Labelled images in memory: what every kind of source returns."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A picture that could not be read, and why."""
+    """A picture that could not be read, and the reason."""
 
     name: str
     reason: str
@@ -20,11 +20,12 @@ class LabelledImages:
     Attributes:
         images: uint8 (n, h, w, 3), RGB, 0..255.
         labels: int64 (n,), 0..len(class_names) - 1.
-        class_names: one a class.
-        names: one an image, unique: the path below the folder, or the row number.
-        unreadable: what was found and could not be read.
-        sides: int8 (n,), the source's own split, 0 train, 1 validation, 2 test; None where it brings none.
-        groups: int64 (n,), numbers of what belongs together (patient, slide); None where nothing is known.
+        class_names: Names of the classes, indexed by label.
+        names: Unique name of each image: its path below the folder, or its row number.
+        unreadable: Pictures that were found but could not be read.
+        sides: int8 (n,), the source's own split: 0 train, 1 validation, 2 test. None if it has no split.
+        groups: int64 (n,), group number of each image. Images of a group belong together, such as those of one patient
+            or slide. None if no groups are known.
     """
 
     images: np.ndarray

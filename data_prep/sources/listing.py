@@ -1,4 +1,4 @@
-"""Pictures found but not read yet, with what is known of each, and how they are read."""
+"""Lists of pictures that were found but are not read yet, and the function that reads them."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -19,11 +19,11 @@ class Entry:
     """A picture to be read.
 
     Attributes:
-        name: unique; the path below the folder, or as a table has it.
-        path: where it lies.
-        label: name of its class.
-        side: 0 train, 1 validation, 2 test; None where the source does not say.
-        group: what it belongs to; empty where nothing is known.
+        name: Unique name: the path below the folder, or the path as written in the table.
+        path: Location of the file.
+        label: Name of its class.
+        side: Its split: 0 train, 1 validation, 2 test. None if the source does not say.
+        group: Name of its group, such as the patient or slide; empty if unknown.
     """
 
     name: str
@@ -35,7 +35,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """All pictures of a source, and what was found that can be none."""
+    """All pictures of a source.
+
+    Attributes:
+        entries: Pictures to be read.
+        class_names: Names of the classes, indexed by label.
+        unreadable: Files that were found but cannot be used, with the reason.
+    """
 
     entries: tuple[Entry, ...]
     class_names: tuple[str, ...]
@@ -43,16 +49,22 @@ class Listing:
 
     @property
     def brings_split(self) -> bool:
-        """Whether every picture has a side and there are two sides or three: one alone is no split."""
+        """Whether every picture has a split and there are at least two splits; a single one does not count."""
         sides = {entry.side for entry in self.entries}
         return None not in sides and len(sides) > 1
 
 
 def read_listing(listing: Listing, image_size: int, progress: Progress) -> LabelledImages:
-    """Pictures, cropped to the central square and resized. Unreadable ones are listed with the reason.
+    """Read the pictures, crop each to its central square and resize it.
+
+    Args:
+        listing: Pictures to be read.
+        image_size: Side in pixels after resizing.
+        progress: Receives the number of pictures read.
 
     Returns:
-        Images (n, image_size, image_size, 3), in the order of the listing.
+        Images uint8 (n, image_size, image_size, 3), in the order of the listing. Pictures that cannot be read are in
+        `unreadable`, with the reason.
     """
     entries = listing.entries
     progress.start("reading pictures", len(entries))
@@ -81,7 +93,10 @@ def read_listing(listing: Listing, image_size: int, progress: Progress) -> Label
 
 
 def group_numbers(names: Sequence[str]) -> np.ndarray:
-    """Names of groups as numbers 0, 1, ... in the order of their first image; those without a name stand alone.
+    """Number the groups 0, 1, ... in the order of their first image.
+
+    Args:
+        names: Name of each image's group; an image with an empty name is a group of its own.
 
     Returns:
         int64 (n,).
@@ -91,7 +106,11 @@ def group_numbers(names: Sequence[str]) -> np.ndarray:
 
 
 def require_distinct(class_names: Iterable[str], source: str) -> None:
-    """Raises DataError where two classes have one name but for upper and lower case, or how accents are written."""
+    """Require class names that differ in more than case, spaces around them or the encoding of accents.
+
+    Raises:
+        DataError: Two names are too similar.
+    """
     by_normalized_name: dict[str, str] = {}
     for name in class_names:
         normalized = unicodedata.normalize("NFKC", name).casefold().strip()

@@ -1,6 +1,7 @@
-"""MedMNIST's two-dimensional sets by name, from their record on Zenodo (Yang et al. 2023, doi 10.5281/zenodo.10519652).
+"""MedMNIST's two-dimensional sets, read by name from Zenodo (Yang et al. 2023, doi 10.5281/zenodo.10519652).
 
-Names, labels, checksums and licences as in the package medmnist 3.0.2, info.py. To add a set, add a row to SETS.
+Names, labels, checksums and licences are copied from info.py of the package medmnist 3.0.2. To add a set, add a row to
+SETS.
 """
 
 import hashlib
@@ -17,10 +18,10 @@ from data_prep.sources.npz_source import read_npz
 
 RECORD = "https://zenodo.org/records/10519652/files"
 RECORD_VARIABLE = "HPSEARCH_MEDMNIST_URL"
-"""Environment variable with another address that has the files, such as a mirror's."""
+"""Environment variable that replaces RECORD, for example with the address of a mirror."""
 SIZES = (28, 64, 128, 224)
 DEFAULT_SIZE = 64
-"""Pixels; pretrained networks take no images of 28."""
+"""Side of the images in pixels. It is not 28, because pretrained networks do not accept images that small."""
 
 _ORGANS = (
     *("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right"),
@@ -30,12 +31,12 @@ _ORGANS = (
 
 @dataclass(frozen=True)
 class MedMnistSet:
-    """A set.
+    """A set of MedMNIST.
 
     Attributes:
-        class_names: by label.
-        md5: of the file of each of SIZES, hexadecimal.
-        licence: of the images.
+        class_names: Names of the classes, indexed by label.
+        md5: MD5 sums of its files, one for each of SIZES, hexadecimal.
+        licence: Licence of the images.
     """
 
     class_names: tuple[str, ...]
@@ -191,35 +192,42 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
         for name in ("organ", "nodule", "adrenal", "fracture", "vessel", "synapse")
     }
 )
-"""Sets of MedMNIST that no classifier of pictures can be made for, and why."""
+"""MedMNIST sets that do not suit single-label image classification -> the reason."""
 
 
 def is_known(source: str) -> bool:
-    """Whether this is the name of a set, in capitals or not; also of one that is left out, for its reason's sake."""
+    """Return whether this is the name of a MedMNIST set, in any case.
+
+    Names in LEFT_OUT count too, so that `read_set` can tell the user why such a set cannot be prepared.
+    """
     return source.lower() in SETS or source.lower() in LEFT_OUT
 
 
 def file_name(name: str, size: int) -> str:
-    """Of a set's file in the record."""
+    """Return the name of a set's file in the Zenodo record, for images of `size` pixels."""
     return f"{name}.npz" if size == SIZES[0] else f"{name}_{size}.npz"
 
 
 def set_digest(source: str) -> str:
-    """Sha256 over the checksums of all sizes, hexadecimal: known before anything is fetched."""
+    """Return a sha256 over the checksums of all sizes, hexadecimal. It needs no download.
+
+    Raises:
+        DataError: The set is in LEFT_OUT.
+    """
     name, row = _row(source)
     return hashlib.sha256(f"{name} {' '.join(row.md5)}".encode()).hexdigest()
 
 
 def read_set(source: str, size: int, progress: Progress) -> LabelledImages:
-    """The images of a set with its own split, from the cache folder, or downloaded there.
+    """Read a set with its own split, and download it to the cache folder first if it is not there.
 
     Args:
-        source: its name.
-        size: one of SIZES.
-        progress: told of the download.
+        source: Name of the set.
+        size: Side of the images in pixels, one of SIZES.
+        progress: Receives the number of megabytes downloaded.
 
     Raises:
-        DataError: a set that is left out, no such size, no network, a damaged file.
+        DataError: The set is in LEFT_OUT, the size is not one of SIZES, there is no network, or the file is damaged.
     """
     name, row = _row(source)
     if size not in SIZES:

@@ -1,4 +1,4 @@
-"""Labels of an .npz file: numbers of classes, one-hot columns, or names of classes."""
+"""Labels of an .npz file: class numbers, one-hot columns, or class names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +11,21 @@ from data_prep.sources.table_source import label_order
 
 MAX_CLASSES = 10_000
 _TEXT = "US"
-"""Kinds of dtype that hold names: Unicode, and bytes that are UTF-8."""
+"""Kinds of dtype that hold names: Unicode (U), and bytes in UTF-8 (S)."""
 
 
 def check_label_header(shape: tuple[int, ...], dtype: np.dtype, key: str, path: Path) -> None:
-    """Raises DataError unless these are integers or names (n,) or (n, 1), or numbers or booleans (n, classes)."""
+    """Require integers or names of shape (n,) or (n, 1), or numbers or booleans of shape (n, classes).
+
+    Args:
+        shape: Shape of the labels.
+        dtype: Dtype of the labels.
+        key: Key of the labels in the file, for errors.
+        path: Path of the file, for errors.
+
+    Raises:
+        DataError: The labels have another shape or dtype.
+    """
     if len(shape) == 2 and shape[1] > 1:
         if dtype.kind not in "iufb":
             raise DataError(f"{path}: one-hot {key} must be numbers, but are {dtype}: write 0 and 1")
@@ -29,19 +39,21 @@ def check_label_header(shape: tuple[int, ...], dtype: np.dtype, key: str, path: 
 
 
 def classes_of(labels: Mapping[str, np.ndarray], path: Path) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Number of each image's class, and what the classes are called: numbers by their digits; names in their order,
-    whole numbers by value and before others, as of tables.
+    """Return the class number of each image, and the names of the classes.
+
+    Classes given as numbers are named by their digits. Class names are sorted as in tables: whole numbers first, by
+    value, then the others alphabetically.
 
     Args:
-        labels: by their key in the file, as `check_label_header` lets them pass, not empty.
-        path: of the file, for errors.
+        labels: Labels by their key in the file, checked by `check_label_header`, not empty.
+        path: Path of the file, for errors.
 
     Returns:
-        int64 (n,) for each key, and the names.
+        int64 (n,) for each key, and the names of the classes, indexed by number.
 
     Raises:
-        DataError: as `class_numbers` does; names beside numbers, empty or unprintable ones, two that are nearly one, or
-            more than MAX_CLASSES.
+        DataError: `class_numbers` fails, names and numbers are mixed, a name is empty or unprintable, two names are too
+            similar, or there are more than MAX_CLASSES names.
     """
     texts = [key for key, array in labels.items() if array.dtype.kind in _TEXT]
     if not texts:
@@ -60,11 +72,11 @@ def classes_of(labels: Mapping[str, np.ndarray], path: Path) -> tuple[list[np.nd
 
 
 def _words(labels: np.ndarray, key: str, path: Path) -> list[str]:
-    """Without the spaces around them, with which names of one length are often filled up."""
+    """Return the labels as text, without the spaces that often pad names to equal length."""
     try:
         texts = np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
         words = [str(word).strip() for word in texts]
-    except ValueError as error:  # no UTF-8, or no Unicode
+    except ValueError as error:  # invalid UTF-8 or Unicode
         raise DataError(f"{path}: {key} are no names that can be read ({error}): write them as UTF-8") from error
     for row, word in enumerate(words):
         if not (word and word.isprintable()):
@@ -73,18 +85,18 @@ def _words(labels: np.ndarray, key: str, path: Path) -> list[str]:
 
 
 def class_numbers(labels: np.ndarray, key: str, path: Path) -> tuple[np.ndarray, int]:
-    """Number of each image's class, and how many classes there are.
+    """Return the class number of each image, and the number of classes.
 
     Args:
-        labels: as `check_label_header` lets them pass, not empty.
-        key: in the file, for errors.
-        path: of the file, for errors.
+        labels: Numbers or one-hot rows, checked by `check_label_header`, not empty.
+        key: Key of the labels in the file, for errors.
+        path: Path of the file, for errors.
 
     Returns:
-        int64 (n,), and the number of columns, or one more than the highest number.
+        int64 (n,), and the number of classes: the number of one-hot columns, or the highest class number plus 1.
 
     Raises:
-        DataError: a row without exactly one 1, or numbers below 0 or beyond MAX_CLASSES.
+        DataError: A one-hot row does not have exactly one 1, or a number is below 0, or MAX_CLASSES or higher.
     """
     if labels.ndim == 2 and labels.shape[1] > 1:
         return _from_one_hot(labels, key, path), labels.shape[1]

@@ -1,6 +1,7 @@
-"""Labelled images from an .npz file. Never unpickles; shapes and dtypes are read from headers before any pixel is.
+"""Labelled images from an .npz file.
 
-To read files with other keys, add a row to LAYOUTS.
+Pickled objects are never loaded. Shapes and dtypes are checked in the headers before any pixel is read. To read files
+with other keys, add a row to LAYOUTS.
 """
 
 import math
@@ -19,18 +20,18 @@ from data_prep.sources.npz_labels import check_label_header, classes_of
 from data_prep.storage.spilled_arrays import check_memory, room_for
 
 MAX_SIDE = 4096  # pixels
-_CHUNK = 2**20  # bytes read at a time
-_ROWS = 256  # images copied at a time
+_CHUNK = 2**20  # bytes per read
+_ROWS = 256  # images per copy
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 LAYOUTS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("images", "labels"),),
     (("train_images", "train_labels"), ("val_images", "val_labels"), ("test_images", "test_labels")),
 )
-"""Keys of images and of labels that belong together; three pairs are a split of the source's own, MedMNIST's."""
+"""Accepted keys: each row holds pairs (images, labels). Three pairs are a source's own split, as in MedMNIST."""
 
 _OTHER_IMAGES = ("x_train", "x_val", "x_test")
-"""Not read, but beside images of another layout nobody knows which ones are meant."""
+"""Keys that are never read. A file that has them beside the keys of a layout is ambiguous and is rejected."""
 
 
 class _Header(NamedTuple):
@@ -40,19 +41,20 @@ class _Header(NamedTuple):
 
 
 def read_npz(path: Path, value_range: str | None = None) -> LabelledImages:
-    """Images and labels under the keys of a row of LAYOUTS.
+    """Read images and labels under the keys of one row of LAYOUTS.
 
-    Images are (n, h, w, 3), (n, h, w, 1) or (n, h, w), grey ones becoming three equal channels; uint8, or other numbers
-    that become uint8 by the rule of `pixel_values`. Labels are integers or names (n,) or (n, 1), or
-    one-hot (n, classes). Classes without names are named by their numbers, images by their rows.
+    Images have the shape (n, h, w, 3), (n, h, w, 1) or (n, h, w). Grey images are repeated in three channels. Their
+    values are uint8, or other numbers, which are converted to uint8 by the rule of `pixel_values`. Labels are integers
+    or names of shape (n,) or (n, 1), or one-hot (n, classes). Numbered classes are named by their numbers, images by
+    their rows.
 
     Args:
-        path: the file.
-        value_range: one of VALUE_RANGES, where the values do not tell; None goes by the rule.
+        path: Path of the file.
+        value_range: One of VALUE_RANGES, needed if the values leave the range open; None applies the rule.
 
     Raises:
-        DataError: unreadable, not an npz, pickled objects, a key missing or beside another, a wrong shape or dtype,
-            values or labels out of range.
+        DataError: The file cannot be read, is not an .npz file, holds pickled objects, lacks a key or has keys of
+            several layouts, or a shape, dtype, pixel value or label is not allowed.
     """
     with _opened(path) as archive:
         layout = _layout(archive, path)
@@ -71,20 +73,29 @@ def read_npz(path: Path, value_range: str | None = None) -> LabelledImages:
 
 
 def _names(headers: Mapping[str, _Header]) -> tuple[str, ...]:
-    """Of the images under these keys: their rows, with their side where there are several, as `train/0`."""
+    """Return the names of the images under these keys: row numbers, with the split if the key has one (`train/0`)."""
     prefixes = {key: key.removesuffix("images").replace("_", "/") for key in headers}
     return tuple(f"{prefixes[key]}{row}" for key, header in headers.items() for row in range(header.shape[0]))
 
 
 def brings_split(path: Path) -> bool:
-    """Whether the file has a split of its own. Raises DataError as `read_npz` does for the keys."""
+    """Return whether the file has its own split.
+
+    Raises:
+        DataError: The file cannot be read, or has keys of several layouts.
+    """
     with _opened(path) as archive:
         return len(_layout(archive, path)) > 1
 
 
 def read_images(path: Path, value_range: str | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The images alone, labels or not: uint8 (n, h, w, 3), those of all sides that are there in a row, and their names,
-    as `read_npz` gives both. Arguments and errors as there."""
+    """Read the images only; the file need not have labels.
+
+    Arguments and errors are those of `read_npz`.
+
+    Returns:
+        Images uint8 (n, h, w, 3), those of the splits one after the other, and their names, as in `read_npz`.
+    """
     with _opened(path) as archive:
         layout = _layout(archive, path)
         there = [key for key, _ in layout if f"{key}.npy" in archive.namelist()] or [layout[0][0]]
@@ -95,7 +106,11 @@ def read_images(path: Path, value_range: str | None = None) -> tuple[np.ndarray,
 
 
 def has_labels(path: Path) -> bool:
-    """Whether an .npz file has labels under a key of LAYOUTS. Raises DataError as `read_npz` does."""
+    """Return whether an .npz file has labels under a key of LAYOUTS.
+
+    Raises:
+        DataError: The file cannot be read, or is not an .npz file.
+    """
     with _opened(path) as archive:
         found = {name.removesuffix(".npy") for name in archive.namelist()}
     return any(labels in found for layout in LAYOUTS for _, labels in layout)
@@ -111,7 +126,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 
 def _layout(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[str, str], ...]:
-    """The row of LAYOUTS whose images the file has."""
+    """Return the row of LAYOUTS whose image keys the file has; the first row if it has none of them."""
     found = {name.removesuffix(".npy") for name in archive.namelist()}
     there = [layout for layout in LAYOUTS if any(key in found for key, _ in layout)]
     images = [key for layout in there for key, _ in layout if key in found]
@@ -125,7 +140,7 @@ def _layout(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[str, str], ...]
 
 
 def _header(archive: zipfile.ZipFile, key: str, path: Path) -> _Header:
-    """Shape and dtype of a member, without reading its values."""
+    """Return shape and dtype of an array, without reading its values."""
     if f"{key}.npy" not in archive.namelist():
         keys = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist())[:10]) or "none"
         wanted = ", or ".join(" and ".join(one for pair in layout for one in pair) for layout in LAYOUTS)
@@ -179,7 +194,7 @@ def _read_labels(archive: zipfile.ZipFile, key: str, header: _Header, path: Path
 
 
 def _read_images(archive: zipfile.ZipFile, headers: Mapping[str, _Header], path: Path, asked: str | None) -> np.ndarray:
-    """The images of all these keys, one after the other, as uint8 (n, h, w, 3)."""
+    """Read the images of all these keys, one key after the other, as uint8 (n, h, w, 3)."""
     kinds = {key: (header.shape[1:], header.dtype) for key, header in headers.items()}
     if len(set(kinds.values())) > 1:
         found = "; ".join(f"{key} {dtype} {shape}" for key, (shape, dtype) in kinds.items())
@@ -206,7 +221,7 @@ def _read_images(archive: zipfile.ZipFile, headers: Mapping[str, _Header], path:
 
 
 def _fill(target: np.ndarray, chunks: Iterable[np.ndarray]) -> None:
-    """Values, some at a time, into an array (m,), or into all columns of one of shape (m, 3)."""
+    """Copy the chunks into an array of shape (m,), or into each of the three columns of an array of shape (m, 3)."""
     at = 0
     for chunk in chunks:
         target[at : at + len(chunk)] = chunk if target.ndim == 1 else chunk[:, None]
@@ -214,7 +229,7 @@ def _fill(target: np.ndarray, chunks: Iterable[np.ndarray]) -> None:
 
 
 def _values(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> Iterator[np.ndarray]:
-    """The values of a member in the order in which they are stored, some at a time: (k,) of its dtype."""
+    """Yield the values of an array in stored order, in chunks of shape (k,) and its dtype."""
     left = math.prod(header.shape) * header.dtype.itemsize
     most = max(1, _CHUNK // header.dtype.itemsize) * header.dtype.itemsize
     try:
@@ -231,7 +246,7 @@ def _values(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> 
 
 
 def _check_claim(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> None:
-    """A small file may claim or unpack to far more than there is room for: that is refused before it is tried."""
+    """Reject a header that claims more bytes than the archive lists, before any memory is reserved for them."""
     size = math.prod(header.shape) * header.dtype.itemsize
     if size > archive.getinfo(f"{key}.npy").file_size:
         raise _damaged(path, key, ValueError(f"{header.shape} values do not fit into what it holds"))

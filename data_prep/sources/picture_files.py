@@ -1,9 +1,11 @@
-"""Pictures of many formats to RGB arrays. To read a further format, add a row to FORMATS.
+"""Reading of picture files of several formats into RGB arrays. To read another format, add a row to FORMATS.
 
-Rules: the camera's orientation is applied. Transparency is dropped: the colours beneath are shown, not a background.
-16 bits a channel are scaled to 8 by dividing by 257 (65535 becomes 255), rounded; a 16-bit picture whose values all
-stay below 4096 is taken for one of a 12-bit camera and scaled so that 4095 becomes 255. Moving pictures and files of
-several pages are refused, as nobody knows which picture is meant.
+- The camera's orientation is applied.
+- Transparency is dropped: the colours beneath are shown, not a background.
+- 16 bits a channel are scaled to 8 by dividing by 257 (65535 becomes 255), rounded.
+- If all values of a 16-bit picture are below 4096, it is assumed to come from a 12-bit camera and is scaled so that
+  4095 becomes 255.
+- Animated pictures and files of several pages are rejected, because it is unclear which picture is meant.
 """
 
 import contextlib
@@ -20,23 +22,23 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000
-LARGE_PIXELS = 25_000_000  # such pictures are decoded one at a time: each takes some hundred MB meanwhile
+LARGE_PIXELS = 25_000_000  # larger pictures are decoded one at a time, since each takes some hundred MB meanwhile
 TWELVE_BITS = 4095
-TIFF_BITS = 258  # the tag BitsPerSample
-_AHEAD = 64  # pictures read before they are asked for, at most
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 8 bits or fewer a channel
-_SWAPPED = {"L": "B", "B": "L", "N": "B" if np.little_endian else "L"}  # byte orders, as Pillow's raw modes have them
+TIFF_BITS = 258  # number of the tag BitsPerSample
+_AHEAD = 64  # pictures read ahead of the caller, at most
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # at most 8 bits a channel
+_SWAPPED = {"L": "B", "B": "L", "N": "B" if np.little_endian else "L"}  # Pillow's byte-order letter -> the other order
 _one_large = threading.Lock()
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """A format of pictures.
+    """A format of picture files.
 
     Attributes:
-        name: as people call it.
-        pillow: Pillow's name for it.
-        suffixes: of files, lower case. They tell what a file is meant to be; what it is, its content tells.
+        name: Common name, for messages.
+        pillow: Pillow's name.
+        suffixes: Suffixes of its files, lower case. They mark a file as a picture; its content decides the format.
     """
 
     name: str
@@ -57,9 +59,12 @@ _PILLOW = tuple(row.pillow for row in FORMATS)
 
 
 def read_pictures(paths: Iterable[Path], image_size: int) -> Iterator[np.ndarray | str]:
-    """`read_picture` of each, in order, by several threads, few of them ahead of what is asked for."""
+    """Yield the result of `read_picture` for each path, in order.
+
+    Several threads read at most _AHEAD pictures ahead of the caller.
+    """
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what matters comes as an error
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; real problems are raised as errors
         waiting: deque[Future[np.ndarray | str]] = deque()
         for path in paths:
             waiting.append(pool.submit(read_picture, path, image_size))
@@ -70,9 +75,10 @@ def read_pictures(paths: Iterable[Path], image_size: int) -> Iterator[np.ndarray
 
 
 def read_picture(path: Path, image_size: int) -> np.ndarray | str:
-    """One picture as uint8 (image_size, image_size, 3), or the reason why it cannot be read.
+    """Read a picture, crop it to its central square and resize it (Lanczos, aspect kept).
 
-    The central square is cropped, then resized (Lanczos, aspect kept).
+    Returns:
+        uint8 (image_size, image_size, 3), or the reason why the picture cannot be read.
     """
     picture = open_picture(path)
     if isinstance(picture, str):
@@ -81,13 +87,25 @@ def read_picture(path: Path, image_size: int) -> np.ndarray | str:
 
 
 def fit(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """The middle of an RGB picture, as large as its aspect allows, at (width, height) pixels: uint8 (h, w, 3)."""
+    """Crop the largest central part of an RGB picture that has the aspect of `size`, and resize it.
+
+    Args:
+        picture: RGB.
+        size: (width, height) in pixels.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
     return np.asarray(ImageOps.fit(picture, size, Image.Resampling.LANCZOS))
 
 
 def open_picture(path: Path) -> Image.Image | str:
-    """One picture in RGB, by the rules above, or the reason why it cannot be read."""
-    # Pillow gets a file and not a path: it maps the pixels of a path into memory, and turns such TIFFs wrongly.
+    """Open a picture as RGB by the rules at the top of this file.
+
+    Returns:
+        The picture, or the reason why it cannot be read.
+    """
+    # Pillow gets an open file, not a path: from a path it memory-maps the pixels, and then rotates TIFFs wrongly.
     try:
         if reason := not_a_file(path):
             return reason
@@ -103,12 +121,15 @@ def open_picture(path: Path) -> Image.Image | str:
         return f"more than {MAX_PIXELS:,} pixels"
     except UnidentifiedImageError:
         return f"not a {FORMAT_NAMES} picture" if path.stat().st_size else "empty file"
-    except Exception as error:  # Pillow raises many kinds on broken files; each is the picture's fault
+    except Exception as error:  # Pillow raises errors of many classes for damaged files
         return f"damaged ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def not_a_file(path: Path) -> str:
-    """Why there is no file to be opened at a path, which might even wait for ever; empty where there is one."""
+    """Return why a path is not a file that can be opened; empty if it is one.
+
+    Pipes and devices are rejected without opening them, because that could block for ever.
+    """
     try:
         if path.is_file():
             with path.open("rb"):
@@ -123,10 +144,10 @@ def not_a_file(path: Path) -> str:
 
 
 def _refused(picture: Image.Image) -> str:
-    """Why a picture that Pillow recognised is not decoded; empty where it is."""
+    """Return why a picture that Pillow recognised is rejected; empty if it is not."""
     if picture.width * picture.height > MAX_PIXELS:
         return f"{picture.width}x{picture.height} is more than {MAX_PIXELS:,} pixels"
-    # A camera's MPO is a JPEG with further views behind it: Pillow shows the first, as every viewer does.
+    # An MPO of a camera is a JPEG followed by further views. Pillow reads the first, as every viewer does.
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         return "several pages" if picture.format == "TIFF" else "animated"
     if picture.mode not in _MODES and not _sixteen_bits_grey(picture):
@@ -141,7 +162,7 @@ def _converted(picture: Image.Image, file: IO[bytes]) -> Image.Image:
         return Image.fromarray(_eight_bits(np.asarray(_upright(picture)))).convert("RGB")
     swapped = [_swapped(tile.args) for tile in getattr(picture, "tile", ())]
     upright = _upright(picture)
-    if swapped and all(swapped):  # Pillow gives the upper bytes alone; read with bytes swapped, the lower ones
+    if swapped and all(swapped):  # Pillow keeps only upper bytes; with swapped byte order it keeps the lower ones
         with Image.open(file, formats=_PILLOW) as again:
             tiles = zip(again.tile, swapped, strict=True)
             again.tile = [tile._replace(args=args) for tile, args in tiles]
@@ -160,7 +181,7 @@ def _sixteen_bits_grey(picture: Image.Image) -> bool:
 
 
 def _unread_sixteen_bits(picture: Image.Image) -> bool:
-    """Whether Pillow would give the upper bytes alone, or worse, and there is no way to the lower ones."""
+    """Return whether a picture has 16 bits a channel in a layout that Pillow cannot read in full."""
     tiles = [tile.args for tile in getattr(picture, "tile", ())]
     bits = getattr(picture, "tag_v2", {}).get(TIFF_BITS, ())
     deep = 16 in (bits if isinstance(bits, tuple) else (bits,)) or any(";16" in str(args) for args in tiles)
@@ -168,7 +189,7 @@ def _unread_sixteen_bits(picture: Image.Image) -> bool:
 
 
 def _swapped(args: Any) -> Any:
-    """A tile's arguments with the other byte order of its 16-bit RGB or RGBA values; None where it has no such."""
+    """Return a tile's arguments with the byte order of its 16-bit RGB or RGBA values swapped; None if it has none."""
     raw, rest = (args, None) if isinstance(args, str) else (args[0], args[1:]) if isinstance(args, tuple) else ("", ())
     layout, _, order = str(raw).partition(";16")
     if layout not in ("RGB", "RGBA", "RGBX") or order not in _SWAPPED:
@@ -178,6 +199,6 @@ def _swapped(args: Any) -> Any:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Values of 16 bits as uint8, those of 12 bits by their own scale."""
+    """Scale 16-bit values to uint8; if all of them fit into 12 bits, scale from 12 bits."""
     top = TWELVE_BITS if values.max(initial=0) <= TWELVE_BITS else 65535
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)

@@ -1,8 +1,11 @@
-"""Pixel values that are not uint8: which range they are meant in, and how they become uint8 0..255.
+"""Pixel values that are not uint8: detection of their range, and conversion to uint8 0..255.
 
-The rule, over all images of a source together: values must be finite and lie in 0..255. Whole numbers that go beyond 1
-are 0..255; values up to 1 with some that are not whole are 0..1; booleans are 0..1. All else is doubtful, and the user
-says which: zeros and ones alone may be either, and so may 0..255 with fractions, which some resizing leaves.
+The rule applies to all images of a source together. Values must be finite and lie in 0..255.
+
+- Whole numbers, some of them above 1, have the range 0..255.
+- Values up to 1, some of them fractions, have the range 0..1. Booleans have it too.
+- Anything else is ambiguous, and the user must give the range: zeros and ones alone fit both ranges, and values above 1
+  with fractions, which some resizing leaves, may be 0..255 or neither.
 """
 
 from collections.abc import Iterable
@@ -18,14 +21,14 @@ UNIT, BYTES = VALUE_RANGES
 
 @dataclass(frozen=True)
 class Extent:
-    """Lowest and highest of some values, and whether all of them are whole; NaN where one of them is."""
+    """Lowest and highest of some values, NaN if any value is NaN, and whether all of them are whole numbers."""
 
     low: float = np.inf
     high: float = -np.inf
     whole: bool = True
 
     def with_values(self, values: np.ndarray) -> "Extent":
-        """The extent of these values as well, of any shape; none of them changes nothing."""
+        """Return the extent that also covers these values, of any shape; an empty array changes nothing."""
         if not values.size:
             return self
         low, high = float(values.min()), float(values.max())
@@ -34,22 +37,28 @@ class Extent:
 
 
 def require_numbers(dtype: np.dtype, where: str) -> None:
-    """Raises DataError for a dtype that holds no pixels."""
+    """Require a dtype that can hold pixels: numbers or booleans.
+
+    Raises:
+        DataError: The dtype is neither.
+    """
     if dtype.kind not in "uifb":
         raise DataError(f"{where} must be numbers, best uint8 with values 0..255, but are {dtype}: convert them first")
 
 
 def range_of(dtype: np.dtype, asked: str | None, chunks: Iterable[np.ndarray], where: str) -> str:
-    """One of VALUE_RANGES, by the rule above. uint8 is 0..255 unless 0..1 is asked for, and is not looked at.
+    """Return the range of the values, one of VALUE_RANGES, by the rule at the top of this file.
+
+    uint8 counts as 0..255, without reading the values, unless the user asks for 0..1.
 
     Args:
-        dtype: of the values.
-        asked: what the user says; checked.
-        chunks: all values, of any shapes.
-        where: names the images in errors.
+        dtype: Dtype of the values.
+        asked: Range that the user gives, which the values must fit; None applies the rule.
+        chunks: All values, in arrays of any shape.
+        where: Name of the images, for errors.
 
     Raises:
-        DataError: values beyond their range, or doubtful ones and nothing asked.
+        DataError: Values are not finite or out of range, or they are ambiguous and `asked` is None.
     """
     if dtype == np.uint8 and asked != UNIT:
         return BYTES
@@ -79,7 +88,7 @@ def range_of(dtype: np.dtype, asked: str | None, chunks: Iterable[np.ndarray], w
 
 
 def to_uint8(values: np.ndarray, value_range: str) -> np.ndarray:
-    """Values in the range, rounded to uint8 of the same shape, 0..255."""
+    """Scale values from their range to 0..255, and round them to uint8 of the same shape."""
     if value_range == BYTES:
         return values if values.dtype == np.uint8 else np.rint(values).astype(np.uint8)
     return np.rint(values.astype(np.float32) * 255).astype(np.uint8)

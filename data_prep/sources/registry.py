@@ -1,4 +1,4 @@
-"""Where labelled images come from. To add a kind of source, add a row to SOURCES."""
+"""Kinds of source that labelled images can be read from. To add a kind, add a row to SOURCES."""
 
 import difflib
 import hashlib
@@ -21,18 +21,18 @@ from data_prep.sources.table_rows import is_table
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of source.
+    """A kind of source. Its functions get the SOURCE argument of `hpsearch prepare` as `source`.
 
     Attributes:
-        kind: its name in manifests.
-        describe: what it looks like, for help and errors.
-        recognise: whether a SOURCE is of this kind.
-        read: (source, image size in pixels, seed, progress; its options by name) -> the images.
+        kind: Name in manifests.
+        describe: Description for help and errors.
+        recognise: (source) -> whether it is of this kind.
+        read: (source, image size in pixels, seed, progress; options by name) -> the images.
         digest: (source, seed) -> sha256 of its content, hexadecimal, without decoding it.
-        resized: whether `image_size` matters.
-        options: further options of PrepareSettings that it takes, with their defaults.
-        brings_split: whether a SOURCE has a split of its own, told from its names or headers.
-        fetch: brings to this machine what `digest` reads, and tells of it; None where there is nothing to bring.
+        resized: Whether images are resized to `image_size`.
+        options: Further options of PrepareSettings that this kind takes, with their defaults.
+        brings_split: (source) -> whether it has its own split, judged by names or headers.
+        fetch: (source, progress), downloads what `digest` reads; the attribute is None if no download is needed.
     """
 
     kind: str
@@ -47,7 +47,11 @@ class Source:
 
 
 def file_digest(path: Path) -> str:
-    """Sha256 of a file, hexadecimal. Raises DataError when it cannot be read."""
+    """Return the sha256 of a file, hexadecimal.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -56,7 +60,7 @@ def file_digest(path: Path) -> str:
 
 
 def _listing_digest(listing: Listing) -> str:
-    """Of names, labels, sides, groups and content; of what is no file, the reason."""
+    """Return a sha256 over names, labels, splits, groups and contents, or the reason if an entry is not a file."""
     digest = hashlib.sha256("\n".join(listing.class_names).encode())
     for entry in listing.entries:
         content = not_a_file(entry.path) or file_digest(entry.path)
@@ -126,7 +130,11 @@ SOURCES = (
 
 
 def find_source(source: str) -> Source:
-    """The row for a SOURCE. Raises DataError when there is nothing at that path."""
+    """Return the row of SOURCES for a SOURCE.
+
+    Raises:
+        DataError: It is neither an existing path nor a known name.
+    """
     for row in SOURCES:
         if row.recognise(source):
             return row
@@ -137,7 +145,10 @@ def find_source(source: str) -> Source:
 
 
 def source_options(settings: PrepareSettings) -> dict[str, Any]:
-    """The settings that only some kinds of source take, but for those that are for external sets alone."""
+    """Return the settings that only some kinds of source take, for the main source.
+
+    A setting that the main source does not take becomes None if an external set takes it.
+    """
     names = {name for row in SOURCES for name in row.options}
     taken, given = find_source(settings.source).options, {name: getattr(settings, name) for name in sorted(names)}
     for name in given:
@@ -148,10 +159,10 @@ def source_options(settings: PrepareSettings) -> dict[str, Any]:
 
 
 def resolved_options(row: Source, **given: Any) -> dict[str, Any]:
-    """The options of this kind of source, its defaults in place of None.
+    """Return the options of this kind of source, with its defaults in place of None.
 
     Raises:
-        DataError: another kind's option is given.
+        DataError: An option is given that only other kinds take.
     """
     for name, value in given.items():
         if value is not None and name not in row.options:
@@ -161,7 +172,11 @@ def resolved_options(row: Source, **given: Any) -> dict[str, Any]:
 
 
 def fetch_source(source: str, progress: Progress) -> None:
-    """Brings to this machine what must be there before the source's content can be told. DataError when it fails."""
+    """Download what must be on this machine before the digest of a source can be computed.
+
+    Raises:
+        DataError: The source is not found, or the download fails.
+    """
     row = find_source(source)
     if row.fetch is not None:
         row.fetch(source, progress)
@@ -176,19 +191,19 @@ def read_source(
     class_names: Sequence[str] = (),
     **options: Any,
 ) -> LabelledImages:
-    """All images of a source, with labels.
+    """Read all images of a source, with labels.
 
     Args:
-        source: what a row of SOURCES recognises.
-        image_size: side in pixels for sources of pictures (centre crop, then resized); others keep their size.
-        seed: of the demo set.
-        progress: told of images read.
-        class_names: by label, in place of numbers; none keeps what the source says.
-        options: what `source_options` gives; those that are None or left out are the source's defaults.
+        source: Path or name that a row of SOURCES recognises.
+        image_size: Side in pixels to which pictures are centre-cropped and resized; arrays keep their size.
+        seed: Seed of the demo set.
+        progress: Receives the number of images read; None reports nothing.
+        class_names: Names of the classes, indexed by label, for a source that numbers them; empty keeps the source's.
+        options: Options as returned by `source_options`; None or a missing option means the source's default.
 
     Raises:
-        DataError: nothing there, unreadable, or not what it should be. Single unreadable pictures are
-            listed in `unreadable` instead.
+        DataError: The source is not found, cannot be read or is invalid. Single pictures that cannot be read do not
+            raise; they are listed in `unreadable`.
     """
     row = find_source(source)
     data = row.read(source, image_size, seed, progress or Silent(), **resolved_options(row, **options))
@@ -200,7 +215,7 @@ def read_source(
 
 
 def _named(data: LabelledImages, names: tuple[str, ...], source: str) -> LabelledImages:
-    """The images with these names for their numbered classes."""
+    """Return the images with these names in place of class numbers."""
     classes = len(data.class_names)
     if data.class_names == names:
         return data
@@ -213,7 +228,11 @@ def _named(data: LabelledImages, names: tuple[str, ...], source: str) -> Labelle
 
 
 def require_classes(data: LabelledImages, source: str) -> None:
-    """Raises DataError unless there are two or more classes and each has an image."""
+    """Require two or more classes, each with an image.
+
+    Raises:
+        DataError: There is one class only, or a class has no image.
+    """
     counts = np.bincount(data.labels, minlength=len(data.class_names))
     present = [name for name, count in zip(data.class_names, counts, strict=True) if count]
     if len(present) < 2:

@@ -1,4 +1,4 @@
-"""Rows of a table that a person wrote: .csv, .tsv (commas, semicolons or tabs) or .jsonl, its columns found by name."""
+"""Rows of tables that users write: .csv or .tsv (commas, semicolons or tabs), or .jsonl. Columns are found by name."""
 
 import csv
 import json
@@ -9,18 +9,18 @@ from pathlib import Path
 from data_prep.errors import DataError
 
 GROUP_COLUMNS = ("group", "patient", "patient_id", "slide", "slide_id")
-"""What people call the column that tells which images belong together."""
+"""Accepted names of the column that says which images belong together."""
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 _DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row.
+    """A row of a table.
 
     Attributes:
-        number: of its line in the file, from 1.
-        values: text by column, stripped; empty where nothing stands.
+        number: Number of its line in the file, from 1.
+        values: Stripped text by column; empty for an empty cell.
     """
 
     number: int
@@ -29,19 +29,23 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows of a file."""
+    """All rows and columns of a file."""
 
     path: Path
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
 
     def column(self, names: Sequence[str]) -> str | None:
-        """The column called by the first of these names that there is, in upper case or lower; None without one."""
+        """Return the column called by the first of `names` that exists, ignoring case; None if none exists."""
         by_name = {column.casefold(): column for column in reversed(self.columns)}
         return next((by_name[name] for name in names if name in by_name), None)
 
     def required(self, names: Sequence[str]) -> str:
-        """As `column`. Raises DataError where there is none."""
+        """Return the column that `column` finds.
+
+        Raises:
+            DataError: No such column exists.
+        """
         found = self.column(names)
         if found is None:
             raise DataError(
@@ -52,15 +56,16 @@ class Table:
 
 
 def is_table(path: Path) -> bool:
-    """Whether this is a file with the suffix of a table."""
+    """Return whether this is a file with the suffix of a table."""
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def read_lines(path: Path) -> Table:
-    """Reads a table; empty lines are passed over.
+    """Read a table; empty lines are skipped.
 
     Raises:
-        DataError: unreadable, not UTF-8, no header, or a line that does not fit it, by its number.
+        DataError: The file cannot be read or is not UTF-8, two columns have one name, or a line is invalid. The message
+            gives the line's number.
     """
     read = _read_json if path.suffix.lower() == ".jsonl" else _read_csv
     try:
@@ -76,7 +81,7 @@ def read_lines(path: Path) -> Table:
 
 
 def _read_csv(file: Iterator[str], path: Path) -> tuple[list[str], list[Line]]:
-    """Columns, as the first line has them, and rows. What parts them is what stands there most often."""
+    """Read columns and rows. The delimiter is the one that occurs most often in the first line, which names columns."""
     header = next(file, "")
     delimiter = max(_DELIMITERS, key=header.count)
     columns = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
@@ -113,7 +118,7 @@ def _json_lines(file: Iterator[str], path: Path) -> Iterator[Line]:
             raise DataError(f"{path} line {number}: the row is no JSON ({error}): write one object a line") from error
         if not isinstance(values, dict):
             raise DataError(f"{path} line {number}: the row must be a JSON object, but is {type(values).__name__}")
-        # A file may hold half a surrogate pair, which no other file could tell of.
+        # `_text` replaces half surrogate pairs, which JSON may contain but which cannot be written to other files.
         yield Line(number, {_text(key): "" if value is None else _text(value) for key, value in values.items()})
 
 

@@ -1,4 +1,4 @@
-"""Pictures named by a table, with a label each: a CSV of paths and labels, or the metadata of a folder."""
+"""Labelled pictures from a table: a CSV of paths and labels, or the metadata file of a folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,25 +15,27 @@ SIDE_COLUMNS = ("split",)
 SIDE_NAMES: Mapping[str, int] = MappingProxyType(
     {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
 )
-"""What people call the sides of a split -> 0 train, 1 validation, 2 test."""
+"""Accepted names of splits -> 0 train, 1 validation, 2 test."""
 
 
 def list_table(path: Path, *, labelled: bool = True) -> Listing:
-    """Pictures named in a table, by paths relative to it; classes are the labels, numbers in their order.
+    """List the pictures that a table names by paths relative to itself.
 
-    A file that is not there shows when it is read. Where only one side stands in the column `split`, it is no split.
+    Classes are the labels, whole numbers first and by value. A missing picture is noticed only when it is read. If the
+    column `split` names one split only, the source has no split of its own.
 
     Args:
-        labelled: whether each row must have a label; otherwise labels are not looked at.
+        path: Path of the table.
+        labelled: Whether each row must have a label. If False, labels, splits and groups are ignored.
 
     Raises:
-        DataError: a column is missing, or a row has no path, no label, no known split, or names a picture again.
+        DataError: A column is missing, or a row has no path, no label or no known split, or repeats a picture.
     """
     return listing_of(read_lines(path), labelled=labelled)
 
 
 def listing_of(table: Table, *, labelled: bool = True) -> Listing:
-    """As `list_table`, of a table that is read already."""
+    """List the pictures of a table that is already read; arguments and errors are those of `list_table`."""
     column = table.required(PATH_COLUMNS)
     label = table.required(LABEL_COLUMNS) if labelled else None
     side, group = (table.column(names) if labelled else None for names in (SIDE_COLUMNS, GROUP_COLUMNS))
@@ -61,7 +63,7 @@ def listing_of(table: Table, *, labelled: bool = True) -> Listing:
 
 
 def has_labels(table: Table) -> bool:
-    """Whether the table has a column of labels."""
+    """Return whether the table has a column of labels."""
     return table.column(LABEL_COLUMNS) is not None
 
 
@@ -84,6 +86,6 @@ def _side(table: Table, line: Line, column: str) -> int:
 
 
 def label_order(label: str) -> tuple[bool, int, str]:
-    """Whole numbers by value, before other labels by their letters."""
+    """Return a sort key that puts whole numbers first, by value, and other labels after them, alphabetically."""
     number = label.isascii() and label.isdecimal() and len(label) < 10
     return not number, int(label) if number else 0, label

@@ -1,4 +1,4 @@
-"""Labelled images from TensorFlow Datasets: `tfds:NAME`, as its own `tfds.builder` takes the name."""
+"""Labelled images from TensorFlow Datasets: `tfds:NAME`, with NAME as in `tfds.builder(NAME)`."""
 
 import hashlib
 import os
@@ -17,15 +17,15 @@ from data_prep.sources.labelled_images import LabelledImages, Unreadable
 from data_prep.storage.spilled_arrays import room_for
 
 PREFIX = "tfds:"
-_NAME = re.compile(r"[a-z]\w*(/[\w.-]+)?(:[\d.*]+)?")  # NAME, NAME/CONFIG, NAME:VERSION; no other people's namespaces
+_NAME = re.compile(r"[a-z]\w*(/[\w.-]+)?(:[\d.*]+)?")  # NAME, NAME/CONFIG, NAME:VERSION; no community namespaces
 
 
 def fetch_set(source: str, progress: Progress) -> None:
-    """Downloads and builds the set in its own folder ($TFDS_DATA_DIR or ~/tensorflow_datasets) unless it is there.
+    """Download and build the set in $TFDS_DATA_DIR or ~/tensorflow_datasets, unless it is there.
 
     Raises:
-        DataError: no such set, no network, a package that the set's code needs, or a set that must be downloaded by
-            hand; one line.
+        DataError: The set does not exist, there is no network, a package that the set's code needs is not installed, or
+            the set must be downloaded by hand. The message is one line.
     """
     builder = _builder(source)
     if builder.is_prepared():
@@ -37,7 +37,7 @@ def fetch_set(source: str, progress: Progress) -> None:
     except ImportError as error:
         name = error.name or str(error)
         raise DataError(f"{source} needs the package {name}, which is not installed: pip install {name}") from error
-    except Exception as error:  # builders raise what their authors thought of
+    except Exception as error:  # builders may raise any class of error
         raise DataError(
             f"{source} cannot be downloaded and built ({_first_line(error)}): build it where there is a network, "
             f"and copy its folder to {builder.data_path}"
@@ -46,7 +46,11 @@ def fetch_set(source: str, progress: Progress) -> None:
 
 
 def set_digest(source: str) -> str:
-    """Sha256 over classes and record files of a set that is there, hexadecimal. DataError when it is not."""
+    """Return a sha256 over class names and record files of a set that is already built, hexadecimal.
+
+    Raises:
+        DataError: The set is not built, or one of its files cannot be read.
+    """
     builder = _builder(source)
     digest = hashlib.sha256("\0".join(builder.info.features["label"].names).encode())
     try:
@@ -60,7 +64,7 @@ def set_digest(source: str) -> str:
 
 
 def brings_split(source: str) -> bool:
-    """Whether a set that is there has train, and validation or test."""
+    """Return whether a set that is already built has the split train, and validation or test."""
     return _keeps_split(set(_builder(source).info.splits))
 
 
@@ -69,15 +73,16 @@ def _keeps_split(there: set[str]) -> bool:
 
 
 def read_set(source: str, image_size: int, progress: Progress) -> LabelledImages:
-    """Pictures, cropped to the central square and resized; train, validation and test are the set's own split.
+    """Read the pictures, crop each to its central square and resize it; download and build the set first if needed.
 
-    A set that has none but train, or none of them, is read as one. Pictures without a label are listed.
+    Train, validation and test are the set's own split. A set without train, or with neither validation nor test, is
+    read whole and has no split of its own. Pictures without a label are listed in `unreadable`.
 
     Returns:
-        Images (n, image_size, image_size, 3), by split.
+        Images uint8 (n, image_size, image_size, 3), one split after the other.
 
     Raises:
-        DataError: the set is not what it should be, or damaged.
+        DataError: The set cannot be fetched, does not consist of images with a class label, or is damaged.
     """
     fetch_set(source, progress)
     builder = _builder(source)
@@ -112,7 +117,7 @@ def read_set(source: str, image_size: int, progress: Progress) -> LabelledImages
 
 
 def _builder(source: str) -> Any:
-    """The set's builder, whose features are known to be images and labels."""
+    """Return the set's builder after checking that its features are images and class labels."""
     name = source.removeprefix(PREFIX)
     if not _NAME.fullmatch(name):
         raise DataError(f"{source} must be tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:VERSION, as in tfds:cifar10")
@@ -120,7 +125,7 @@ def _builder(source: str) -> Any:
     try:
         builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
         features = dict(builder.info.features)
-    except Exception as error:  # builders raise what their authors thought of
+    except Exception as error:  # builders may raise any class of error
         raise DataError(
             f"{source} cannot be opened ({_first_line(error)}): names are listed at tensorflow.org/datasets"
         ) from error
@@ -140,23 +145,23 @@ def _splits(builder: Any, source: str) -> tuple[str, ...]:
 
 
 def _examples(builder: Any, split: str, source: str) -> Iterator[dict[str, Any]]:
-    """Examples in the order in which they are stored, as arrays."""
+    """Yield the examples of a split in stored order, as arrays."""
     try:
         yield from _tfds().as_numpy(builder.as_dataset(split=split, shuffle_files=False))
-    except Exception as error:  # TensorFlow's errors of reading and decoding have no class of their own
+    except Exception as error:  # TensorFlow has no common class for read and decode errors
         raise DataError(
             f"{source}: {split} cannot be read ({_first_line(error)}): remove {builder.data_path} to build it again"
         ) from error
 
 
 def _fitted(image: np.ndarray, image_size: int) -> np.ndarray:
-    """uint8 (h, w, 1, 3 or 4) as (image_size, image_size, 3), as pictures in folders are brought to it."""
+    """Crop and resize uint8 (h, w, 1, 3 or 4) to (image_size, image_size, 3), the same way as pictures in folders."""
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
     return np.asarray(ImageOps.fit(picture, (image_size, image_size), Image.Resampling.LANCZOS))
 
 
 def _tfds() -> Any:
-    """The package, imported late: it takes seconds."""
+    """Import the package late, because that takes seconds."""
     import tensorflow_datasets
 
     return tensorflow_datasets

@@ -1,4 +1,4 @@
-"""The training side of a prepared set in parts for cross-validation, whole groups together."""
+"""Split the training images of a prepared set into folds for cross-validation; groups stay whole."""
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -8,14 +8,18 @@ from data_prep.storage.reader import PreparedSet
 
 
 def training_folds(prepared: PreparedSet, folds: int, seed: int) -> np.ndarray:
-    """Fold of each training image, int64 (n_train,), 0 <= fold < folds; stratified, a group never in two.
+    """Return the fold of each training image. Folds are stratified by class, and no group is in two folds.
 
     Args:
-        folds: 2 or more.
-        seed: of the assignment.
+        prepared: set whose training images are assigned.
+        folds: number of folds, 2 or more.
+        seed: random seed of the assignment.
+
+    Returns:
+        int64 (n_train,), 0 <= fold < folds.
 
     Raises:
-        DataError: as `check_folds` has it.
+        DataError: `check_folds` rejects the number of folds.
     """
     check_folds(prepared, folds)
     labels, groups = prepared.labels("train"), prepared.groups("train")
@@ -27,7 +31,11 @@ def training_folds(prepared: PreparedSet, folds: int, seed: int) -> np.ndarray:
 
 
 def check_folds(prepared: PreparedSet, folds: int) -> None:
-    """DataError where a class has training images in fewer groups than there are folds, or these are fewer than 2."""
+    """Check that the training images can be split into this number of folds.
+
+    Raises:
+        DataError: there are fewer than 2 folds, or the training images of a class are in fewer groups than folds.
+    """
     labels, groups = prepared.labels("train"), prepared.groups("train")
     held_by = [len(np.unique(groups[labels == label])) for label in range(len(prepared.class_names))]
     if not 2 <= folds <= min(held_by):

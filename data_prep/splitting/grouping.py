@@ -1,4 +1,4 @@
-"""Groups of images that belong together, from the pairs that do."""
+"""Form groups of images from pairs of images that belong together."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,11 @@ from scipy.sparse.csgraph import connected_components
 
 
 def group_by_pairs(count: int, pairs: Sequence[tuple[int, int]] | np.ndarray) -> np.ndarray:
-    """Connected components: images linked by pairs, directly or through others, form a group.
+    """Return the group of each image: images linked by pairs, directly or through others, form one group.
+
+    Args:
+        count: number of images.
+        pairs: pairs of image indices.
 
     Returns:
         int64 (count,), group numbers 0, 1, ... in the order of their first image.

@@ -1,4 +1,4 @@
-"""The split into train, validation and test: whole groups, in proportion within each class."""
+"""Split images into train, validation and test, in proportion within each class; groups stay whole."""
 
 from collections.abc import Sequence
 
@@ -9,23 +9,30 @@ from data_prep.errors import DataError
 from data_prep.settings import SPLITS
 
 SIDES = len(SPLITS)
-FEW_IMAGES, LARGE_SHARE = 3, 0.05  # of a class in one group: up to the larger of both, a group is a small one
-_MIXED_SHARE = 0.01  # of the images may be of another class than most of their group, and groups count as of one class
-_PASSES = 20  # over all groups, at most, to even the sides out
+# A group is small if it holds at most FEW_IMAGES images of any class, or LARGE_SHARE of the class if that is more.
+FEW_IMAGES, LARGE_SHARE = 3, 0.05
+# Groups count as one-class groups if at most this share of all images differ from the majority class of their group.
+_MIXED_SHARE = 0.01
+_PASSES = 20  # most passes over all groups to even out the splits
 
 
 def stratified_part(labels: np.ndarray, count: int, seed: int, least: int = SIDES) -> np.ndarray:
-    """Sorted indices of `count` of the images: `least` of each label, or all that it has, the others in proportion.
-    scikit-learn's stratified draw would leave labels of a few images out.
+    """Draw a stratified part of the images.
+
+    At least `least` images of each label are drawn (or all, if it has fewer), otherwise in proportion. scikit-learn's
+    stratified draw would leave out labels with few images.
 
     Args:
-        labels: int64 (n,), of classes, or of classes on sides.
-        count: 1 or more.
-        seed: of the draw.
-        least: 1 or more.
+        labels: int64 (n,), classes, or combinations of class and split.
+        count: number of images to draw, 1 or more.
+        seed: random seed of the draw.
+        least: fewest images per label, 1 or more.
+
+    Returns:
+        Sorted indices of the images drawn.
 
     Raises:
-        DataError: `count` is too small to hold that many of each label.
+        DataError: `count` is too small for `least` images of each label.
     """
     if count >= len(labels):
         return np.arange(len(labels))
@@ -50,21 +57,23 @@ def stratified_part(labels: np.ndarray, count: int, seed: int, least: int = SIDE
 def split_groups(
     groups: np.ndarray, labels: np.ndarray, split: tuple[int, int, int], class_names: Sequence[str], seed: int
 ) -> np.ndarray:
-    """Side of each image: 0 train, 1 validation, 2 test. Whole groups, in proportion within each class.
+    """Assign each image to a split, in proportion within each class; groups stay whole.
 
-    Where groups are small, one counts for its majority class, and each class's groups are split on their own, so that
-    three groups are enough for a class to be on all sides. Large ones (patients) are dealt out by what they hold.
+    A small group counts for its majority class, and the groups of each class are split separately, so that three groups
+    are enough for a class to be in all splits. Large groups (patients) are assigned by their images of each class.
 
     Args:
         groups: int64 (n,), group numbers.
         labels: int64 (n,).
-        split: percentages of the sides.
+        split: percentages of train, validation and test.
+        class_names: names by label.
+        seed: random seed of the assignment.
 
     Returns:
-        int8 (n,).
+        int8 (n,): 0 train, 1 validation, 2 test.
 
     Raises:
-        DataError: a class is missing on a side.
+        DataError: a class is missing from a split.
     """
     numbers, inverse = np.unique(groups, return_inverse=True)
     votes = np.zeros((len(numbers), len(class_names)), np.int64)
@@ -87,21 +96,21 @@ def completed(
     class_names: Sequence[str],
     seed: int,
 ) -> np.ndarray:
-    """A source's own split, cleaned; a side it lacks altogether is taken from its training images, by group.
+    """Return a source's own split; a split that it lacks is taken from its training images, in whole groups.
 
     Args:
-        own: int8 (n,), places in SPLITS; no group on two of them.
+        own: int8 (n,), the source's own split as indices into SPLITS; no group is in two splits.
         groups: int64 (n,), group numbers.
         labels: int64 (n,).
-        split: percentages; that of a side that is lacking counts, of the training images.
-        class_names: by label.
-        seed: of what is taken.
+        split: percentages of train, validation and test; a missing split gets its percentage of the training images.
+        class_names: names by label.
+        seed: random seed of the draw from the training images.
 
     Returns:
-        int8 (n,).
+        int8 (n,), indices into SPLITS.
 
     Raises:
-        DataError: a class is missing on a side.
+        DataError: a class is missing from a split.
     """
     sides, train = own.copy(), own == 0
     lacking = [side for side in range(1, SIDES) if side not in own]
@@ -119,14 +128,14 @@ def completed(
 
 
 def _are_small(votes: np.ndarray) -> bool:
-    """Whether groups, int64 (groups, classes) images, are of one class and few images, so that their number matters."""
+    """Return whether groups, int64 (groups, classes) images, are small and of one class, and can be split by number."""
     several = np.bincount(votes.argmax(axis=1), minlength=votes.shape[1]) >= SIDES
     few = (votes <= np.maximum(FEW_IMAGES, LARGE_SHARE * votes.sum(axis=0))).all()
     return bool(several.all() and few and votes.max(axis=1).sum() >= (1 - _MIXED_SHARE) * votes.sum())
 
 
 def _by_majority(votes: np.ndarray, split: tuple[int, int, int], seed: int) -> np.ndarray:
-    """Side of each group: those of each majority class are drawn from on their own, by number."""
+    """Return the split of each group; groups of each majority class are split separately, by their number."""
     majority = votes.argmax(axis=1)
     side = np.zeros(len(votes), np.int8)
     for label in range(votes.shape[1]):
@@ -139,11 +148,11 @@ def _by_majority(votes: np.ndarray, split: tuple[int, int, int], seed: int) -> n
 
 
 def _by_need(votes: np.ndarray, split: tuple[int, int, int], seed: int) -> np.ndarray:
-    """Side of each group where groups are large or of several classes, as patients are.
+    """Return the split of each group, for groups that are large or of several classes, such as patients.
 
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): the class with the fewest groups left comes
-    first, its largest group first, and each goes to the side that lacks most of what it has. The last groups of a class
-    go to the sides that have none of it.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): take the class with the fewest unassigned groups,
+    its largest group first, and assign each group to the split that most lacks its images. The last groups of a class
+    go to splits that have no image of the class.
     """
     totals = votes.sum(axis=0)
     need = np.outer(split, totals) / 100
@@ -167,12 +176,14 @@ def _by_need(votes: np.ndarray, split: tuple[int, int, int], seed: int) -> np.nd
 
 
 def _even_out(side: np.ndarray, votes: np.ndarray, need: np.ndarray) -> None:
-    """Moves groups, one by one, to the side where that takes most from the squares of what sides lack, by class share.
+    """Move groups, one by one, to the split where they most reduce the sum of squared shortfalls.
+
+    A shortfall is the number of images of a class that a split lacks, as a share of the class.
 
     Args:
-        side: int8 (groups,), changed. No side loses the last group of a class.
-        votes: int64 (groups, classes), images.
-        need: float64 (sides, classes), images that each side lacks; changed.
+        side: int8 (groups,), split of each group; changed in place. No split loses the last group of a class.
+        votes: int64 (groups, classes), number of images.
+        need: float64 (splits, classes), images that each split lacks; changed in place.
     """
     totals = votes.sum(axis=0)
     holders = np.stack([np.count_nonzero(votes[side == one], axis=0) for one in range(SIDES)])

@@ -1,4 +1,4 @@
-"""Groups that the user knows of: images of one patient or slide go to one side of the split, with their near copies."""
+"""Groups that the user knows of: images of one patient or slide go to the same split, with their near copies."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ NAME_COLUMNS = ("image", "name", "path", "file", "file_name", "filename", "row")
 
 @dataclass(frozen=True)
 class KnownGroups:
-    """What is known of groups before pictures are compared.
+    """Groups that are known before pictures are compared.
 
     Attributes:
-        links: pairs of images that belong together, int64 (m, 2).
-        warnings: one line each.
+        links: pairs of images (indices) that belong together, int64 (m, 2).
+        warnings: findings that the user should check, one line each.
     """
 
     links: np.ndarray
@@ -31,13 +31,14 @@ class KnownGroups:
 
 
 def known_groups(data: LabelledImages, path: str | None) -> KnownGroups:
-    """The groups that the source brings and those of the user's table, together.
+    """Return the groups that the source and the user's table name.
 
     Args:
-        path: of a table with an image and its group a row; None without one.
+        data: images of the source.
+        path: path of a table with one row per image that names its group; None for no table.
 
     Raises:
-        DataError: the table cannot be read, has an image twice with different groups, or names unknown images.
+        DataError: the table cannot be read, gives an image two groups, or names unknown images.
     """
     links = [] if data.groups is None else [_links(data.groups)]
     warnings = []
@@ -57,13 +58,15 @@ def known_groups(data: LabelledImages, path: str | None) -> KnownGroups:
 def united(
     known: KnownGroups, kept: np.ndarray, near: Iterable[tuple[int, int]], rejections: Sequence[Rejection]
 ) -> np.ndarray:
-    """Groups of the images kept: near copies and what is known to belong together, directly or through others.
+    """Return the group of each kept image, joined from near copies and known groups, directly or through others.
 
-    A copy that was left out still ties its own group to that of the image kept in its place.
+    A rejected copy still links its own group to the group of the image kept in its place.
 
     Args:
-        kept: rising indices (k,) of images.
-        near: pairs of places in `kept`; those that join all the others will do.
+        known: result of `known_groups`.
+        kept: indices (k,) of the images kept, in rising order.
+        near: near copies, as pairs of positions in `kept`; enough pairs to connect all near copies.
+        rejections: images that cleaning rejected.
 
     Returns:
         int64 (k,), group numbers 0, 1, ... in the order of their first image.
@@ -79,11 +82,15 @@ def united(
 
 
 def large_groups(groups: np.ndarray, data: LabelledImages, kept: np.ndarray) -> list[str]:
-    """A line on groups with more than LARGE_SHARE of a class, which makes for uneven sides; none where there are none.
+    """Return a warning if groups hold more than LARGE_SHARE of a class, since that makes uneven splits.
 
     Args:
-        groups: int64 (k,), of the images kept.
-        kept: their indices (k,).
+        groups: int64 (k,), group numbers of the images kept.
+        data: images of the source.
+        kept: indices (k,) of the images kept.
+
+    Returns:
+        One line, or none if there is no such group.
     """
     labels = data.labels[kept]
     counts = np.zeros((groups.max(initial=-1) + 1, len(data.class_names)), np.int64)
@@ -104,7 +111,7 @@ def large_groups(groups: np.ndarray, data: LabelledImages, kept: np.ndarray) -> 
 
 
 def _read(path: Path) -> dict[str, str]:
-    """Group of each image, by its name."""
+    """Read the group of each image, by name of the image."""
     table = read_lines(path)
     name_column, group_column = table.required(NAME_COLUMNS), table.required((*GROUP_COLUMNS, "case", "subject"))
     by_name: dict[str, str] = {}
@@ -131,7 +138,7 @@ def _require_known(by_name: dict[str, str], data: LabelledImages, path: str) -> 
 
 
 def _links(groups: np.ndarray) -> np.ndarray:
-    """Pairs that tie each image to the next of its group, int64 (m, 2)."""
+    """Return pairs that link each image to the next of its group, int64 (m, 2)."""
     order = np.argsort(groups, kind="stable")
     same = groups[order][1:] == groups[order][:-1]
     return np.stack([order[:-1][same], order[1:][same]], axis=1)

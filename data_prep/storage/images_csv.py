@@ -1,4 +1,4 @@
-"""images.csv: one row per image read, with what was decided about it and why."""
+"""images.csv: one row per image read, with the decision about it and the reason."""
 
 import csv
 from collections.abc import Iterable
@@ -12,21 +12,21 @@ KEPT, REJECTED, LEFT_OUT = "kept", "rejected", "left out"
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image read; every field as text, empty where it does not apply.
+    """Row of images.csv, for one image read. Every field is text, and empty if it does not apply.
 
     Attributes:
-        name: path below the source's folder, or row number.
-        label: number of its class; empty for unreadable pictures.
-        class_name: name of its class.
+        name: Path below the source's folder, or row number.
+        label: Number of its class; empty for unreadable pictures.
+        class_name: Name of its class.
         decision: "kept", "rejected", or "left out" (by --limit).
-        reason: of a rejection.
-        detail: of a rejection.
-        distance: pHash distance in bits to what it was compared with.
-        twin: name of the image kept in its place.
-        group: number of its group.
+        reason: Short name of the reason for a rejection.
+        detail: Details of a rejection, or of why the image was left out.
+        distance: pHash distance in bits to the image it was compared with.
+        twin: Name of the image kept in its place.
+        group: Number of its group.
         split: train, validation or test.
-        row: its row in the split's arrays.
-        phash: 64 bits, hexadecimal.
+        row: Row in the split's arrays.
+        phash: Perceptual hash of 64 bits, hexadecimal.
     """
 
     name: str
@@ -47,7 +47,7 @@ _COLUMNS = [field.name for field in fields(ImageRow)]
 
 
 def write_table(path: Path, rows: Iterable[ImageRow]) -> None:
-    """Writes the rows with a header."""
+    """Write the rows with a header."""
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
@@ -55,7 +55,11 @@ def write_table(path: Path, rows: Iterable[ImageRow]) -> None:
 
 
 def read_table(path: Path) -> list[ImageRow]:
-    """Reads them back. Raises DataError when the file is missing or damaged."""
+    """Read the rows that `write_table` wrote.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return [ImageRow(**row) for row in csv.DictReader(file)]

@@ -1,4 +1,4 @@
-"""A prepared set on disk, read. Needs numpy and json only, so that readers start quickly."""
+"""Reading of a prepared set from disk. It imports nothing heavier than numpy, so that readers start quickly."""
 
 import csv
 import json
@@ -16,36 +16,36 @@ from data_prep.storage.images_csv import KEPT, read_table
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
-"""Version 1 has no corrupted views."""
+"""Versions of the format that can be read; version 1 has no corrupted views."""
 MANIFEST = "manifest.json"
 CORRUPTED_SETS = (("validation", "validation"), ("test", "validation"), ("test", "test"))
-"""(split, used_by): which images are corrupted by whose operations."""
+"""Pairs (split, used_by): the corrupted split, and which operations corrupt it (see `PreparedSet.corrupted`)."""
 
 
 def recover(folder: Path) -> None:
-    """Brings back the old set where a replacement was killed between its two renames."""
+    """Restore the old set if a replacement was killed between its two renames."""
     old = previous(folder)
     if old.is_dir() and not folder.exists():
         os.rename(old, folder)
 
 
 def previous(folder: Path) -> Path:
-    """Where the old set waits while a new one takes its place."""
+    """Return the path to which the old set is moved while a new one replaces it."""
     return folder.with_name(folder.name + ".old")
 
 
 def bank_folder(generation: int) -> str:
-    """Folder of a generation of the bank, relative to the set's."""
+    """Return the folder of one generation of augmented views (the bank), relative to the set's folder."""
     return f"bank/{generation:04d}"
 
 
 def corrupted_file(split: str, used_by: str, suffix: str = ".npy") -> str:
-    """File of corrupted views, or (".csv") of what was done to them, relative to the set's folder."""
+    """Return the file of corrupted views, or (".csv") the list of their corruptions, relative to the set's folder."""
     return f"corrupted/{split}_{used_by}{suffix}"
 
 
 def external_file(name: str, suffix: str) -> str:
-    """File of an external set: its "_images.npy", its "_labels.npy", or (".csv") its table."""
+    """Return a file of an external set; `suffix` is "_images.npy", "_labels.npy", or ".csv" for its table."""
     return f"external_{name}{suffix}"
 
 
@@ -54,8 +54,8 @@ class CorruptedViews:
     """Corrupted views of a split.
 
     Attributes:
-        images: uint8 (n, views, h, w, 3), memory-mapped; row i descends from image i of the split.
-        families: family of corruptions -> bool (n, views): one of it takes part, alone or in a pair.
+        images: uint8 (n, views, h, w, 3); row i is made from image i of the split.
+        families: Family of corruptions -> bool (n, views): whether the view has one of them, alone or in a pair.
     """
 
     images: np.ndarray
@@ -67,8 +67,8 @@ class PreparedSet:
     """Images, labels and augmented views as `prepare` wrote them; images are memory-mapped and read-only.
 
     Attributes:
-        folder: where it lies.
-        manifest: what `manifest.json` says: settings, counts, versions, checksums.
+        folder: Folder of the prepared set.
+        manifest: Content of `manifest.json`: settings, counts, versions, checksums.
     """
 
     folder: Path
@@ -76,10 +76,10 @@ class PreparedSet:
 
     @classmethod
     def open(cls, folder: Path) -> "PreparedSet":
-        """Opens a prepared set; reads its manifest only.
+        """Open a prepared set; only its manifest is read.
 
         Raises:
-            DataError: there is none, it is damaged, or it is of another format version.
+            DataError: There is no prepared set, its manifest is damaged, or its format version cannot be read.
         """
         recover(folder)
         path = folder / MANIFEST
@@ -102,52 +102,54 @@ class PreparedSet:
 
     @property
     def fingerprint(self) -> str:
-        """Sha256 over source content, options and versions, 64 hexadecimal digits."""
+        """Sha256 over the source's content, options and versions, 64 hexadecimal digits."""
         return str(self.manifest["fingerprint"])
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names by label."""
+        """Names of the classes, indexed by label."""
         return tuple(self.manifest["class_names"])
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(h, w, 3)."""
+        """Shape of one image, (h, w, 3)."""
         height, width, channels = self.manifest["image_shape"]
         return int(height), int(width), int(channels)
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Levels of augmentation in the bank, weakest first."""
+        """Augmentation levels for which there are views, in the order given to `prepare`."""
         return level_names(self.manifest["settings"]["levels"])
 
     @property
     def source(self) -> str:
-        """The SOURCE it was prepared from, as it was given."""
+        """SOURCE from which the set was prepared, as the user gave it."""
         return str(self.manifest["source"])
 
     @property
     def class_weights(self) -> tuple[float, ...]:
-        """N / (n_k C) over the training originals, by label (scikit-learn's "balanced")."""
+        """Weights N / (n_k C) over the training originals, indexed by label k (scikit-learn's "balanced")."""
         return tuple(self.manifest["class_weights"])
 
     def images(self, split: str) -> np.ndarray:
-        """Originals: uint8 (n, h, w, 3), RGB, 0..255.
+        """Return the original images of a split, uint8 (n, h, w, 3), RGB, 0..255.
 
         Args:
             split: "train", "validation" or "test".
 
         Raises:
-            DataError: the file is missing or damaged.
+            DataError: The file is missing or damaged.
         """
         return self._array(f"{_known(split, SPLITS)}_images.npy", np.uint8, (None, *self.image_shape))
 
     def labels(self, split: str) -> np.ndarray:
-        """Labels: int64 (n,), in memory. Arguments and errors as for `images`."""
+        """Return the labels of a split, int64 (n,), in memory. Arguments and errors are those of `images`."""
         return np.array(self._array(f"{_known(split, SPLITS)}_labels.npy", np.int64, (None,)))
 
     def groups(self, split: str) -> np.ndarray:
-        """Number of each image's group, int64 (n,): near copies, and what the user knows to belong together.
+        """Return the group number of each image, int64 (n,).
+
+        A group holds near copies and images known to belong together, such as those of one patient.
 
         Raises:
             DataError: images.csv is missing or damaged.
@@ -159,23 +161,23 @@ class PreparedSet:
         return groups
 
     def bank(self, level: str, generation: int = 0) -> np.ndarray:
-        """Augmented views: uint8 (n_train, copies, h, w, 3); row i descends from training image i.
+        """Return augmented views, uint8 (n_train, copies, h, w, 3); row i is made from training image i.
 
         Raises:
-            DataError: there is no such level or generation, or the file is damaged.
+            DataError: There is no such level or generation, or the file is damaged.
         """
         name = f"{bank_folder(generation)}/{_known(level, self.levels)}.npy"
         return self._array(name, np.uint8, (None, None, *self.image_shape))
 
     def corrupted(self, split: str, used_by: str = "validation") -> CorruptedViews | None:
-        """Corrupted views, or None where the set was made without them.
+        """Return the corrupted views of a split, memory-mapped, or None if the set was prepared without them.
 
         Args:
             split: "validation" or "test".
-            used_by: "validation" for the operations that score trials, "test" for those kept for the test set alone.
+            used_by: "validation" for the operations that score trials, "test" for the ones reserved for the test set.
 
         Raises:
-            DataError: there are none for that split and use, or a file is missing or damaged.
+            DataError: The pair is not in CORRUPTED_SETS, or a file is missing or damaged.
         """
         made = self.manifest.get("corrupted", {"views": 0})
         name = f"{split}_{used_by}"
@@ -198,14 +200,14 @@ class PreparedSet:
 
     @property
     def external_names(self) -> tuple[str, ...]:
-        """Of the external sets, in the order they were given; none in sets of before there were any."""
+        """Names of the external sets, in the order given; empty for a set written before external sets existed."""
         return tuple(self.manifest.get("external", {}))
 
     def external(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images uint8 (n, h, w, 3), memory-mapped, and labels int64 (n,) of an external set, in no split.
+        """Return images uint8 (n, h, w, 3), memory-mapped, and labels int64 (n,) of an external set. It has no split.
 
         Raises:
-            DataError: there is no such set, or a file is missing or damaged.
+            DataError: There is no such set, or a file is missing or damaged.
         """
         _known(name, self.external_names)
         images = self._array(external_file(name, "_images.npy"), np.uint8, (None, *self.image_shape))
@@ -241,7 +243,7 @@ _KINDS: dict[str, type] = {
 
 
 def _problem(manifest: Mapping[str, Any]) -> str | None:
-    """What is wrong with a manifest, in words; None when readers can rely on it."""
+    """Return a description of what is wrong with a manifest; None if it is valid."""
     missing = sorted(_KINDS.keys() - manifest.keys())
     if missing:
         return f"{', '.join(missing)} missing"

@@ -1,4 +1,4 @@
-"""Room for the images of a large source: a file that has no name, or memory where there is enough."""
+"""Arrays for the images of a source: in a temporary file if they are large, otherwise in memory."""
 
 import math
 import shutil
@@ -11,19 +11,20 @@ import psutil
 from data_prep.errors import DataError
 from data_prep.storage import writer
 
-IN_MEMORY = 2**29  # bytes; what is larger goes to a file
-DISK_SHARE = 0.6  # of the free space in the folder for temporary files
-MEMORY_SHARE = 0.6  # of the free memory, for the images as they are read
+IN_MEMORY = 2**29  # bytes; larger arrays go to a file
+DISK_SHARE = 0.6  # largest share of the free space in the folder for temporary files
+MEMORY_SHARE = 0.6  # largest share of the free memory, for the images that are read
 
 
 def room_for(shape: tuple[int, ...], what: str) -> np.ndarray:
-    """An array to be filled, uint8 of that shape: `spilled`, or in memory.
+    """Return a uint8 array to be filled, in a file if `spilled` provides one, otherwise in memory.
 
     Args:
-        what: it is for, as the error says.
+        shape: Shape of the array.
+        what: Name of its content, for errors.
 
     Raises:
-        DataError: there is too little of both.
+        DataError: Neither a file nor memory has enough room.
     """
     array = spilled(shape)
     if array is not None:
@@ -36,7 +37,15 @@ def room_for(shape: tuple[int, ...], what: str) -> np.ndarray:
 
 
 def check_memory(size: int, what: str) -> None:
-    """DataError where so many bytes are more than MEMORY_SHARE of the free memory."""
+    """Require that `size` bytes are at most MEMORY_SHARE of the free memory.
+
+    Args:
+        size: Number of bytes.
+        what: Name of the content, for errors.
+
+    Raises:
+        DataError: They exceed that share.
+    """
     available = psutil.virtual_memory().available
     if size > MEMORY_SHARE * available:
         raise DataError(
@@ -46,12 +55,12 @@ def check_memory(size: int, what: str) -> None:
 
 
 def spilled(shape: tuple[int, ...]) -> np.ndarray | None:
-    """An array to be filled whose pages the system can take back at any time, since they lie in a file.
+    """Return an array to be filled that lies in a file, so that the system can free its memory pages at any time.
 
-    The file is in the folder for temporary files (TMPDIR), has no name, and goes when the array goes.
+    The file is in the folder for temporary files (TMPDIR), has no name, and is deleted together with the array.
 
     Returns:
-        uint8 of that shape, memory-mapped; None where it is small enough for memory or the disk has no room for it.
+        uint8 of that shape, memory-mapped; None if it is small enough for memory or the disk has no room for it.
     """
     size = math.prod(shape)
     if size <= IN_MEMORY or size > DISK_SHARE * shutil.disk_usage(tempfile.gettempdir()).free:

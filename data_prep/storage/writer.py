@@ -1,4 +1,4 @@
-"""Files of a prepared set: written beside it, synced, then renamed into place."""
+"""Writing of a prepared set: its files are written to a new folder, synced, then renamed into place."""
 
 import contextlib
 import errno
@@ -15,16 +15,16 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.storage.reader import previous, recover
 
-_ROWS = 1024  # images copied at a time
+_ROWS = 1024  # images per copy
 
 
 def unfinished(folder: Path) -> Path:
-    """Where a new set is built."""
+    """Return the path at which a new set is built."""
     return folder.with_name(folder.name + ".new")
 
 
 def tidy(folder: Path) -> None:
-    """Removes what an interrupted preparation left behind; the old set stays or comes back."""
+    """Remove the leftovers of an interrupted preparation; the old set is kept or restored."""
     recover(folder)
     for leftover in (unfinished(folder), previous(folder)):
         if leftover.exists():
@@ -33,13 +33,13 @@ def tidy(folder: Path) -> None:
 
 @contextlib.contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, which takes the place of `folder` when the block ends well, and is removed otherwise.
+    """Yield a new folder to write into, which replaces `folder` if the block succeeds and is removed otherwise.
 
-    A kill at any moment leaves the old set or none: between the two renames of a replacement the old one lies at
-    `previous(folder)`, from where the next open or `prepare` brings it back.
+    A kill at any moment leaves no partial set at `folder`. Between the two renames of a replacement, the old set is at
+    `previous(folder)`, and the next open or `prepare` restores it.
 
     Raises:
-        DataError: the files cannot be written (disk full, no permission).
+        DataError: The files cannot be written (disk full, no permission).
     """
     new = unfinished(folder)
     try:
@@ -66,7 +66,7 @@ def _publish(new: Path, folder: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Forces a folder and all in it to disk."""
+    """Force a folder and everything in it to disk."""
     for path in sorted(folder.rglob("*")):
         _sync_one(path)
     _sync_one(folder)
@@ -81,9 +81,10 @@ def _sync_one(path: Path) -> None:
 
 
 def new_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A memory-mapped uint8 .npy file of that shape, to be filled."""
+    """Create a .npy file of uint8, and return it as a memory-mapped array to be filled."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:  # the space is claimed first: a full disk found later, through the map, is a SIGBUS
+    # Claim the disk space first: if the disk fills up while the map is written, the process is killed by SIGBUS.
+    with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         size = int(np.prod(shape, dtype=np.int64))
         _claim(file, size)
@@ -91,19 +92,19 @@ def new_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _claim(file: BinaryIO, size: int) -> None:
-    """Makes room for `size` bytes after the current position; OSError where the disk has less."""
+    """Reserve `size` bytes after the current position; raise OSError if the disk has less."""
     end = file.tell() + size
     try:
         if size:
             os.posix_fallocate(file.fileno(), file.tell(), size)
-    except (AttributeError, OSError) as error:  # not on macOS, not on every file system
+    except (AttributeError, OSError) as error:  # missing on macOS and on some file systems
         if getattr(error, "errno", None) not in (None, errno.EINVAL, errno.EOPNOTSUPP):
             raise
     file.truncate(end)
 
 
 def write_rows(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
-    """Writes images[rows] as a .npy file, without holding them in memory."""
+    """Write images[rows] to a .npy file, without holding all of them in memory."""
     array = new_array(path, (len(rows), *images.shape[1:]))
     for start in range(0, len(rows), _ROWS):
         array[start : start + _ROWS] = images[rows[start : start + _ROWS]]
@@ -111,12 +112,12 @@ def write_rows(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON, readable."""
+    """Write JSON, indented for people to read."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def checksums(folder: Path, names: list[str]) -> dict[str, str]:
-    """Sha256 of files, hexadecimal, by name."""
+    """Return the sha256 of each file, hexadecimal, by name."""
     sums = {}
     for name in sorted(names):
         with (folder / name).open("rb") as file:

@@ -1,4 +1,7 @@
-"""Where a backbone can be cut in two: places in its graph where a single tensor carries everything on."""
+"""Cut points of a backbone: places in its graph where one tensor alone connects the layers before and after.
+
+The layers before a cut are frozen, and the layers after it are trained.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,24 @@ WANTED_FRACTIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class CutPoint:
-    """A place to cut: what lies before it is frozen, what lies behind is trained."""
+    """Place in a backbone's graph that separates the frozen layers from the trained layers."""
 
     fraction: float
     """Share of the backbone's layers before the cut, 0..1."""
     parameter_fraction: float
     """Share of the backbone's weights before the cut, 0..1."""
     layer: str
-    """The last layer before the cut; empty at 0."""
+    """Name of the last layer before the cut; empty at fraction 0."""
     tensor: Any
-    """The KerasTensor that carries everything on; the input at 0, the output at 1."""
+    """KerasTensor at the cut: the backbone's input at fraction 0, its output at 1."""
 
 
 def single_tensor_cuts(backbone: keras.Model) -> list[CutPoint]:
-    """All cut points in order, the input and the output included.
+    """Return all cut points in order, from the input to the output.
 
-    Walks nodes, not layers: some graphs hold bare operations (MobileNetV3's `add`), some call a layer more than once.
-    Where one is called on both sides there is no cut: its weights would be frozen and trained at once, and Keras makes
-    no model of what lies behind.
+    The search walks nodes instead of layers, because some graphs hold bare operations (MobileNetV3's `add`) and some
+    call a layer more than once. A place with the same layer on both sides is no cut point: that layer would be frozen
+    and trained at once, and Keras cannot build a model of the layers after it.
     """
     nodes = nodes_of(backbone)
     source = backbone.inputs[0]
@@ -53,8 +56,10 @@ def single_tensor_cuts(backbone: keras.Model) -> list[CutPoint]:
 
 
 def nodes_of(model: keras.Model) -> list[Any]:
-    """The calls of operations in a functional model but for its inputs, each after those whose outputs it takes. An
-    operation itself knows the output of its first call alone."""
+    """Return the nodes (calls of operations) of a functional model in topological order, without its input layers.
+
+    Use nodes to find the output of each call: an operation only knows the output of its first call.
+    """
     depths = sorted(model._nodes_by_depth, reverse=True)
     nodes = [node for depth in depths for node in model._nodes_by_depth[depth]]
     return [node for node in nodes if not isinstance(node.operation, keras.layers.InputLayer)]
@@ -65,12 +70,12 @@ def _weights(operation: Any) -> int:
 
 
 def chosen_cuts(backbone: keras.Model) -> tuple[CutPoint, ...]:
-    """The cut points nearest to WANTED_FRACTIONS: the few that trials choose among. See `single_tensor_cuts`."""
+    """Return the cut points nearest to WANTED_FRACTIONS, without duplicates. Trials choose among these."""
     cuts = single_tensor_cuts(backbone)
     nearest = [min(cuts, key=lambda cut: abs(cut.fraction - wanted)) for wanted in WANTED_FRACTIONS]
     return tuple(dict.fromkeys(nearest))
 
 
 def nearest_cut(cuts: tuple[CutPoint, ...], fraction: float) -> CutPoint:
-    """The cut point that freezes about this share of the layers."""
+    """Return the cut point whose share of frozen layers is nearest to `fraction`."""
     return min(cuts, key=lambda cut: abs(cut.fraction - fraction))

@@ -1,8 +1,8 @@
-"""What a network costs whoever runs it: floating-point operations for an image, megabytes of weights.
+"""Inference cost of a network: floating-point operations per image and megabytes of weights.
 
-Counted from the layers, since that takes no trace and is the same on every backend: each weight of a convolution's or a
-dense layer's kernel is multiplied and added once at each place of the layer's output. What normalization, activations,
-pooling and preprocessing take is left out, as in the figures that papers give.
+Operations are counted from the layers, which needs no trace and is the same on every backend. Each kernel weight of a
+convolution or dense layer costs one multiply-add at every position of the layer's output. Normalization, activations,
+pooling and preprocessing are left out, as in the figures published in papers.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ COUNTED = (
     keras.layers.SeparableConv2D,
     keras.layers.Dense,
 )
-"""To count another kind of layer: a row here, if the rule above holds for it."""
+"""Layer types that are counted. Add another only if it costs one multiply-add per kernel weight and output position."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network at one size of images."""
+    """Inference cost of a network at one image size."""
 
     flops_per_image: int | None
-    """Twice the multiply-adds; None where a layer multiplies in a way that is not in COUNTED."""
+    """Twice the number of multiply-adds; None if a layer with a kernel is not of a type in COUNTED."""
     weights_mb: float
-    """Megabytes (10^6 bytes) of the weights in float32, as the exported file holds them. The file itself has some
-    kilobytes more for each layer: a fifth more where the layers are small."""
+    """Megabytes (10^6 bytes) of the weights in float32, as in the exported file. The file adds some kilobytes for each
+    layer: up to a fifth more if the layers are small."""
 
 
 def cost_of(model: keras.Model) -> Cost:
-    """Of a functional model whose images have a fixed size."""
+    """Return the inference cost of a functional model with a fixed image size."""
     adds = multiply_adds(model)
     return Cost(None if adds is None else 2 * adds, FLOAT32_BYTES * model.count_params() / 1e6)
 
 
 def multiply_adds(model: keras.Model) -> int | None:
-    """For one image; None where a layer multiplies in a way that is not in COUNTED."""
+    """Return the multiply-adds for one image, or None if a layer with a kernel is not of a type in COUNTED."""
     counts = [_layer_multiply_adds(layer, places) for layer, places in _applied(model)]
     return None if None in counts else sum(counts)  # type: ignore[arg-type]
 
 
 def _applied(model: keras.Model) -> Iterator[tuple[Any, int]]:
-    """Each layer as often as the graph applies it, also in models inside the model, with the places of its output:
-    pixels, or 1 of a vector.
+    """Yield each call of a layer, nested models included, with the number of positions of its output.
 
-    Walks the graph's nodes: a layer itself knows one output only, and none when it stands in several graphs.
+    The positions are pixels, or 1 for a vector. The graph's nodes are walked, because a layer only knows one output,
+    and none if it is part of several graphs.
     """
     graph = model._functional if isinstance(model, keras.Sequential) else model
     for node in chain.from_iterable(graph._nodes_by_depth.values()):

@@ -1,6 +1,6 @@
-"""What stands in front of a backbone: raw pixels to the range its weights expect, and random changes while training.
+"""Layers in front of a backbone: resizing, preprocessing to the range its weights expect, and random augmentation.
 
-Stock Keras layers and operations only, so that an exported model opens anywhere.
+They are stock Keras layers and operations, so that an exported model opens anywhere.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 
 import keras
 
-# ImageNet means per channel in BGR order, as keras.applications.imagenet_utils subtracts them in mode "caffe".
+# ImageNet means per channel in BGR order, which keras.applications.imagenet_utils subtracts in mode "caffe".
 BGR_MEANS = (103.939, 116.779, 123.68)
-# ImageNet means and standard deviations per channel in RGB order, of pixels as 0..1: its mode "torch".
+# ImageNet means and standard deviations per channel in RGB order, of pixels scaled to 0..1: mode "torch".
 RGB_MEANS, RGB_DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -37,42 +37,50 @@ def _to_float(x: Any) -> Any:
 
 
 def resized(x: Any, size: tuple[int, int]) -> Any:
-    """Images (n, h, w, 3), uint8 or float, 0..255, as float32 of this height and width; untouched where that is theirs.
+    """Resize images to a height and width.
 
-    Bilinear. Shrunk by 1.5 or more, each pixel is the mean of those that fall on it (a bilinear step to a multiple of
-    the size, then average pooling), since a bilinear step alone would skip some. `antialias` does that too, by an
-    operation that neither ONNX nor LiteRT has. An operation rather than the layer `Resizing`, which puts all that
-    follows it into training mode where a model is called without `training`, as its export does.
+    Resizing is bilinear. Shrinking by a factor of 1.5 or more first resizes to a multiple of the size and then averages
+    blocks of pixels, because a bilinear step alone would skip pixels. `antialias` would do the same, but uses an
+    operation that ONNX and LiteRT lack. The layer `Resizing` is avoided: when a model is called without `training`, as
+    its export does, that layer puts all layers after it into training mode.
+
+    Args:
+        x: Images (n, h, w, 3), uint8 or float, 0..255.
+        size: Height and width in pixels.
+
+    Returns:
+        Images float32 (n, *size, 3), 0..255; `x` itself if it has this size.
     """
     have = tuple(x.shape[1:3])
     if have == tuple(size):
         return x
     times = max(1, round(min(have) / min(size)))
-    x = keras.layers.Rescaling(1.0)(x)  # uint8 would be rounded again
+    x = keras.layers.Rescaling(1.0)(x)  # to float32: a uint8 result would be rounded
     between = (size[0] * times, size[1] * times)
     if between != have:
         x = keras.ops.image.resize(x, between)
     return keras.layers.AveragePooling2D(times)(x) if times > 1 else x
 
 
-# Each takes images (n, h, w, 3), uint8 or float, 0..255, and gives float32 in the range of its name.
+# Each function takes images (n, h, w, 3), uint8 or float, 0..255, and returns float32 in the range that its name says.
 PREPROCESSING: dict[str, Callable[[Any], Any]] = {
     "-1..1": _to_minus_one_one,
     "bgr-mean": _bgr_minus_mean,
     "rgb-mean-std": _rgb_standardized,
-    "inside": _to_float,  # the network rescales by itself
+    "inside": _to_float,  # the network rescales its input
 }
 
 
-# As a share of the full range. The published 0.05 moves MobileNetV2's mean features by 1.9 of their standard deviations
-# over images: with batch norm in inference mode the network would never be trained on what clean images look like.
+# Standard deviation of the noise, as a share of the full range. The published recipe's 0.05 shifts MobileNetV2's mean
+# features by 1.9 of their standard deviations over images. With batch norm in inference mode, the network would then
+# never train on the features of clean images.
 NOISE = 0.01
 
 
 def in_model_augmentation() -> list[keras.layers.Layer]:
-    """The published recipe's random layers: flip, rotation, zoom, contrast, and slighter noise than theirs.
+    """Return the random layers of the published recipe in order: flip, rotation, zoom, contrast, and weaker noise.
 
-    In order, for images of 0..255 and giving float32 of 0..255; inside they work on 0..1.
+    They take images of 0..255 and return float32 of 0..255. In between, they work on 0..1.
     """
     return [
         keras.layers.Rescaling(1 / 255),

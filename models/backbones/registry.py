@@ -1,7 +1,8 @@
-"""The backbones. To add one: a row in BACKBONES; benchmarks/contract.py tests all rows, `make test` the smaller ones.
+"""The table of backbones.
 
-Networks of a user's own are rows too: user_rows.py makes them. Importing this module does not import Keras: the command
-line lists the rows without it.
+To add one, add a row to BACKBONES. benchmarks/contract.py tests all rows, and `make test` tests the smaller ones. A
+user's own network also becomes a row, made by user_rows.py. Importing this module does not import Keras, so that the
+command line can list the rows quickly.
 """
 
 from __future__ import annotations
@@ -19,42 +20,46 @@ from models.errors import ModelError
 
 IMAGENET, UNTRAINED, OWN = "imagenet", "none", "own"
 NAMED_WEIGHTS = (IMAGENET, UNTRAINED, OWN)
-"""Weights that are no file: the published ones, random ones, and those in a backbone's own `.keras` file."""
+"""Values of `weights` that name no file: published weights, random weights, and the weights in a `.keras` backbone."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network without its head, and what is to be known about its weights."""
+    """A network without its head, with facts about its weights and sizes."""
 
     name: str
     builder: str
-    """`module:function`, called as keras.applications functions are: (weights=, include_top=False, input_shape=)."""
+    """Function `module:function` that builds the network, called like those of keras.applications:
+    (weights=, include_top=False, input_shape=)."""
     preprocessing: str
-    """A row of models/backbones/preprocessing.py: the input range that the pretrained weights expect."""
+    """Name of a row in models/backbones/preprocessing.py: the input range that the pretrained weights expect."""
     native_size: int
-    """Side of the square images it was pretrained on, in pixels."""
+    """Side in pixels of the square images it was pretrained on."""
     parameters: int
     """Number of weights without the head."""
     weights_file: str | None = None
-    """The file that keras.applications keeps its ImageNet weights in; `{size}` stands for the size they are for."""
+    """Name of the file in which keras.applications keeps its ImageNet weights; `{size}` stands for their image size."""
     cuts: tuple[float, ...] = ()
-    """Where it can be cut in two: shares of its layers, 0..1, rounded to hundredths (cut_points.py)."""
+    """Shares of its layers, 0..1, that can be frozen, rounded to hundredths (see cut_points.py)."""
     min_size: int = 32
-    """Side of the smallest images it takes, in pixels."""
+    """Side in pixels of the smallest images it takes."""
     resolution: int | None = None
-    """Side that images smaller than `min_size` are enlarged to where the user says nothing; None: they are refused."""
+    """Default resolution in pixels for images smaller than `min_size`; None: such images are refused."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """More keyword arguments of the builder."""
+    """Further keyword arguments of the builder."""
 
     own: Mapping[str, str] = field(default_factory=dict)
-    """Of a network of the user's own, what tells it from others (user_rows.py); empty for the table's."""
+    """Identity of a user's own network: its `preprocessing`, and the `sha256` of its file or its `function`
+    (user_rows.py). Empty for rows of BACKBONES."""
 
     @property
     def has_imagenet(self) -> bool:
+        """Whether `imagenet` is accepted as its weights. It is for any user's function, which may offer them."""
         return self.weights_file is not None or "function" in self.own
 
     @property
     def has_own_weights(self) -> bool:
+        """Whether its weights can come from its own `.keras` file."""
         return "sha256" in self.own
 
 
@@ -162,11 +167,15 @@ BACKBONES = (
     ),
 )  # fmt: skip
 
-MOBILENET_SIZES = (96, 128, 160, 192, 224)  # keras.applications takes the 224 px weights for any other size
+MOBILENET_SIZES = (96, 128, 160, 192, 224)  # keras.applications uses the 224 px weights for any other size
 
 
 def backbone_named(name: str) -> Backbone:
-    """The row of this name; ModelError with the nearest name otherwise."""
+    """Return the row of this name.
+
+    Raises:
+        ModelError: No row has this name; the message suggests the nearest one.
+    """
     for row in BACKBONES:
         if row.name == name:
             return row
@@ -177,20 +186,25 @@ def backbone_named(name: str) -> Backbone:
 
 
 def default_weights(backbone: Backbone) -> str:
+    """Return `own` for a `.keras` backbone, else `imagenet` if the row has ImageNet weights, else `none`."""
     if backbone.has_own_weights:
         return OWN
     return IMAGENET if backbone.weights_file else UNTRAINED
 
 
 def weights_path(backbone: Backbone, image_shape: tuple[int, int, int]) -> Path:
-    """Where Keras keeps (or would keep) the ImageNet weights for images of this shape."""
+    """Return the path where Keras stores the ImageNet weights for images of this shape. The file need not exist."""
     size = image_shape[0] if image_shape[0] == image_shape[1] and image_shape[0] in MOBILENET_SIZES else 224
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     return home / "models" / (backbone.weights_file or "").format(size=size)
 
 
 def check_weights(backbone: Backbone, weights: str) -> None:
-    """ModelError when `weights` (`imagenet`, `none` or a file) cannot be meant for this backbone. Reads no file."""
+    """Check that `weights` (`imagenet`, `none`, `own` or a file) can be used with this backbone. Reads no file.
+
+    Raises:
+        ModelError: The backbone has no such weights, or there is no such file.
+    """
     if weights == IMAGENET and not backbone.has_imagenet:
         raise ModelError(f"{backbone.name} has no ImageNet weights; use --weights none or a file of your own")
     if weights == OWN and not backbone.has_own_weights:
@@ -200,19 +214,26 @@ def check_weights(backbone: Backbone, weights: str) -> None:
 
 
 def default_resolution(backbone: Backbone, image_shape: tuple[int, int, int]) -> int:
-    """What `Hyperparameters.resolution` is where nobody says anything: 0, the images' own size, where that will do."""
+    """Return the default of `Hyperparameters.resolution`, in pixels.
+
+    It is 0 (the size of the images) if the images are large enough, else the backbone's default, or 0 if it has none.
+    """
     return 0 if min(image_shape[:2]) >= backbone.min_size else backbone.resolution or 0
 
 
 def resized_shape(image_shape: tuple[int, int, int], resolution: int) -> tuple[int, int, int]:
-    """(h, w, 3) of images whose shorter side is `resolution` pixels, in the same proportions; 0 leaves them."""
+    """Return the shape (h, w, 3) after resizing the shorter side to `resolution` pixels; 0 keeps the shape."""
     height, width, channels = image_shape
     scale = resolution / min(height, width) if resolution else 1
     return round(height * scale), round(width * scale), channels
 
 
 def check_size(backbone: Backbone, image_shape: tuple[int, int, int], resolution: int = 0) -> None:
-    """ModelError when the images are too small for the network, resized to `resolution` where that is not 0."""
+    """Check that the images are large enough for the network, after resizing to `resolution` if that is not 0.
+
+    Raises:
+        ModelError: They are smaller than `min_size`.
+    """
     height, width, _ = image_shape
     if (resolution or min(height, width)) >= backbone.min_size:
         return
@@ -226,9 +247,13 @@ def check_size(backbone: Backbone, image_shape: tuple[int, int, int], resolution
 
 
 def build(backbone: Backbone, weights: str, image_shape: tuple[int, int, int]) -> Any:
-    """The network as a functional `keras.Model`, (n, h, w, 3) in the row's input range -> (n, h', w', c).
+    """Build the network, and download its ImageNet weights if they are wanted and missing.
 
-    Downloads ImageNet weights that are not there yet. Raises ModelError when weights or image size do not fit.
+    Returns:
+        A functional `keras.Model`: images (n, h, w, 3) in the row's input range -> features (n, h', w', c).
+
+    Raises:
+        ModelError: The weights or the image size do not fit, or the weights cannot be downloaded.
     """
     check_weights(backbone, weights)
     module, function = backbone.builder.split(":")
@@ -236,7 +261,7 @@ def build(backbone: Backbone, weights: str, image_shape: tuple[int, int, int]) -
     wanted = None if weights == UNTRAINED else weights
     try:
         with warnings.catch_warnings():
-            # MobileNetV3 says so for every size but 224, and takes the same weights.
+            # MobileNetV3 warns at every size but 224, and uses the same weights.
             warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
             return builder(weights=wanted, include_top=False, input_shape=image_shape, **backbone.options)
     except ModelError:

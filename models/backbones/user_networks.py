@@ -1,11 +1,12 @@
-"""The networks of a user's own backbones. Four rules say what is taken out of a `.keras` file:
+"""Builds the networks of users' own backbones. A `.keras` file is read by four rules:
 
-1. The file opens with Keras alone, in its safe mode, and holds a functional model of one image input (n, h, w, 3).
-2. Where a model inside it holds more than half of the weights, that is the network (in an export of ours, and in a
-   model built on one of keras.applications); what stands in front of it must be a row of preprocessing.py. Otherwise
-   the whole is the network, and does its own preprocessing.
-3. The network's last output of four dimensions is the features; all behind it was a head and is left out.
-4. It is rebuilt for the size of the images at hand.
+1. The file must open with Keras's safe mode, without other code, and hold a functional model with one image input
+   (n, h, w, 3).
+2. If a nested model holds more than half of the weights, it is the network; exports of hpsearch and models built on
+   keras.applications are of this form. The layers in front of it must match a row of preprocessing.py. Otherwise the
+   whole model is the network and includes its preprocessing.
+3. The network's last four-dimensional output is its features. The layers after it are a head and are left out.
+4. The network is rebuilt for the size of the images that it will train on.
 """
 
 from __future__ import annotations
@@ -31,16 +32,25 @@ Shape = tuple[int, int, int]
 
 
 def ready_backbone(name: str, own: Mapping[str, str], file: str) -> Backbone:
-    """As `models.backbones.user_rows.stored_backbone`, with the preprocessing found out."""
+    """Return the row of `stored_backbone` (user_rows.py), and detect its preprocessing if that is FOUND_OUT."""
     row = stored_backbone(name, own, file)
     return replace(row, preprocessing=preprocessing_in(file)) if row.preprocessing == FOUND_OUT else row
 
 
 def network_from_file(weights: str | None, include_top: bool, input_shape: Shape, path: str) -> keras.Model:
-    """The features of the network in a file: float32 (n, h, w, 3) -> (n, h', w', c). ModelError when it has none.
+    """Build the network in a `.keras` file, without its head.
 
     Args:
-        weights: `own`: those in the file; None: random ones; or a file of weights.
+        weights: `own` for the weights in the `.keras` file, None for random ones, or a file of weights.
+        include_top: Ignored; the argument exists for compatibility with keras.applications.
+        input_shape: (h, w, 3).
+        path: The `.keras` file.
+
+    Returns:
+        A functional model: images float32 (n, h, w, 3) -> features (n, h', w', c).
+
+    Raises:
+        ModelError: The file holds no such network, or the network constrains weights.
     """
     features = _features(_unwrapped(_loaded(path))[1], path)
     config = features.get_config()
@@ -59,14 +69,18 @@ def network_from_file(weights: str | None, include_top: bool, input_shape: Shape
 
 
 def network_from_function(weights: str | None, include_top: bool, input_shape: Shape, function: str) -> keras.Model:
-    """What `module:function` makes, the module looked for in the current folder after all that is installed.
+    """Build a network by calling the user's `module:function`.
 
-    Raises ModelError when there is no such function, or what it makes is no network without a head.
+    The module is searched for among the installed modules first, and then in the current folder.
+
+    Raises:
+        ModelError: There is no such function, it does not return a network without a head, or the network constrains
+            weights.
     """
     module_name, _, name = function.partition(":")
     current_folder = os.getcwd()
     if current_folder not in sys.path:
-        sys.path.append(current_folder)  # behind our own packages, which a file of that name must not replace
+        sys.path.append(current_folder)  # at the end, so that no user's file replaces one of our packages
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -90,9 +104,12 @@ def network_from_function(weights: str | None, include_top: bool, input_shape: S
 
 @lru_cache(4)
 def preprocessing_in(path: str) -> str:
-    """The row of models/backbones/preprocessing.py that stands in front of the network in a file.
+    """Return the name of the row in preprocessing.py that matches the layers in front of the network in a file.
 
-    Found by its answers to images of one colour each, which resizing and turning leave alone. ModelError for any other.
+    The layers are compared with each row on eight images of one colour each, which resizing and rotation do not change.
+
+    Raises:
+        ModelError: No row matches.
     """
     model = _loaded(path)
     fronts, _ = _unwrapped(model)
@@ -126,7 +143,7 @@ def _loaded(path: str) -> keras.Model:
 
 
 def _unwrapped(model: keras.Model) -> tuple[list[keras.Model], keras.Model]:
-    """The network inside a model, and what stands in front of it."""
+    """Return the models in front of the innermost network, and that network."""
     fronts = []
     while inner := next((layer for layer in model.layers if _is_most_of(layer, model)), None):
         fronts.append(keras.Model(model.inputs[0], inner._inbound_nodes[-1].input_tensors[0]))
@@ -139,7 +156,7 @@ def _is_most_of(layer: Any, model: keras.Model) -> bool:
 
 
 def _features(network: keras.Model, path: str) -> keras.Model:
-    """The network up to its last output of four dimensions."""
+    """Return the network up to its last four-dimensional output."""
     whole = keras.Model(network.inputs[0], network.outputs[0])
     for node in reversed(nodes_of(whole)):
         output = node.outputs[0]
@@ -152,7 +169,7 @@ def _features(network: keras.Model, path: str) -> keras.Model:
 
 
 def _check_constraints(network: keras.Model, source: str) -> None:
-    """ModelError where weights are constrained: training moves them all as one vector, and would not keep to it."""
+    """Raise ModelError if weights have constraints: training updates all weights as one vector and ignores them."""
     for weight in network.trainable_weights:
         if getattr(weight, "constraint", None) is not None:
             raise ModelError(f"{source} constrains {weight.path}, which training here does not keep to: leave that out")
@@ -171,7 +188,7 @@ def _shapes(model: Any) -> str:
 
 
 def _free_sizes(config: Any) -> None:
-    """Lets models inside a configuration take images of any size."""
+    """Clear the image sizes in a configuration, so that nested models take images of any size."""
     if isinstance(config, dict):
         for key in ("batch_shape", "build_input_shape"):
             shape = config.get(key)

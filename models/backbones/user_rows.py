@@ -1,7 +1,7 @@
-"""Backbones of the user's own: a `.keras` file, or a function that is called as those of keras.applications are.
+"""Rows for users' own backbones: a `.keras` file, or a function called like those of keras.applications.
 
-They become rows as those of registry.py are; user_networks.py builds their networks. Importing this module does not
-import Keras.
+Each becomes a `Backbone` like the rows of registry.py, and user_networks.py builds its network. Importing this module
+does not import Keras.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from models.backbones.registry import BACKBONES, Backbone, backbone_named
 from models.errors import ModelError
 
 FOUND_OUT = "found out"
-"""Instead of a row of models/backbones/preprocessing.py: the one that stands in front of the network in the file."""
+"""Preprocessing of a `.keras` file until user_networks.py has detected its row of models/backbones/preprocessing.py."""
 PREPROCESSING_NAMES = ("inside", "-1..1", "bgr-mean", "rgb-mean-std")
-"""The rows of models/backbones/preprocessing.py, known here without Keras."""
+"""Names of the rows in models/backbones/preprocessing.py, repeated here to avoid importing Keras."""
 FILE, FUNCTION = (
     "models.backbones.user_networks:network_from_file",
     "models.backbones.user_networks:network_from_function",
@@ -28,13 +28,15 @@ FILE, FUNCTION = (
 
 
 def asked_backbone(text: str, preprocessing: str | None = None) -> Backbone:
-    """The row of what a user calls a backbone: a name of the table, PATH.keras or module:function.
+    """Return the row of a backbone as the user names it.
 
     Args:
-        preprocessing: a row of preprocessing.py, for networks of the user's own alone. Left out, a file has what stands
-            in front of the network in it, and a function's network rescales inside.
+        text: A name in BACKBONES, PATH.keras or module:function.
+        preprocessing: Name of a row in preprocessing.py, for a user's own network only. By default, it is detected from
+            a file, and a function's network is expected to include it.
 
-    Raises ModelError for an unknown name, a file that is not there, and a preprocessing where the table has its own.
+    Raises:
+        ModelError: The name is unknown, the file is missing, or a preprocessing is given for a row of BACKBONES.
     """
     if text.endswith(".keras"):
         return _of_file(Path(text), preprocessing or FOUND_OUT)
@@ -50,7 +52,16 @@ def asked_backbone(text: str, preprocessing: str | None = None) -> Backbone:
 
 
 def stored_backbone(name: str, own: Mapping[str, str], file: str) -> Backbone:
-    """The row of a backbone as a study keeps it: its name, `Backbone.own`, and where its file is now."""
+    """Return the row of a backbone that a study has stored.
+
+    Args:
+        name: Name of the backbone.
+        own: `Backbone.own`; empty for a row of BACKBONES.
+        file: Current path of its `.keras` file, if it has one.
+
+    Raises:
+        ModelError: The name is unknown, or the file is missing or is no `.keras` file.
+    """
     if not own:
         return backbone_named(name)
     if "function" in own:
@@ -69,7 +80,7 @@ def _of_file(path: Path, preprocessing: str) -> Backbone:
                          f"module:function")  # fmt: skip
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    # Every export is called model.keras: its folder's name says more.
+    # Every export is called model.keras, so the name of its folder is used.
     stem = path.resolve().parent.name if path.stem == "model" else path.stem
     own = {"sha256": digest, "preprocessing": preprocessing}
     return stored_backbone(_own_name(stem), own, str(path.resolve()))
@@ -83,13 +94,13 @@ def _of_function(text: str, preprocessing: str) -> Backbone:
 
 
 def _own_name(text: str) -> str:
-    """Fit for the names of studies and folders, and none of the table's."""
+    """Return a name that is valid for studies and folders and differs from all names in BACKBONES."""
     name = re.sub(r"[^A-Za-z0-9_.]+", "_", text).strip("_.") or "own"
     return f"{name}_own" if name in {row.name for row in BACKBONES} else name
 
 
 def _image_size(path: str) -> int:
-    """Side in pixels of the images that the file's network was made for; 0 where it takes any."""
+    """Return the width in pixels of the images that the file's network takes; 0 if it takes any."""
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
@@ -100,7 +111,7 @@ def _image_size(path: str) -> int:
 
 
 def _input_shape(config: Any) -> list[int | None] | None:
-    """Of the first input layer in a model's configuration."""
+    """Return the input shape of the first input layer in a model's configuration, or None."""
     if isinstance(config, dict):
         if config.get("class_name") == "InputLayer":
             return config["config"].get("batch_shape")  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Batches for training: views of the training images, gathered from memory-mapped arrays, then changed at random."""
+"""Training batches: views of the training images, read from memory-mapped arrays and augmented at random."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from models.feeding.reading_ahead import read_ahead
 from models.hyperparameters import Hyperparameters
 
 READY_STEPS = 8
-"""Steps whose input is made ready at once: enough for large batches, few enough for a quick first step."""
+"""Steps whose input is prepared together: enough to fill large batches, few enough for a quick first step."""
 
-# Name -> function from the number of strengths, the original included, to how often each is drawn, up to a factor.
+# Name -> function from the number of augmentation strengths (the original included) to one draw weight for each.
 # To add one: a row here, and its name in models/hyperparameters.py.
 MIXES: dict[str, Callable[[int], np.ndarray]] = {
     "equal": lambda count: np.ones(count),
@@ -28,20 +28,20 @@ MIXES: dict[str, Callable[[int], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class TrainingViews:
-    """The training images and the stored augmented views a trial may draw from. Nothing is copied."""
+    """The training images and the stored augmented views that a trial may draw from. Nothing is copied."""
 
     originals: np.ndarray
-    """uint8 (n, h, w, 3)"""
+    """uint8 (n, h, w, 3)."""
     banks: Sequence[np.ndarray]
-    """One array per allowed strength, each uint8 (n, copies, h, w, 3); row i descends from image i."""
+    """Augmented views: one array per augmentation strength, uint8 (n, copies, h, w, 3). Row i shows image i."""
     labels: np.ndarray
-    """int (n,)"""
+    """int (n,), followed by the labels of `more`."""
     rows: np.ndarray | None = None
-    """int (k,): the images that take part, all of them where it is not given"""
+    """int (k,): indices of the images to train on.  [default: all]"""
     names: Sequence[str] = ()
-    """Of the strengths of `banks`; needed where what is computed of them is kept."""
+    """Names of the strengths of `banks`; required when features of the views are cached."""
     more: TrainingViews | None = None
-    """Images that follow, with as many views in as many banks; `labels` holds theirs too."""
+    """Further images, counted after these, with the same number of banks and of copies in each."""
 
     def __len__(self) -> int:
         return len(self.labels if self.rows is None else self.rows)
@@ -49,10 +49,16 @@ class TrainingViews:
     def draw(
         self, rng: np.random.Generator, views_per_image: int = 1, shares: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """An epoch's views in order: per view the image, the strength (0: the original, k: banks[k - 1]) and the copy.
+        """Draw the views of an epoch, in training order.
 
         Args:
-            shares: how often each strength is drawn, summing to 1; equally where it is not given.
+            rng: Source of the random draws.
+            views_per_image: Views drawn of each image.
+            shares: float (1 + banks,), the probability of each strength, sums to 1.  [default: all equal]
+
+        Returns:
+            Three int arrays with one entry per view: the image's row, the strength (0: the original, k: banks[k - 1])
+            and the number of the copy in that bank.
         """
         n = len(self) * views_per_image
         places = rng.permutation(n) % len(self)
@@ -62,7 +68,7 @@ class TrainingViews:
         return rows, strength, (rng.random(n) * copies[strength]).astype(np.int64)
 
     def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
-        """Views that are soon to be gathered begin to be read."""
+        """Start reading views from disk that will be gathered soon. Arguments as `draw` returns them."""
         if self.more is not None:
             later = rows >= len(self.originals)
             self.more.ready(rows[later] - len(self.originals), strength[later], copy[later])
@@ -72,7 +78,7 @@ class TrainingViews:
             read_ahead(bank, rows[strength == level], copy[strength == level])
 
     def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
-        """The chosen views of these rows: uint8 (len(rows), h, w, 3)."""
+        """Return the images of these views, uint8 (len(rows), h, w, 3). Arguments as `draw` returns them."""
         images = np.empty((len(rows), *self.originals.shape[1:]), np.uint8)
         for place, (row, level, number) in enumerate(zip(rows, strength, copy, strict=True)):
             images[place] = self._view(row, level, number)
@@ -86,7 +92,10 @@ class TrainingViews:
 
 
 class ViewSource(Protocol):
-    """Where a network's input of a view comes from: the images themselves, or what a frozen prefix made of them."""
+    """Source of a network's input for each view: the images, or the output of the frozen layers for them.
+
+    Arguments of both methods as `TrainingViews.draw` returns them.
+    """
 
     def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None: ...
 
@@ -95,21 +104,24 @@ class ViewSource(Protocol):
 
 @dataclass(frozen=True)
 class Feed:
-    """The batches of a trial, each epoch's determined by seed and number alone."""
+    """The batches of a trial. Seed and epoch number alone determine the batches of an epoch."""
 
     views: TrainingViews
     class_weights: np.ndarray
-    """float32 (classes,)"""
+    """float32 (classes,): weight of each class in the loss."""
     size: EpochSize
     seed: int
 
     def epoch(
         self, number: int, done: float, hyperparameters: Hyperparameters, source: ViewSource | None = None
     ) -> Iterator[Batch]:
-        """The batches of one epoch, when the share `done` of the phase's epochs lies behind.
+        """Yield the batches of one epoch.
 
         Args:
-            source: what the views are gathered from, in place of their images.
+            number: Number of the epoch in the trial, from 0.
+            done: Share of the phase's epochs that are finished, 0..1.
+            hyperparameters: Augmentations of the batches.
+            source: Source of the views.  [default: their images]
         """
         rng = np.random.default_rng([self.seed, number])
         shares = strength_shares(hyperparameters, len(self.views.banks), done)
@@ -129,9 +141,15 @@ class Feed:
 
 
 def strength_shares(hyperparameters: Hyperparameters, banks: int, done: float) -> np.ndarray:
-    """How often the original and each of the banks is drawn when the share `done` of the epochs lies behind; sum 1."""
+    """Return the probability that a view is the original or comes from each bank, float (1 + banks,), sums to 1.
+
+    Args:
+        hyperparameters: Decide the mix and whether there is a curriculum.
+        banks: Number of augmentation strengths besides the original.
+        done: Share of the phase's epochs that are finished, 0..1.
+    """
     shares = MIXES[hyperparameters.strength_mix](1 + banks)
-    if hyperparameters.curriculum:  # one strength more at each equal step of the way; the first epochs see originals
+    if hyperparameters.curriculum:  # originals only at first, then one more strength after each equal part of the phase
         shares = shares * (np.arange(1 + banks) <= math.floor(done * (1 + banks)))
     result: np.ndarray = shares / shares.sum()
     return result

@@ -1,7 +1,7 @@
-"""Whether it pays to keep what frozen layers give: for each cut, computing it in each step is timed against reading it.
+"""Measure whether caching the output of the frozen layers pays: time computing it against reading it, for each cut.
 
-On a CPU it pays wherever reading is from memory. It may not where a GPU computes the first layers' large outputs sooner
-than they are gathered and brought to it, or where they are more than memory holds and the disk is slow.
+On a CPU, caching pays whenever the output is read from memory. It may not pay where a GPU computes the large outputs of
+the first layers faster than they are gathered and copied to it, or where they exceed memory and the disk is slow.
 """
 
 from __future__ import annotations
@@ -23,28 +23,36 @@ from models.feeding.reading_ahead import forget
 from models.networks.kept_networks import Network
 
 STEPS = 12
+"""Timed steps for each measurement."""
 FILE_BYTES = 2**27
-"""Of the features that are read: many times what a disk reads ahead for as many images."""
+"""Size of the file that is read, if there are enough images: many times what a disk reads ahead for the timed steps."""
 
 
 @dataclass(frozen=True)
 class CutCost:
-    """Milliseconds for one view."""
+    """Time for one view at one cut point, with and without the cache."""
 
     frozen_fraction: float
+    """Share of frozen layers, 0..1, that leads to this cut."""
     compute_ms: float
-    """Through the frozen layers, in training."""
+    """Milliseconds to run the frozen layers in training."""
     read_ms: float
-    """Its kept output, gathered and brought to the device."""
+    """Milliseconds to read the cached output and bring it to the device."""
 
     @property
     def pays(self) -> bool:
+        """Whether reading the output is faster than computing it."""
         return self.read_ms < self.compute_ms
 
 
 def least_paying(rows: Sequence[CutCost]) -> float | None:
-    """The least frozen fraction from which on keeping pays; 0 where it pays everywhere, None where nowhere. The deeper
-    a cut, the more there is to compute, and mostly the less to read."""
+    """Return the smallest frozen fraction from which caching pays, at this cut and at all deeper ones.
+
+    The deeper a cut, the more there is to compute and, in most networks, the less there is to read.
+
+    Returns:
+        A frozen fraction; 0 when caching pays at every cut; None when it does not pay at the deepest one.
+    """
     paying = list(takewhile(lambda row: row.pays, sorted(rows, key=lambda row: -row.frozen_fraction)))
     if len(paying) == len(rows):
         return 0.0
@@ -52,34 +60,50 @@ def least_paying(rows: Sequence[CutCost]) -> float | None:
 
 
 def feature_values(network: Network, frozen_fractions: Sequence[float]) -> list[int]:
-    """How many values an image's features have at each cut that these fractions lead to, if anything lies before it."""
+    """Return the number of feature values per image at each cut.
+
+    Args:
+        network: Network to cut.
+        frozen_fractions: Shares of frozen layers, 0..1. Fractions that lead to the same cut count once. A cut with no
+            layers before it is left out.
+    """
     cuts = dict.fromkeys(network.cut(fraction) for fraction in frozen_fractions)
     shapes = [cut.tensor.shape[1:] if cut.fraction < 1 else cut.tensor.shape[-1:] for cut in cuts if cut.fraction > 0]
-    return [int(np.prod(shape)) for shape in shapes]  # those behind the last layer are pooled
+    return [int(np.prod(shape)) for shape in shapes]  # the output of the last layer is pooled
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """How features would be kept."""
+    """How features would be cached."""
 
     precision: str
+    """float32 or float16."""
     most_bytes: int
-    """Of all of them."""
+    """Size limit of the whole cache."""
     stored_images: int
-    """All whose features may be kept."""
+    """Number of images and views whose features may be cached."""
     from_disk: bool
-    """They are more than memory will hold."""
+    """Whether features are read from disk, because they exceed memory."""
 
     def fits(self, values: int) -> bool:
-        """Whether a cut that gives an image so many values is ever kept."""
+        """Return whether the cache can hold all features of a cut with this many values per image."""
         return self.stored_images * values * np.dtype(self.precision).itemsize <= self.most_bytes
 
 
 def cut_costs(
     network: Network, frozen_fractions: Sequence[float], batch_size: int, how: Keeping, scratch: Path
 ) -> list[CutCost]:
-    """Of each cut that these fractions lead to and that would be kept, in the network's arithmetic. One that cannot be
-    timed, for want of memory or of room in the folder `scratch`, is left out, with a line that says why."""
+    """Return the cost of each cut that would be cached, measured in the network's arithmetic.
+
+    A cut that cannot be timed, because memory or disk space is short, is left out, and a printed line says why.
+
+    Args:
+        network: Network to cut.
+        frozen_fractions: Shares of frozen layers, 0..1; the nearest cut of each is measured once.
+        batch_size: Images per step.
+        how: How features would be cached.
+        scratch: Folder for temporary files.
+    """
     found: dict[Any, CutCost] = {}
     for fraction in sorted(frozen_fractions):
         cut = network.cut(fraction)
@@ -90,7 +114,7 @@ def cut_costs(
         try:
             compute_ms = _compute_ms(network, prefix, batch_size)
             found[cut] = CutCost(fraction, compute_ms, _read_ms(prefix, batch_size, how, scratch))
-        except Exception as error:  # backends have errors of many kinds for what does not fit
+        except Exception as error:  # each backend has its own errors for a lack of memory
             print(f"{fraction:.0%} frozen is left out: {type(error).__name__}: {error}")
     return list(found.values())
 
@@ -105,7 +129,7 @@ def _compute_ms(network: Network, prefix: keras.Model, batch_size: int) -> float
 def _read_ms(prefix: keras.Model, batch_size: int, how: Keeping, scratch: Path) -> float:
     each = size_bytes(prefix, how.precision, 1)
     count = min(how.stored_images, max((1 + STEPS) * batch_size, FILE_BYTES // each))
-    none = np.empty((count, 0))  # nothing is computed here
+    none = np.empty((count, 0))  # no images are needed, since random features are stored
     views = TrainingViews(none, [], np.zeros(count, int))
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         path = Path(folder) / "features"
@@ -119,12 +143,12 @@ def _read_ms(prefix: keras.Model, batch_size: int, how: Keeping, scratch: Path) 
             forget(path)
         source = FeatureViews(views, [Features(path, none, prefix, how.precision)])
         times_ms = _times_ms(source, batch_size, keras.ops.convert_to_tensor, count)
-    # A disk has bursts; what is in memory is only disturbed by others.
+    # A disk's slow moments count, so take the mean. In memory, other processes cause slow steps: the median skips them.
     return float(np.mean(times_ms) if how.from_disk else np.median(times_ms)) / batch_size
 
 
 def _times_ms(source: ViewSource, batch_size: int, then: Callable[[Any], Any], count: int | None = None) -> list[float]:
-    """Of steps that gather a batch of views as trials do, from among `count` images, and do something with it."""
+    """Time steps that gather a random batch out of `count` images, as trials do, and call `then` on it."""
     count = count or STEPS * batch_size
     places = np.resize(np.random.default_rng(0).permutation(count), (1 + STEPS, batch_size))
     original = np.zeros(batch_size, int)

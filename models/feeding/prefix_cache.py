@@ -1,8 +1,9 @@
-"""What a frozen prefix makes of each image, computed once and kept on disk, memory-mapped: its weights never change.
+"""Cache of features on disk, memory-mapped. Features are the output of the prefix, the frozen layers before a cut.
 
-Files are shared by all trials and processes of a machine. A view's features are written before its mark, so that a
-killed process leaves none that is half there; what an earlier start of the machine left is not trusted (a power cut may
-keep the mark and lose the features).
+Each image's features are computed once, since frozen weights never change. All trials and processes of a machine share
+the files. A view's features are written before the mark that says they are complete, so a killed process leaves no
+half-written features marked as complete. Features from before the machine's last start are not reused: a power cut may
+keep the mark and lose the features.
 """
 
 from __future__ import annotations
@@ -30,33 +31,36 @@ from models.files import PARTIAL, replacing
 from models.networks.kept_networks import Network, TrainedPart, weights_sha256
 from models.networks.predicting import predict
 
-ALIGNMENT = 64  # bytes
+ALIGNMENT = 64  # the features in a file begin at a multiple of this many bytes
 MAKING_S = 600
+"""Age in seconds from which an unfinished file is taken to be the remains of a killed process."""
 PREFIX_BATCH = 32
-"""Images that go through a prefix at once: no fewer, since it is traced once, and few enough to be quick for one."""
+"""Images per call of a prefix. Smaller batches are padded, so it is traced once; small enough to be quick for one."""
 
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """Where features may be kept, and of what."""
+    """Where and how features are cached."""
 
     folder: Path
     precision: str
-    """float32 or float16"""
+    """float32 or float16."""
     most_bytes: int
-    """Of the whole folder."""
+    """Size limit of the whole folder."""
     origin: str
-    """Names the images, and this start of the machine."""
+    """Identifies the prepared images and the machine's last start: features of any other origin are not reused."""
     least_fraction: float = 0.0
-    """Of the layers frozen; where fewer are, computing their output is quicker than reading it."""
+    """Share of frozen layers, 0..1, below which nothing is cached, because computing is faster than reading."""
 
 
 class Features:
-    """The prefix's output for each of a row of images, computed when it is first asked for.
+    """Cached features of an array of images, computed when they are first needed.
 
     Args:
+        path: File of the features; created if it does not exist.
         images: uint8 (n, h, w, 3).
-        prefix: images -> features (n, ...).
+        prefix: The frozen layers: images -> features (n, ...).
+        precision: float32 or float16.
     """
 
     def __init__(self, path: Path, images: np.ndarray, prefix: keras.Model, precision: str) -> None:
@@ -65,17 +69,25 @@ class Features:
         start = -(-count // ALIGNMENT) * ALIGNMENT
         if not path.exists():
             _reserve(path, size_bytes(prefix, precision, count))
-        os.utime(path)  # what was used last is removed last
+        os.utime(path)  # the least recently used file is removed first
         self._known = np.memmap(path, np.uint8, "r+", shape=(count,))
-        read_ahead(self._known.reshape(1, count), np.zeros(1, int))  # all marks, and no features along with them
+        read_ahead(self._known.reshape(1, count), np.zeros(1, int))  # loads all marks, without the features beside them
         self._values = np.memmap(path, precision, "r+", offset=start, shape=(count, *shape))
 
     def missing(self, places: np.ndarray) -> np.ndarray:
-        """Which of these are not there yet, each once."""
+        """Return the indices among `places` whose features are not cached yet, each once."""
         return np.unique(places[self._known[places] == 0])
 
     def keep(self, places: np.ndarray, found: np.ndarray) -> None:
-        """Keeps the prefix's output of these. ModelError when the precision cannot hold a value."""
+        """Store the features of some images.
+
+        Args:
+            places: int (k,), indices of the images.
+            found: float32 (k, ...), output of the prefix.
+
+        Raises:
+            ModelError: A value does not fit the precision.
+        """
         with np.errstate(over="ignore"):
             rounded = found.astype(self._values.dtype)
         if not np.isfinite(rounded).all():
@@ -86,25 +98,32 @@ class Features:
         self._known[places] = 1
 
     def read_ahead(self, places: np.ndarray) -> None:
-        """Those at these places are soon wanted."""
+        """Start reading the features at these indices from disk, because they are needed soon."""
         read_ahead(self._values, places)
 
     def at(self, places: np.ndarray) -> np.ndarray:
-        """float32 (len(places), ...); they must be there."""
+        """Return the features at these indices, float32 (len(places), ...). They must be cached."""
         return np.asarray(self._values[places], np.float32)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        """Those of some images in a row, float32; what is missing is computed."""
+        """Return the features of a slice of the images, float32. Missing ones are computed."""
         places = np.arange(len(self))[part]
         compute([(self, self.missing(places))])
         return self.at(places)
 
 
 def compute(wanted: Sequence[tuple[Features, np.ndarray]]) -> int:
-    """Computes the features at these places, of all at once, so that batches are full; how many there were."""
+    """Compute and store features of several arrays of images together, so that batches are full.
+
+    Args:
+        wanted: Pairs of features and the indices to compute, int (k,). All features have the same prefix.
+
+    Returns:
+        Number of images computed.
+    """
     for features, places in wanted:
         read_ahead(features.images, places)
     images = np.concatenate([features.images[places] for features, places in wanted])
@@ -118,16 +137,21 @@ def compute(wanted: Sequence[tuple[Features, np.ndarray]]) -> int:
 
 
 class FeatureViews:
-    """As `TrainingViews`, with features in place of images."""
+    """View source with features in place of the images of `TrainingViews`.
+
+    Args:
+        views: The views that a trial draws from.
+        levels: Features of the originals, then of each bank of `views`.
+    """
 
     def __init__(self, views: TrainingViews, levels: Sequence[Features]) -> None:
         self._copies = np.array([1, *(bank.shape[1] for bank in views.banks)])
         self._levels = levels
         self.computed = 0
-        """Views whose features had not been kept."""
+        """Number of views whose features were not cached before."""
 
     def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
-        """Computes what is missing of these views; what is not begins to be read."""
+        """Compute the features of these views that are missing, and start reading the others from disk."""
         places = rows * self._copies[strength] + copy
         by_level = [(features, places[strength == level]) for level, features in enumerate(self._levels)]
         for features, wanted in by_level:
@@ -135,10 +159,10 @@ class FeatureViews:
         self.computed += compute([(features, features.missing(wanted)) for features, wanted in by_level])
 
     def gather(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> np.ndarray:
-        """The features of these views, float32 (len(rows), ...); they must be `ready`."""
+        """Return the features of these views, float32 (len(rows), ...). Call `ready` for them first."""
         places = rows * self._copies[strength] + copy
         parts = [features.at(places[strength == level]) for level, features in enumerate(self._levels)]
-        order = np.argsort(strength, kind="stable")  # as the parts come
+        order = np.argsort(strength, kind="stable")  # the order of the rows in `parts`
         result = np.empty((len(rows), *parts[0].shape[1:]), np.float32)
         result[order] = np.concatenate(parts)
         return result
@@ -146,7 +170,7 @@ class FeatureViews:
 
 @dataclass(frozen=True)
 class CachedPart:
-    """A part trained on features, with those of everything that a trial looks at."""
+    """A part of the network that is trained on features, and the features of all images that a trial uses."""
 
     part: TrainedPart
     views: FeatureViews
@@ -157,8 +181,18 @@ class CachedPart:
 def cached_part(
     settings: CacheSettings, network: Network, frozen_fraction: float, data: TrainingData
 ) -> CachedPart | None:
-    """The part behind a cut with the features of these images. None, with a line that says why, when they would take
-    more room than there is; None as well when nothing lies before the cut, or too little to pay."""
+    """Return the part of the network behind a cut, with the cached features of a trial's images.
+
+    Args:
+        settings: Where and how features are cached.
+        network: Network to cut.
+        frozen_fraction: Share of frozen layers, 0..1; the nearest cut is taken.
+        data: The trial's images.
+
+    Returns:
+        The part and its features. None when no layers lie before the cut, or too few for caching to pay. Also None when
+        the files cannot be created, for example because disk space is short; a printed line then says why.
+    """
     cut = network.cut(frozen_fraction)
     if cut.fraction == 0 or cut.fraction < network.cut(settings.least_fraction).fraction:
         return None
@@ -184,7 +218,7 @@ def cached_part(
 
 
 def size_bytes(prefix: keras.Model, precision: str, count: int) -> int:
-    """Of the file of so many images' features."""
+    """Return the size of a file with the features of `count` images and their marks."""
     each = int(np.prod(prefix.output_shape[1:])) * np.dtype(precision).itemsize
     return -(-count // ALIGNMENT) * ALIGNMENT + count * each
 
@@ -200,7 +234,7 @@ def _images_of(data: TrainingData) -> dict[str, np.ndarray]:
 
 
 def _flat(views: np.ndarray) -> np.ndarray:
-    """(n, copies, h, w, 3) as (n * copies, h, w, 3), still memory-mapped."""
+    """Reshape (n, copies, h, w, 3) to (n * copies, h, w, 3), still memory-mapped."""
     result: np.ndarray = views.reshape(-1, *views.shape[2:])
     return result
 
@@ -220,8 +254,10 @@ def _key(settings: CacheSettings, network: Network, part: TrainedPart) -> str:
 
 
 def _graph_sha256(network: keras.Model) -> str:
-    """Of what a network of the user's own computes besides its weights: its name may stay when it is changed. What its
-    layers are called, which a process counts, does not matter."""
+    """Hash the operations of a user's own network, since its name may stay the same when the network changes.
+
+    Layer names are left out: Keras numbers them in each process.
+    """
     nodes = nodes_of(network)
     places = {id(output): place for place, node in enumerate(nodes) for output in node.outputs}
     calls = [
@@ -237,16 +273,16 @@ def _graph_sha256(network: keras.Model) -> str:
 
 
 def _config(operation: Any) -> dict[str, Any]:
-    """Empty of a layer of the user's that does not tell."""
+    """Return a layer's settings except its name; empty for a user's layer that does not implement `get_config`."""
     with suppress(NotImplementedError):
         return {key: value for key, value in operation.get_config().items() if key != "name"}
     return {}
 
 
 def _make_room(settings: CacheSettings, needed: int, spared: Collection[Path]) -> None:
-    """Removes what was used longest ago until `needed` bytes more are within the limit. OSError when they cannot be.
+    """Remove the least recently used files until `needed` more bytes fit the limit, but none of `spared`.
 
-    A process that still reads a file that is removed keeps it until it is done.
+    A process that still reads a removed file keeps it until it is done. Raises OSError if the bytes cannot fit.
     """
     files = _files(settings.folder)
     total = sum(found.st_size for found in files.values())
@@ -266,18 +302,18 @@ def _make_room(settings: CacheSettings, needed: int, spared: Collection[Path]) -
 def _files(folder: Path) -> dict[Path, os.stat_result]:
     found = {}
     for path in folder.glob("*/*"):
-        with suppress(FileNotFoundError):  # another process removes some too
+        with suppress(FileNotFoundError):  # another process may have removed the file
             found[path] = path.stat()
     return found
 
 
 def _is_being_made(path: Path, found: os.stat_result) -> bool:
-    """By another process; an old one was left by a process that was killed."""
+    """Return whether another process is writing this file. A killed process may leave an old unfinished file."""
     return path.name.startswith(PARTIAL) and time.time() - found.st_mtime < MAKING_S
 
 
 def _reserve(path: Path, size: int) -> None:
-    """A file of zeros whose room on the disk is taken: writing to a memory map of a full disk would end the process."""
+    """Create a file of zeros and allocate its disk space: writing to a memory map on a full disk ends the process."""
     with replacing(path, shared=True, sync=False) as partial, open(partial, "wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)

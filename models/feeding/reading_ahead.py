@@ -1,7 +1,7 @@
-"""Memory-mapped rows are asked of the disk some steps before they are needed.
+"""Ask the system to read rows of memory-mapped arrays from disk some steps before they are needed.
 
-Where a set is more than memory holds, a row that is touched makes training wait, and the system read its neighbours
-along (up to megabytes of them), which nobody wants of rows in random order.
+When the data exceed memory, touching a row makes training wait for the disk. The system then also reads the row's
+neighbours, up to megabytes of them, which is wasted when rows are used in random order.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import numpy as np
 
 
 def read_ahead(array: np.ndarray, *places: np.ndarray) -> None:
-    """Has the system begin to read `array[places]` of a memory-mapped array, and does not wait for it. Nothing happens
-    for what is in memory, or where the system does not offer it.
+    """Start reading `array[places]` from disk, without waiting for it.
+
+    Does nothing for rows that are in memory already, or on systems without `madvise`.
 
     Args:
-        places: int (k,) for each of the first axes; what lies at each place has no gaps.
+        array: Memory-mapped array.
+        places: Indices, int (k,), one array for each of the first axes. The data at each index must be contiguous.
     """
     advise = getattr(ctypes.CDLL(None), "madvise", None)
     if advise is None:
@@ -35,7 +37,7 @@ def read_ahead(array: np.ndarray, *places: np.ndarray) -> None:
 
 
 def forget(path: Path) -> None:
-    """Has the system drop what it holds of a file in memory, where it offers that; nothing may have it mapped."""
+    """Drop a file from the system's page cache, where the system can do so. The file must not be memory-mapped."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
         if hasattr(os, "posix_fadvise"):

@@ -1,4 +1,4 @@
-"""What a trial trains and is scored on."""
+"""Data that a trial trains on and is scored on."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from models.scoring.external_scores import ExternalSet
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a trial trains and is scored on."""
+    """Data that a trial trains on and is scored on."""
 
     views: TrainingViews
     class_weights: tuple[float, ...]
-    """N / (n_k C) for each class k: what an image of it counts in the loss."""
+    """Weight of each class k in the loss: N / (n_k C), for C classes and N images, n_k of them of class k."""
     validation_images: np.ndarray
-    """uint8 (m, h, w, 3)"""
+    """uint8 (m, h, w, 3)."""
     validation_labels: np.ndarray
-    """int (m,)"""
+    """int (m,)."""
     corrupted_images: np.ndarray | None = None
-    """uint8 (m, views, h, w, 3): corrupted views of the validation images, where there are any"""
+    """uint8 (m, views, h, w, 3): corrupted views of the validation images; None if there are none."""
     families: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """name of a family of corruptions -> bool (m, views): it takes part"""
+    """Family of corruptions -> bool (m, views): True where a view is made with a corruption of this family."""
     external: Mapping[str, ExternalSet] = field(default_factory=dict)
-    """by name: scored by the kept weights, and after each epoch where the objective is on one; never trained on"""
+    """Name -> external set. It is scored with the kept weights, and after each epoch if the objective is on it. It is
+    never trained on."""

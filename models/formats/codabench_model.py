@@ -1,6 +1,6 @@
-"""A submission for an image challenge: `Model().predict(X)` labels raw images.
+"""Submission to an image challenge: `Model().predict(X)` labels raw images.
 
-Written by hpsearch. Needs Keras and NumPy; the weights are read from model.keras beside this file.
+Written by hpsearch. It needs Keras and NumPy, and reads the network from model.keras in the same folder.
 """
 
 from pathlib import Path
@@ -10,19 +10,29 @@ import numpy as np
 
 
 class Model:
-    """An image classifier: uint8 RGB images in, class numbers out; preprocessing is inside."""
+    """Image classifier: takes raw RGB images and returns class numbers. Preprocessing is part of the model."""
 
     def __init__(self) -> None:
         self.network = keras.saving.load_model(Path(__file__).with_name("model.keras"), compile=False)
         self.image_shape = tuple(self.network.input_shape[1:])
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Class numbers int64 (n,) of images (n, h, w, 3), or (1,) of one image (h, w, 3): raw pixels, 0..255."""
+        """Return the class number of each image.
+
+        Args:
+            X: Images (n, h, w, 3), or one image (h, w, 3), of raw pixels 0..255.
+
+        Returns:
+            Class numbers int64 (n,), or (1,) for one image.
+
+        Raises:
+            ValueError: The shape does not fit the model, or the values are no raw pixels.
+        """
         labels: np.ndarray = self.predict_proba(X).argmax(axis=1)
         return labels
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Probabilities float32 (n, classes) of the same."""
+        """Return the class probabilities, float32 (n, classes). Arguments and errors are those of `predict`."""
         return np.asarray(self.network.predict(self._checked(X), batch_size=128, verbose=0))
 
     def _checked(self, X: np.ndarray) -> np.ndarray:

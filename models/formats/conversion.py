@@ -1,4 +1,4 @@
-"""Writes an exported model in further formats, and proves each by its own runtime in a fresh process.
+"""Converts an exported model to other formats, and verifies each with its own runtime in a fresh process.
 
 Importing this module does not import Keras.
 """
@@ -20,11 +20,20 @@ from models.formats import registry
 from models.formats.registry import KERAS, Format, Runtime
 
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1"}
-"""GPUs round float32 to fewer bits, and LiteRT and ONNX are run on the CPU: all formats are compared there."""
+"""Environment that hides GPUs. Formats are compared on the CPU: GPUs round float32 to fewer bits, and LiteRT and ONNX
+run on the CPU."""
 
 
 def check_installed(row: Format, writing: bool = False) -> None:
-    """ModelError with the way out where what a format needs is not installed."""
+    """Check that the modules which a format needs are installed.
+
+    Args:
+        row: The format.
+        writing: Whether to check the modules for writing it too, not only those for using it.
+
+    Raises:
+        ModelError: A module is missing; the message says what to install.
+    """
     needed = (*(row.writers if writing else ()), *row.runtime)
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
@@ -33,7 +42,11 @@ def check_installed(row: Format, writing: bool = False) -> None:
 
 
 def open_format(row: Format, path: Path) -> Runtime:
-    """The model in this process. ModelError when its runtime is not installed, or does not open it as a classifier."""
+    """Open a model in this process with the runtime of its format.
+
+    Raises:
+        ModelError: The runtime is not installed, cannot open the model, or the model is no image classifier.
+    """
     check_installed(row)
     try:
         runtime = row.open(path)
@@ -46,7 +59,11 @@ def open_format(row: Format, path: Path) -> Runtime:
 
 
 def write_format(row: Format, model: Path, target: Path) -> None:
-    """The `.keras` file `model` in this format. ModelError with the reason when it cannot be converted."""
+    """Convert the `.keras` file `model` to a format, and write it to `target`.
+
+    Raises:
+        ModelError: The model cannot be converted; the message gives the reason.
+    """
     done = _run(["write", row.name, model, target], target.parent, ON_CPU)
     if done.returncode != 0:
         raise ModelError(f"the model cannot be written as {row.title}: {_last_words(done)}; {_way_out(row)}")
@@ -55,15 +72,20 @@ def write_format(row: Format, model: Path, target: Path) -> None:
 def predict_in_fresh_process(
     model: Path, images: Sequence[Path], folder: Path, name: str = KERAS, on_cpu: bool = False
 ) -> list[np.ndarray]:
-    """Probabilities float32 (k, classes) by one new process that knows the runtime and nothing of ours, one per file.
+    """Predict with the format's runtime in one new process that cannot import hpsearch's packages.
 
     Args:
-        model: in the format `name`.
-        images: `.npy` files, uint8 (..., h, w, 3); k counts all views in order.
-        folder: where the process leaves them.
-        on_cpu: also where there is a GPU.
+        model: Model in the format `name`.
+        images: `.npy` files, each uint8 (..., h, w, 3).
+        folder: Folder in which the process writes the probabilities.
+        name: Name of the format.
+        on_cpu: Whether to use the CPU even if there is a GPU.
 
-    Raises ModelError with the process's last line when it fails.
+    Returns:
+        For each file, probabilities float32 (k, classes), where k counts the file's images (all views in order).
+
+    Raises:
+        ModelError: The process failed; the message ends with the last line of its output.
     """
     targets = [folder / f"probabilities-{number}.npy" for number in range(len(images))]
     pairs = [path for pair in zip(images, targets, strict=True) for path in pair]
@@ -74,15 +96,19 @@ def predict_in_fresh_process(
 
 
 def largest_difference(row: Format, model: Path, images: Path, expected: np.ndarray, folder: Path) -> float:
-    """Between a probability by the format's own runtime, in a fresh process and an empty folder, and `expected`.
+    """Return the largest difference between the format's probabilities and the Keras model's.
+
+    The format's runtime predicts in a fresh process, in an empty folder.
 
     Args:
-        model: the written file or folder.
+        row: The format.
+        model: Converted file or folder.
         images: `.npy` file, uint8 (n, h, w, 3).
-        expected: the Keras model's probabilities, (n, classes).
-        folder: where to work; an empty one.
+        expected: Probabilities of the Keras model, (n, classes).
+        folder: Empty folder to work in.
 
-    Raises ModelError when it is more than the format's tolerance.
+    Raises:
+        ModelError: The model cannot predict, or the difference exceeds the format's tolerance.
     """
     try:
         (found,) = predict_in_fresh_process(model, [images], folder, row.name, on_cpu=True)
@@ -103,7 +129,7 @@ def _way_out(row: Format) -> str:
 
 
 def _run(arguments: Iterable[str | Path], folder: Path, more: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    # Paths in full: the process works in `folder`, where no file of the user's can be imported in a library's place.
+    # Paths are absolute because the process runs in `folder`, where no user's file can shadow a library.
     full = [str(one.absolute()) if isinstance(one, Path) else one for one in arguments]
     command = [sys.executable, "-P", str(registry.__file__), *full]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=os.environ | more)

@@ -1,4 +1,4 @@
-"""From trials' weights to one `.keras` file of stock layers: raw uint8 images in, probabilities out."""
+"""Builds one `.keras` file from the weights of trials. It has stock layers only: raw uint8 images -> probabilities."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from models.networks.classifier import ClassifierSettings, make_classifier
 
 @dataclass(frozen=True)
 class Member:
-    """A trained network of a model: most models have one."""
+    """One trained network of an exported model. Most models have a single member."""
 
     settings: ClassifierSettings
     dropout: float
     weights: Path
-    """As a trial left them."""
+    """File of weights that the trial saved."""
 
 
 def save_model(members: Sequence[Member], target: Path, orientations: bool = False) -> None:
-    """Joins the networks, loads the trials' weights into them and writes `target`: the mean of their probabilities.
+    """Write a `.keras` file that returns the mean of the members' probabilities.
 
     Args:
-        orientations: True: the mean over each image mirrored and, where it is square, turned as well.
+        members: Networks with the weights of their trials.
+        target: File to write.
+        orientations: Whether to also average over mirrored and, if the images are square, rotated copies of each image.
 
-    Raises ModelError when the weights do not fit.
+    Raises:
+        ModelError: Weights do not load into their network.
     """
     networks = [_loaded(member) for member in members]
     if len(networks) == 1 and not orientations:
@@ -40,7 +43,7 @@ def save_model(members: Sequence[Member], target: Path, orientations: bool = Fal
     views = _orientations(image) if orientations else [image]
     answers = []
     for number, network in enumerate(networks):
-        # Named anew: two may be of one backbone.
+        # Members of the same backbone share a name, which must be unique here.
         named = keras.Model(network.inputs[0], network.outputs[0], name=f"member_{number}")
         answers += [named(view) for view in views]
     mean = keras.layers.Average(name="probabilities")(answers)
@@ -48,7 +51,7 @@ def save_model(members: Sequence[Member], target: Path, orientations: bool = Fal
 
 
 def _loaded(member: Member) -> keras.Model:
-    # All weights come from the trial: the pretrained ones need not be on this machine.
+    # All weights come from the trial, so the pretrained weights need not be on this machine.
     joined = make_classifier(replace(member.settings, weights=UNTRAINED), member.dropout).joined
     try:
         joined.load_weights(member.weights)
@@ -60,13 +63,17 @@ def _loaded(member: Member) -> keras.Model:
 
 
 def _orientations(images: Any) -> list[Any]:
-    """The images themselves, mirrored in each direction and in both; square ones also with their axes swapped."""
+    """Return the images as they are and mirrored along each axis and both; square ones also transposed (8 views)."""
     turned = [images, keras.ops.transpose(images, (0, 2, 1, 3))] if images.shape[1] == images.shape[2] else [images]
     return [view for one in turned for view in (one, *(keras.ops.flip(one, axis) for axis in (1, 2, (1, 2))))]
 
 
 def load_model(path: Path) -> tuple[object, tuple[int, int, int]]:
-    """An exported model and its image shape (h, w, 3). ModelError when it is not one."""
+    """Return an exported model and its image shape (h, w, 3).
+
+    Raises:
+        ModelError: The file does not open with Keras, or is no image classifier.
+    """
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:

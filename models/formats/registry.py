@@ -1,11 +1,11 @@
 """The formats of an exported model: how each is written, and how its own runtime opens it.
 
-To add one: a row in FORMATS; tests/models/formats/test_registry.py runs over all rows. Every format takes raw uint8
-images, any number at a time, and gives probabilities.
+To add one, add a row to _ROWS; tests/models/formats/test_registry.py tests all rows. Every format takes any number of
+raw uint8 images and returns probabilities.
 
-Run by its path, this file writes or predicts in a process of its own that imports nothing of this project:
-    python formats.py write FORMAT MODEL.keras TARGET
-    python formats.py predict FORMAT MODEL [IMAGES.npy PROBABILITIES.npy]...
+Run as a script, this file writes or predicts in a process that imports no other module of this project:
+    python registry.py write FORMAT MODEL.keras TARGET
+    python registry.py predict FORMAT MODEL [IMAGES.npy PROBABILITIES.npy]...
 """
 
 from __future__ import annotations
@@ -31,37 +31,38 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Runtime:
-    """A model opened by the runtime of its format."""
+    """Model opened by the runtime of its format."""
 
     predict: Predict
-    """uint8 (n, h, w, 3) -> probabilities float32 (n, classes), for any n."""
+    """Function from images uint8 (n, h, w, 3) to probabilities float32 (n, classes), for any n."""
     image_shape: tuple[int, ...]
-    """(h, w, 3)."""
+    """Shape of an image, (h, w, 3)."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way to hand a model over."""
+    """File format of an exported model."""
 
     name: str
     title: str
-    """What it is."""
+    """Name shown to users."""
     file: str
-    """Its file or folder in the export."""
+    """Name of its file or folder in an export."""
     write: Callable[[Path, Path], None] | None
-    """`.keras` file, target; None: it is the file that the others are written from."""
+    """Function (`.keras` file, target) that writes the format; None for the `.keras` file itself."""
     open: Callable[[Path], Runtime]
+    """Function that opens the written file or folder."""
     writers: tuple[str, ...]
     """Modules that must be installed to write it."""
     runtime: tuple[str, ...]
     """Modules that must be installed to use it."""
     extra: str
-    """The extra of hpsearch that brings both; empty where hpsearch itself does."""
+    """Extra of hpsearch that installs these modules; empty if hpsearch always installs them."""
     usage: str
-    """How its user predicts, in Python; `images` is a batch, and `probabilities` or `labels` come out."""
+    """Python example for its users: predicts `probabilities` or `labels` from a batch `images`."""
     tolerance: float = 1e-4
-    """Largest difference between one of its probabilities and the Keras model's; labels are then the same wherever
-    the two largest are further apart than twice that."""
+    """Largest accepted difference from a probability of the Keras model. Labels agree wherever the two largest
+    probabilities are more than twice this apart."""
 
 
 def open_keras(path: Path) -> Runtime:
@@ -90,7 +91,7 @@ def open_saved_model(path: Path) -> Runtime:
 
 def write_onnx(model: Path, target: Path) -> None:
     loaded = _loaded(model)
-    # Its signature is given, since Keras looks for one only in a model that was called.
+    # The signature is given because Keras only finds it in a model that has been called.
     loaded.export(target, format="onnx", input_signature=loaded.inputs, verbose=False)
 
 
@@ -98,7 +99,7 @@ def open_onnx(path: Path) -> Runtime:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors: its warnings are of processors and drivers
+    options.log_severity_level = 3  # errors only: its warnings are about processors and drivers
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()
     return Runtime(_by_batch(lambda batch: session.run(None, {image.name: batch})[0]), tuple(image.shape[1:]))
@@ -112,7 +113,7 @@ def open_litert(path: Path) -> Runtime:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=os.cpu_count())
-    interpreter.allocate_tensors()  # it prints a line the first time: while it is opened, rather than between figures
+    interpreter.allocate_tensors()  # prints a line the first time: here, it stays out of printed results
     runner = interpreter.get_signature_runner()
     ((name, image),) = runner.get_input_details().items()
 
@@ -141,7 +142,7 @@ def open_codabench(path: Path) -> Runtime:
         model = module.Model()
 
     def answer(images: np.ndarray) -> np.ndarray:
-        # The challenge asks for labels alone: they are asked for too, so that what scores them is what is checked.
+        # The challenge only calls `predict`, so its labels are checked against the probabilities.
         labels, probabilities = model.predict(images), np.asarray(model.predict_proba(images))
         if not np.array_equal(labels, probabilities.argmax(axis=1)):
             raise ValueError("its predict gives other labels than those of its largest probabilities")
@@ -157,7 +158,7 @@ def _loaded(model: Path) -> Any:
 
 
 def _by_batch(answer: Predict) -> Predict:
-    """A few images at a time: memory grows with a batch."""
+    """Return a function that predicts in batches of BATCH, because memory grows with the batch."""
 
     def predict(images: np.ndarray) -> np.ndarray:
         starts = range(0, len(images), BATCH)
@@ -215,7 +216,7 @@ FORMATS = {row.name: row for row in _ROWS}
 
 
 def _main(action: str, name: str, model: str, *paths: str) -> None:
-    for package in OWN_PACKAGES:  # installed or not: what is written must open without them
+    for package in OWN_PACKAGES:  # blocks their import: the written file must open without them
         sys.modules[package] = None  # type: ignore[assignment]
     row = FORMATS[name]
     if action == "write" and row.write:
@@ -224,7 +225,7 @@ def _main(action: str, name: str, model: str, *paths: str) -> None:
     runtime = row.open(Path(model))
     for images_path, target in zip(paths[::2], paths[1::2], strict=True):
         images = np.load(images_path, mmap_mode="r")
-        images = images.reshape(-1, *images.shape[-3:])  # corrupted images have a further axis: their views
+        images = images.reshape(-1, *images.shape[-3:])  # corrupted images have an additional axis for their views
         np.save(target, runtime.predict(images))
 
 

@@ -1,6 +1,6 @@
-"""A network with a new head, and the places where it can be cut into a frozen prefix and a trained suffix.
+"""A backbone with a new head, and the points where it can be cut into a frozen prefix and a trained suffix.
 
-`joined` is the same network in one piece, of stock layers alone: what is scored, saved and exported.
+`Classifier.joined` is the whole network as one model of stock layers. It is the one that is scored, saved and exported.
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ from models.backbones.registry import UNTRAINED, Backbone, build, resized_shape
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """What a network is made of, besides its hyperparameters."""
+    """Settings that determine the architecture and initial weights of a network."""
 
     backbone: Backbone
     weights: str
-    """`imagenet`, `none` or a file."""
+    """Initial weights: `imagenet`, `none`, `own` or a file."""
     image_shape: tuple[int, int, int]
-    """Of the prepared images, which the joined network takes."""
+    """Shape (h, w, 3) of the prepared images, which are the input of the joined network."""
     classes: int
     resolution: int = 0
-    """As `Hyperparameters.resolution`."""
+    """Resolution in pixels, as `Hyperparameters.resolution`."""
 
     @property
     def network_shape(self) -> tuple[int, int, int]:
-        """Of the images that the backbone sees."""
+        """Shape (h, w, 3) of the images after resizing, which are the input of the backbone."""
         return resized_shape(self.image_shape, self.resolution)
 
     @property
     def pretrained(self) -> bool:
+        """Whether training starts from weights that are not random."""
         return self.weights != UNTRAINED
 
 
 class Frozen(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Runs a model in inference mode, all of it, whatever mode the model around it runs in.
+    """Layer that always runs a model in inference mode, even while the model around it trains.
 
-    `trainable = False` alone would leave drop-connect and stochastic depth active, and a `training=False` given while
-    a functional model is put together is overridden when it is fitted (keras#20285).
+    `trainable = False` alone would leave drop-connect and stochastic depth active. A `training=False` given when a
+    functional model is built is overridden when that model is fitted (keras#20285).
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -53,14 +54,14 @@ class Frozen(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return self.model(x, training=False)
 
     def compute_output_spec(self, x: Any) -> Any:
-        # Keras would trace the whole model, twice, to find a shape that the model knows.
+        # By default, Keras would trace the whole model twice to find a shape that the model knows.
         return self.model.compute_output_spec(x)
 
 
 class TunableDropout(keras.layers.Layer):  # type: ignore[misc]
-    """Dropout whose rate is a variable: another one needs no new trace. Inert in inference mode.
+    """Dropout whose rate is a variable, so that changing it needs no new trace. Inactive in inference mode.
 
-    What is kept is divided by the share that is kept (Srivastava et al. 2014, inverted).
+    Kept values are divided by the share of values kept (inverted dropout, Srivastava et al. 2014).
     """
 
     def __init__(self, **options: Any) -> None:
@@ -78,20 +79,23 @@ class TunableDropout(keras.layers.Layer):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Classifier:
-    """Layers shared by several graphs: the joined network, and its trained parts (models/networks/kept_networks.py)."""
+    """Classifier whose layers the joined network shares with its trained parts (models/networks/kept_networks.py)."""
 
     settings: ClassifierSettings
     network: keras.Model
-    """The backbone: preprocessed images -> features."""
+    """Backbone: preprocessed images -> features."""
     cuts: tuple[CutPoint, ...]
     head: tuple[keras.layers.Layer, ...]
     """Pooling, dropout and the softmax layer."""
     joined: keras.Model
-    """uint8 (n, h, w, 3) -> float32 probabilities (n, classes)."""
+    """Whole network: images uint8 (n, h, w, 3) -> probabilities float32 (n, classes)."""
 
     def rate_scales(self, layer_decay: float) -> dict[str, float]:
-        """Path of a backbone's variable -> layer_decay to the power of the number of parts behind it, the head's
-        included, where cut points end the parts (layer-wise rates: Howard & Ruder 2018). Empty without decay."""
+        """Return the learning-rate factor of each backbone variable, by the variable's path.
+
+        Cut points divide the backbone into parts. The factor is layer_decay ** (number of later parts, the head
+        included); see layer-wise rates in Howard & Ruder 2018. The result is empty if `layer_decay` is 1.
+        """
         if layer_decay == 1:
             return {}
         nodes = nodes_of(self.network)
@@ -104,7 +108,11 @@ class Classifier:
 
 
 def make_classifier(settings: ClassifierSettings, dropout: float) -> Classifier:
-    """A new network: the backbone with its weights, a new head. ModelError when it cannot be built."""
+    """Build a network: the backbone with its initial weights, and a new head.
+
+    Raises:
+        ModelError: The backbone cannot be built.
+    """
     network = build(settings.backbone, settings.weights, settings.network_shape)
     cuts = chosen_cuts(network)
     head = (
@@ -120,16 +128,15 @@ def make_classifier(settings: ClassifierSettings, dropout: float) -> Classifier:
 
 
 def preprocessed(settings: ClassifierSettings, images: Any) -> Any:
-    """What the backbone is given: the images resized, in the range that its weights expect.
+    """Return the input of the backbone: the images resized, in the range that its weights expect.
 
-    Whatever changes images at random (models/feeding/batch_changes.py, the in-model layers) comes before, at the
-    prepared size.
+    Random augmentation (models/feeding/batch_changes.py, the in-model layers) comes before, at the prepared size.
     """
     return PREPROCESSING[settings.backbone.preprocessing](resized(images, settings.network_shape[:2]))
 
 
 def set_trainable(model: keras.Model, trainable: bool, norm: bool = True) -> None:
-    """Sets the flag layer by layer; batch norm with `norm=False` stays frozen, which is inference mode in Keras."""
+    """Set `trainable` on each layer. With `norm=False`, batch norm stays frozen: in Keras, that is inference mode."""
     for layer in model._flatten_layers(include_self=False):
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = trainable and (norm or not is_norm)

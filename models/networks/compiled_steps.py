@@ -1,6 +1,6 @@
-"""What a training step is made of, compiled by the backend Keras runs on. To add a backend: a row in BACKENDS.
+"""Compiled functions of a training step, for the backend that Keras runs on.
 
-The only module that knows one backend from another.
+This is the only module with code for particular backends. To add a backend, add a row to BACKENDS.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from models.networks.arithmetic import FLOAT32, Arithmetic
 
 LOSS = keras.losses.CategoricalCrossentropy()
 LEAST_PROBABILITY = 1e-37
-"""As small as float32 holds without losing digits."""
+"""Lower bound of a probability before its logarithm: near the smallest float32 with full precision."""
 
 Function = Callable[..., Any]
 
 
 def compiled(function: Function, variables: Sequence[keras.Variable]) -> Function:
-    """The same function of tensors, compiled once per shape of them.
+    """Compile a function of tensors, once for each set of tensor shapes.
 
     Args:
-        variables: all that the function reads or assigns; they keep what it assigns.
+        function: Function of tensors that may read and assign variables.
+        variables: All variables that the function reads or assigns. Assigned values persist after a call.
     """
     result: Function = _backend().compiled(function, variables)
     return result
 
 
 def forward_function(model: keras.Model, arithmetic: Arithmetic, layers: Sequence[keras.layers.Layer] = ()) -> Function:
-    """Inputs -> outputs in inference mode; `layers` as in `gradient_function`."""
+    """Return a compiled function from inputs to outputs in inference mode. `layers` is as in `gradient_function`."""
 
     def forward(inputs: Any) -> Any:
         with _computing_in(arithmetic.precision, layers):
@@ -44,13 +45,15 @@ def forward_function(model: keras.Model, arithmetic: Arithmetic, layers: Sequenc
 
 
 def _by_xla(arithmetic: Arithmetic, model: keras.Model) -> bool:
-    """Layers that change images at random have operations that XLA lacks, and say so."""
+    """Return whether XLA compiles the model. Random augmentation layers use operations that XLA lacks."""
     return arithmetic.xla and all(layer.supports_jit for layer in model._flatten_layers())
 
 
 def fused(function: Function) -> Function:
-    """The same function of tensors, lists of them and None, which reads and assigns no variables: compiled once for
-    each shape of them, into as few passes over memory as can be."""
+    """Compile a function that uses no variables, with its operations fused into as few passes over memory as possible.
+
+    Its arguments are tensors, lists of tensors or None. It is compiled once for each set of shapes.
+    """
     result: Function = _backend().fused(function)
     return result
 
@@ -61,10 +64,16 @@ def gradient_function(
     arithmetic: Arithmetic | None = None,
     layers: Sequence[keras.layers.Layer] = (),
 ) -> Function:
-    """(inputs, targets (b, classes), weights (b,)) -> (mean loss, its gradient by `variables` as one flat vector).
+    """Return a compiled function for the loss of a batch and its gradient.
 
     Args:
-        layers: those that compute in the precision of `arithmetic`, here and nowhere else.
+        model: Network from inputs to probabilities (b, classes), called in training mode.
+        variables: Variables to differentiate by. Their regularizers are added to the loss.
+        arithmetic: Precision and compiler of the step; float32 without XLA by default.
+        layers: Layers that compute in the precision of `arithmetic`, within this function only.
+
+    Returns:
+        Function (inputs, targets (b, classes), weights (b,)) -> (mean loss, gradient as one flat vector).
     """
     arithmetic = arithmetic or Arithmetic()
     regularized = [variable for variable in variables if getattr(variable, "regularizer", None) is not None]
@@ -82,7 +91,7 @@ def gradient_function(
 
 
 def training_device() -> Device:
-    """What training runs on in this process."""
+    """Return the device that training uses in this process."""
     result: Device = _backend().device()
     return result
 
@@ -94,13 +103,13 @@ class Device:
     name: str
     is_cpu: bool = True
     has_bfloat16: bool = True
-    """In its matrix units; a CPU's figures tell."""
+    """Whether its matrix units compute bfloat16. Always True for a CPU, where measured step times decide."""
 
 
 @contextmanager
 def _computing_in(precision: str, layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
-    """What is traced meanwhile computes in this precision. The layers' variables are float32 before, in it and after:
-    a mixed policy casts them when they are used, and the gradient with them."""
+    """Trace the layers in this precision. Their variables stay float32: a mixed policy casts them and their gradient
+    at each use."""
     changed = [layer for layer in layers if precision != FLOAT32 and layer.dtype_policy.name == FLOAT32]
     try:
         for layer in changed:
@@ -126,7 +135,7 @@ def _tensorflow_compiled(function: Function, variables: Sequence[keras.Variable]
 
 
 def _tensorflow_fused(function: Function) -> Function:
-    # A dozen operations on vectors are soon compiled by XLA; on a GPU it wants parts of CUDA that may be missing.
+    # On a CPU, XLA compiles a dozen vector operations quickly. On a GPU, it needs CUDA components that may be missing.
     return _tensorflow_compiled(function, (), xla=_tensorflow_device().is_cpu)
 
 
@@ -162,7 +171,7 @@ def _tensorflow_device() -> Device:
 
 
 def _has_bfloat16(capability: int) -> bool:
-    """From Ampere on (CUDA C++ Programming Guide, "Compute Capabilities")."""
+    """Major compute capability -> whether it is Ampere or newer (CUDA C++ Programming Guide, Compute Capabilities)."""
     return capability >= 8
 
 
@@ -206,7 +215,7 @@ def _jax_gradients(loss_of: Function, model: keras.Model, variables: Sequence[ke
     others = [variable for variable in model.variables if id(variable) not in trained]
 
     def gradients(inputs: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
-        """Runs inside the scope of `_jax_compiled`, which holds the values of all variables."""
+        """Run inside the scope of `_jax_compiled`, which holds the values of all variables."""
         held = [variable.value for variable in others]
 
         def with_values(values: Sequence[Any]) -> tuple[Any, list[Any]]:
@@ -226,8 +235,11 @@ def _jax_gradients(loss_of: Function, model: keras.Model, variables: Sequence[ke
 
 
 def _jax_cross_entropy(targets: Any, predicted: Any, weights: Any) -> Any:
-    """JAX's tensors do not carry the logits behind a softmax, and without them Keras's own formula has no gradient for
-    a class below 1e-7: a network that is surely wrong would stay so."""
+    """Return the mean cross-entropy, with a gradient even for tiny probabilities.
+
+    Keras's own loss uses the logits of the softmax, which JAX's tensors do not carry. Without them, it has no gradient
+    for probabilities below 1e-7, and a network that is confidently wrong would stay wrong.
+    """
     log_likelihood = keras.ops.log(keras.ops.maximum(predicted, LEAST_PROBABILITY))
     return -keras.ops.mean(weights * keras.ops.sum(targets * log_likelihood, axis=-1))
 
@@ -244,8 +256,10 @@ def _jax_device() -> Device:
 
 @dataclass(frozen=True)
 class Backend:
-    """One row: `compiled`, `fused`, `gradients` (of a loss), `device`: the functions of those names; `cross_entropy`:
-    (targets (b, classes), probabilities (b, classes), weights (b,)) -> mean over the batch."""
+    """Functions of one backend. All but `cross_entropy` implement the public functions above.
+
+    `cross_entropy` is (targets (b, classes), probabilities (b, classes), weights (b,)) -> weighted mean over the batch.
+    """
 
     compiled: Function
     fused: Function

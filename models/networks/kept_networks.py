@@ -1,6 +1,7 @@
-"""A process's networks, kept from trial to trial: building and tracing one takes as long as an epoch of a small set.
+"""Networks that a process reuses from trial to trial.
 
-A trial begins with `Networks.taken`, which leaves nothing of the trial before in it.
+Building and tracing a network takes as long as an epoch on a small data set. A trial begins with `Networks.taken`,
+which resets the network, so that nothing of the previous trial remains.
 """
 
 from __future__ import annotations
@@ -31,22 +32,27 @@ from models.networks.compiled_steps import compiled, forward_function, gradient_
 from models.networks.norm_folding import folded
 
 KEPT_NETWORKS = 2
-"""Trials of one study differ by their resolution at most, and a large network takes a gigabyte with its graphs."""
+"""Number of networks to keep. Those of one study differ only in resolution, and a large one takes a gigabyte with its
+traced graphs."""
 
 
 class Networks:
-    """Keeps the KEPT_NETWORKS networks that were used last, with all that was traced for them."""
+    """The KEPT_NETWORKS most recently used networks, with everything traced for them."""
 
     def __init__(self) -> None:
         self._kept: list[Network] = []
 
     @property
     def traced(self) -> int:
-        """How many parts the kept networks have: a number that a process's memory grows with."""
+        """Number of traced parts in all kept networks. The memory of the process grows with it."""
         return sum(network.traced for network in self._kept)
 
     def built(self, settings: ClassifierSettings) -> Network:
-        """The network of these settings, from an earlier time or new. ModelError when it cannot be built."""
+        """Return the network of these settings: the kept one, or a new one in place of the least recently used.
+
+        Raises:
+            ModelError: The network cannot be built.
+        """
         found = next((network for network in self._kept if network.classifier.settings == settings), None)
         if found is None:
             while len(self._kept) >= KEPT_NETWORKS:
@@ -61,8 +67,17 @@ class Networks:
     def taken(
         self, settings: ClassifierSettings, dropout: float, seed: int, arithmetic: Arithmetic | None = None
     ) -> Network:
-        """The same, as new: the weights of a fresh network of this seed, this rate of dropout, trained in this
-        arithmetic."""
+        """Return the network of these settings, reset for a new trial.
+
+        Args:
+            settings: Architecture and initial weights.
+            dropout: Dropout rate of the head.
+            seed: Seed of the random weights: the head's, and the backbone's if it is not pretrained.
+            arithmetic: Arithmetic of its training steps; float32 without XLA by default.
+
+        Raises:
+            ModelError: The network cannot be built.
+        """
         network = self.built(settings)
         network.reset(dropout, seed)
         network.arithmetic = arithmetic or Arithmetic()
@@ -70,7 +85,7 @@ class Networks:
 
 
 class Network:
-    """A classifier and the parts of it that trials train."""
+    """A classifier, with the parts of it that trials train."""
 
     def __init__(self, settings: ClassifierSettings) -> None:
         self.classifier = make_classifier(settings, dropout=0.0)
@@ -82,19 +97,20 @@ class Network:
 
     @cached_property
     def scored(self) -> keras.Model:
-        """The joined network as it is scored while it trains: the same weights and answers up to rounding, sooner."""
+        """Faster form of the joined network for scoring during training: same weights, same output up to rounding."""
         return folded(self.classifier.joined)
 
     @property
     def traced(self) -> int:
-        """How many parts there are."""
+        """Number of traced parts."""
         return len(self._parts)
 
     def reset(self, dropout: float, seed: int) -> None:
+        """Set the weights of a new network, drawn from `seed` where they are not pretrained, and the dropout rate."""
         settings, network = self.classifier.settings, self.classifier.network
         _seed(seed, settings.backbone)
         weights = self._weights
-        if weights is None:  # random ones, drawn as a new network draws them
+        if weights is None:  # random weights: draw them as a new network would
             weights = build(settings.backbone, settings.weights, settings.network_shape).get_weights()
         network.set_weights(weights)
         dense = self.classifier.head[-1]
@@ -102,15 +118,18 @@ class Network:
         self.dropout.rate.assign(dropout)
 
     def cut(self, frozen_fraction: float) -> CutPoint:
-        """The cut point nearest to this share of the layers."""
+        """Return the cut point nearest to this share of frozen layers."""
         return nearest_cut(self.classifier.cuts, frozen_fraction)
 
     def part(self, frozen_fraction: float, in_model: bool = False, on_features: bool = False) -> TrainedPart:
-        """What lies behind the cut nearest to `frozen_fraction`, ready to be trained; only one part at a time is.
+        """Return the layers after the cut nearest to `frozen_fraction`, ready to train.
+
+        Only the part returned last can be trained: parts share layers, and this call sets which are trainable.
 
         Args:
-            in_model: with the random layers in front.
-            on_features: trained on what the frozen prefix gives (`TrainedPart.prefix`) instead of on images.
+            frozen_fraction: Share of the backbone's layers to freeze, 0..1.
+            in_model: Whether the random augmentation layers come first.
+            on_features: Whether to train on the output of the frozen layers (`TrainedPart.prefix`) instead of images.
         """
         cut = self.cut(frozen_fraction)
         self._set_trainable(cut)
@@ -120,7 +139,7 @@ class Network:
         return self._parts[key]
 
     def forward(self, model: keras.Model) -> Callable[..., Any]:
-        """A model made of this network's layers as a compiled function, in the network's arithmetic."""
+        """Compile a model of this network's layers for inference, in the network's arithmetic."""
         return forward_function(model, self.arithmetic, self._layers)
 
     @property
@@ -128,7 +147,7 @@ class Network:
         return tuple(self.classifier.network._flatten_layers(include_self=False))
 
     def rate_scales(self, part: TrainedPart, layer_decay: float) -> np.ndarray | None:
-        """float32, as `part.gathered()`: the factor on each weight's rate under layer-wise decay; None without."""
+        """Return each weight's learning-rate factor, float32 in the order of `part.gathered()`; None without decay."""
         if layer_decay == 1:
             return None
         by_path = self.classifier.rate_scales(layer_decay)
@@ -146,7 +165,7 @@ class Network:
         return self._suffixes[cut]
 
     def _in_inference(self, model: keras.Model) -> keras.Model:
-        """A part whose batch norm never trains, where the weights are pretrained: folded."""
+        """Return the model, with its batch norm folded if the weights are pretrained: batch norm then never trains."""
         return folded(model) if self.classifier.settings.pretrained else model
 
     def _made(self, cut: CutPoint, in_model: bool, on_features: bool) -> TrainedPart:
@@ -174,10 +193,11 @@ class Network:
 
 
 def _seed(seed: int, backbone: Backbone) -> None:
-    """Starts anew what Keras's initializers and its layers' generators take their seeds from.
+    """Seed the generators from which Keras's initializers and layers take their seeds.
 
-    `keras.utils.set_random_seed` sets TensorFlow's seed too, upon which TensorFlow forgets all that it has made of
-    traced functions: the next call of each is nearly as slow as its first. Only a user's own layers may draw from it.
+    `keras.utils.set_random_seed` also seeds TensorFlow, which then discards the compiled form of all traced functions:
+    the next call of each is nearly as slow as the first. So it is used only where a user's own layers may need that
+    seed.
     """
     if backbone.own:
         keras.utils.set_random_seed(seed)
@@ -188,24 +208,28 @@ def _seed(seed: int, backbone: Backbone) -> None:
 
 @dataclass(frozen=True)
 class TrainedPart:
-    """A trained part of a network: `model` is what stands behind the cut, with all in front of it or without."""
+    """The trained part of a network.
+
+    `model` holds the layers after the cut. If `prefix` is None, it also holds the frozen layers before the cut.
+    """
 
     cut: CutPoint
     model: keras.Model
-    """Images uint8 (n, h, w, 3), or features where there is a `prefix`, -> probabilities (n, classes)."""
+    """Model from images uint8 (n, h, w, 3), or from features if there is a `prefix`, to probabilities (n, classes)."""
     prefix: keras.Model | None
-    """Images -> features of the cut, in inference mode."""
+    """Model from images to features at the cut, in inference mode; None if `model` takes images."""
     variables: tuple[keras.Variable, ...]
-    """What is trained."""
+    """Variables to train."""
     gradients: Callable[..., Any]
-    """As `models.networks.compiled_steps.gradient_function` gives it."""
+    """Loss and gradient of a batch: the result of `models.networks.compiled_steps.gradient_function`."""
     spread: Callable[[Any], None]
-    """Assigns a flat vector of values to `variables`."""
+    """Function that assigns a flat vector of values to `variables`."""
 
     @staticmethod
     def of(
         cut: CutPoint, model: keras.Model, prefix: keras.Model | None, gradients_of: Callable[..., Callable[..., Any]]
     ) -> TrainedPart:
+        """Return a part that trains the trainable variables of `model`."""
         variables = tuple(model.trainable_variables)
         shapes = [variable.shape for variable in variables]
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
@@ -217,25 +241,28 @@ class TrainedPart:
         return TrainedPart(cut, model, prefix, variables, gradients_of(model, variables), compiled(spread, variables))
 
     def gathered(self) -> np.ndarray:
-        """The values of `variables`, float32, as one flat vector."""
+        """Return the values of `variables` as one flat vector, float32."""
         return np.concatenate([keras.ops.convert_to_numpy(variable).ravel() for variable in self.variables])
 
     @property
     def seeds(self) -> list[keras.Variable]:
-        """The states of the random generators that take part in training. Those of frozen layers do not: with them, a
-        trial would differ from the same one on features, where those layers are not part of the model."""
+        """States of the random generators that are active in training.
+
+        Those of frozen layers are left out. Otherwise a trial on images would differ from the same trial on features,
+        where the frozen layers are not part of the model.
+        """
         frozen = [layer for layer in self.model.layers if isinstance(layer, Frozen)]
         inert = {id(variable) for layer in frozen for variable in layer.variables}
         states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
         return [variable for variable in states if id(variable) not in inert]
 
     def reseed(self, seed: int) -> None:
-        """Starts the random generators of the part's layers anew."""
+        """Reseed the random generators in `seeds`."""
         rng = np.random.default_rng(seed)
         for state in self.seeds:
             state.assign(np.array([rng.integers(2**31), 0], keras.backend.standardize_dtype(state.dtype)))
 
 
 def weights_sha256(model: keras.Model) -> str:
-    """Of the bytes of a model's weights in order."""
+    """Return the SHA-256 of the bytes of a model's weights, in order."""
     return hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()

@@ -1,13 +1,16 @@
-"""Batch norm in inference mode computed inside the convolution before it: one operation over the activations instead of
-three, and less for the gradient to keep and to go through.
+"""Folds batch norm in inference mode into the convolution before it.
 
-W' = W g / sqrt(v + e), b' = (b - m) g / sqrt(v + e) + beta, with batch norm's mean m, variance v, scale g and offset
-beta (Jacob et al. 2018, section 3.2). The variables stay the layers' own: W is what is trained. To fold another kind of
-convolution, add a row to KINDS.
+One operation over the activations replaces three, and the backward pass stores and computes less. With batch norm's
+mean m, variance v, epsilon e, scale g and offset beta (Jacob et al. 2018, section 3.2):
 
-A convolution of one pixel is a matrix product over the channels, and is computed as one: TensorFlow's gradients of
-products are quicker than those of such convolutions on a CPU (and oneDNN has wrong ones where fewer than 8 or 16
-channels go in and pixels are skipped: oneDNN issue 6035).
+    W' = W g / sqrt(v + e),  b' = (b - m) g / sqrt(v + e) + beta
+
+The layers keep their own variables, so training still updates W. To fold another kind of convolution, add a row to
+KINDS.
+
+A 1x1 convolution is computed as a matrix product over the channels, because TensorFlow's gradients of matrix products
+are faster on a CPU. (For strided 1x1 convolutions with fewer than 8 or 16 input channels, oneDNN's gradients are even
+wrong: oneDNN issue 6035.)
 """
 
 from __future__ import annotations
@@ -20,11 +23,14 @@ from keras import ops
 
 
 def folded(model: keras.Model) -> keras.Model:
-    """The same functional model of the same layers and variables, with each batch norm that follows a convolution in
-    it. Batch norm that is folded is in inference mode, whatever mode the model is called in."""
+    """Return a copy of a functional model with each batch norm folded into the convolution directly before it.
+
+    The copy shares layers and variables with the model. Folded batch norm always runs in inference mode, even if the
+    copy is called in training mode.
+    """
     convolutions: dict[int, tuple[keras.layers.Layer, Any]] = {}
     made: dict[tuple[int, int], FoldedConvolution] = {}
-    kept = []  # tensors whose id is looked up must live
+    kept = []  # keeps the tensors alive whose ids are keys of `convolutions`
 
     def shared(layer: Any) -> Any:
         return folded(layer) if _is_functional(layer) else layer
@@ -47,7 +53,7 @@ def folded(model: keras.Model) -> keras.Model:
 
 
 class FoldedConvolution(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """A convolution and the batch norm behind it, both called by nobody else; computes in the convolution's dtype."""
+    """One layer for a convolution and the batch norm after it. It uses their variables and the convolution's dtype."""
 
     def __init__(self, convolution: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> None:
         super().__init__(name=f"{convolution.name}_with_{norm.name}", autocast=False)
@@ -90,8 +96,11 @@ def _separable(layer: Any, x: Any, scale: Any) -> Any:
 
 
 def _of_one_pixel(x: Any, kernel: Any) -> Any:
-    """The convolution of x (n, h, w, c) by a kernel (1, 1, c, d). Written out, as `ops.matmul` of more than two
-    dimensions reckons with shapes that may be unknown, by many operations that all are traced."""
+    """Return the convolution of x (n, h, w, c) by a kernel (1, 1, c, d).
+
+    It multiplies two-dimensional matrices, because with more dimensions `ops.matmul` traces many operations that handle
+    unknown shapes.
+    """
     incoming, outgoing = kernel.shape[-2:]
     rows = ops.matmul(ops.reshape(x, (-1, incoming)), ops.reshape(kernel, (incoming, outgoing)))
     return ops.reshape(rows, (-1, *ops.shape(x)[1:3], outgoing))
@@ -107,7 +116,7 @@ KINDS: dict[type, Callable[[Any, Any, Any], Any]] = {
     keras.layers.DepthwiseConv2D: _depthwise,
     keras.layers.SeparableConv2D: _separable,
 }
-"""Type of a convolution -> (layer, inputs (n, h, w, c), factor of each output channel) -> its output without bias."""
+"""Type of convolution -> function (layer, inputs (n, h, w, c), factor per output channel) -> output without bias."""
 
 
 def _is_foldable_convolution(layer: Any) -> bool:

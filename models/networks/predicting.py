@@ -1,4 +1,4 @@
-"""Answers of a network for many images, in batches of one size: one trace."""
+"""Prediction for many images in batches of one size, so that the network is traced once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PREDICT_BATCH = 128
 
 
 class Rows(Protocol):
-    """An array, or what is computed a part at a time."""
+    """An array, or a sequence that computes its slices on demand."""
 
     def __len__(self) -> int: ...
 
@@ -19,11 +19,12 @@ class Rows(Protocol):
 
 
 def predict(model: keras.Model, images: Rows, batch_size: int | None = None) -> np.ndarray:
-    """What a model gives for images, float32 (n, ...).
+    """Return the output of a model for all images, float32 (n, ...).
 
     Args:
-        images: what the model takes, (n, ...).
-        batch_size: PREDICT_BATCH, or all images where they are fewer, when it is not given.
+        model: The model to run.
+        images: Inputs of the model, (n, ...).
+        batch_size: Images per batch; by default PREDICT_BATCH, or all images if there are fewer.
     """
     size = batch_size or min(PREDICT_BATCH, len(images))
     parts = []

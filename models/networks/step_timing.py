@@ -1,4 +1,4 @@
-"""Training steps of the actual network, timed in each arithmetic that may be chosen."""
+"""Times training steps of the actual network in each candidate arithmetic."""
 
 from __future__ import annotations
 
@@ -19,11 +19,21 @@ STEPS = 12
 def step_times(
     settings: ClassifierSettings, batch_size: int, candidates: Sequence[Arithmetic], steps: int = STEPS
 ) -> list[StepTime]:
-    """Of all layers trained, on random images. A candidate that cannot be run, for want of memory or of an operation,
-    is left out, with a line that says why."""
+    """Measure training steps of all layers on random images, in each arithmetic.
+
+    Args:
+        settings: The network to time.
+        batch_size: Images per step.
+        candidates: Arithmetics to time.
+        steps: Number of steps to time in each arithmetic, after the first.
+
+    Returns:
+        A row for each candidate that can run. A candidate that lacks memory or an operation is left out, and a printed
+        line says why.
+    """
     network = Networks().taken(settings, dropout=0.0, seed=0)
     batch = _random_batch(settings, batch_size)
-    predict(network.classifier.joined, batch[0])  # what a device does once is not the first candidate's
+    predict(network.classifier.joined, batch[0])  # keeps the device's start-up cost out of the first candidate's times
     parts: dict[Arithmetic, TrainedPart] = {}
     times_s: dict[Arithmetic, list[float]] = {}
     for arithmetic in candidates:
@@ -31,11 +41,11 @@ def step_times(
         part = network.part(0.0)
         try:
             times_s[arithmetic] = [_step_s(part, batch)]
-        except Exception as error:  # XLA and the backends have errors of many kinds for what they cannot do
+        except Exception as error:  # XLA and the backends raise many kinds of errors
             print(f"{arithmetic} is left out: {type(error).__name__}: {error}")
             continue
         parts[arithmetic] = part
-    for _ in range(steps):  # in turn, so that a machine that is busy for a while is so for all
+    for _ in range(steps):  # in turn, so that a busy spell of the machine affects all candidates
         for arithmetic, part in parts.items():
             times_s[arithmetic].append(_step_s(part, batch))
     return [_step_time(arithmetic, *found) for arithmetic, found in times_s.items()]
@@ -47,7 +57,7 @@ def _step_time(arithmetic: Arithmetic, first_s: float, *others_s: float) -> Step
 
 
 def _random_batch(settings: ClassifierSettings, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, targets and weights."""
+    """Return random images, targets and weights."""
     images = np.random.default_rng(0).integers(0, 256, (size, *settings.image_shape)).astype("uint8")
     targets = np.eye(settings.classes, dtype="float32")[np.arange(size) % settings.classes]
     return images, targets, np.ones(size, "float32")

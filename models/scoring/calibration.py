@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: calibration error, and one temperature that mends most of it."""
+"""Calibration of probabilities: the expected calibration error, and temperature scaling, which removes most of it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from scipy.special import log_softmax, softmax
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)
+"""Lowest and highest temperature that is fitted."""
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
-    """Mean distance between confidence and accuracy over bins of equal width, weighted by their images; 0..1.
+    """Return the expected calibration error, 0..1.
 
-    Guo et al. 2017, On Calibration of Modern Neural Networks, eq. 3; 15 bins as there.
+    This is the mean distance between confidence and accuracy over bins of equal width, weighted by the number of images
+    in each bin (Guo et al. 2017, On Calibration of Modern Neural Networks, eq. 3; 15 bins as there).
 
     Args:
         labels: int (n,).
         probabilities: float (n, classes).
-        bins: number of equal parts of 0..1.
+        bins: Number of equal bins of the confidence 0..1.
     """
     confidence = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
@@ -29,19 +31,20 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities float64 (n, classes) of the logits divided by `temperature`; the order of the classes stays.
+    """Return probabilities, float64 (n, classes), after the logits are divided by `temperature`.
 
-    Log-probabilities serve as logits: they differ from them by a constant per image, which softmax takes out.
+    The order of the classes of an image stays the same. Log-probabilities serve as logits: the two differ by a constant
+    per image, which cancels in the softmax.
     """
     result: np.ndarray = softmax(_logits(probabilities) / temperature, axis=1)
     return result
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature with the least negative log likelihood (Guo et al. 2017, section 4.2), within TEMPERATURES.
+    """Return the temperature with the least negative log likelihood (Guo et al. 2017, section 4.2), in TEMPERATURES.
 
-    Arguments as for `expected_calibration_error`. Above 1 where the network is too sure of itself; 1 or more where no
-    answer is wrong, since the likelihood would then rise with every bit of confidence.
+    Arguments as for `expected_calibration_error`. The temperature is above 1 when the network is overconfident. It is
+    at least 1 when no prediction is wrong, because then the likelihood rises with confidence without limit.
     """
     logits, rows = _logits(probabilities), np.arange(len(labels))
 

@@ -1,4 +1,4 @@
-"""The figures of an exported model, with the picture of its confusions."""
+"""Metrics of an exported model, and the picture of its confusion matrix."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from models.scoring.trust import Trust, trust_figures
 
 @dataclass(frozen=True)
 class Scored:
-    """Labelled images, one or more views of each, with what the model says of them.
+    """Labelled images, one or more views of each, with the model's predictions.
 
     Attributes:
-        labels: int (n,), one an image.
-        probabilities: float32, the model's raw ones: (n, classes) of the images themselves, or (n, views, classes).
-        families: of corrupted views, family -> bool (n, views): whether an operation of it takes part.
-        groups: int (n,), where it is known which images belong together: a patient's, near copies.
+        labels: int (n,), one per image.
+        probabilities: float32, before calibration: (n, classes) for the images themselves, or (n, views, classes).
+        families: For corrupted views: family of corruptions -> bool (n, views), True where a view is made with a
+            corruption of this family.
+        groups: int (n,): images with the same number belong together, such as near copies or images of one patient.
+            None when groups are not known.
     """
 
     labels: np.ndarray
@@ -34,21 +36,29 @@ class Scored:
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return int(self.probabilities.shape[-1])
 
     def flat(self, views: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (k,) and probabilities (k, classes) of all views, or of those where `views` (n, views) is true."""
+        """Return labels (k,) and probabilities (k, classes) of all views, or only where `views` (n, views) is True."""
         probabilities = self.probabilities.reshape(len(self.labels), -1, self.classes)
         taken = np.ones(probabilities.shape[:2], bool) if views is None else views
         return np.repeat(self.labels, taken.sum(axis=1)), probabilities[taken]
 
 
 def full_figures(scored: Scored, class_names: tuple[str, ...], trust: Trust | None) -> dict[str, Any]:
-    """Everything there is to say of labelled images, ready for JSON.
+    """Return all metrics of labelled images, ready for JSON.
 
-    `figures` (means over the classes that have images), per class (F1 with its interval), the confusion matrix (rows:
-    true class), 95 % `intervals` by resampling images or groups of them, the calibration error of the raw
-    probabilities; with `trust` how it does here too; for corrupted views, the same in short per family.
+    Args:
+        scored: The images, with the model's raw probabilities.
+        class_names: Names of the classes, in the order of the probabilities.
+        trust: Calibration to evaluate too; None: no calibration.
+
+    Returns:
+        `models.scoring.metrics.figures` (means over the classes that have images), 95 % `intervals` by resampling
+        images or groups, the `calibration_error` of the raw probabilities, `trust_figures` if there is a calibration,
+        metrics `per_class` (F1 with its interval), and the `confusion_matrix` (rows: true class). For corrupted views
+        also `families`: a shorter list of metrics per family of corruptions.
     """
     labels, probabilities = scored.flat()
     resampling = Resampling(scored.labels, scored.classes, groups=scored.groups)
@@ -87,7 +97,7 @@ def _family(scored: Scored, views: np.ndarray, resampling: Resampling, trust: Tr
 
 
 def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...], title: str, target: Path) -> None:
-    """Counts on a colour scale of each true class's share, as a PNG picture."""
+    """Write the confusion matrix as a PNG picture: counts, coloured by their share of the true class."""
     from matplotlib.figure import Figure
 
     counts = np.asarray(matrix)
@@ -99,7 +109,7 @@ def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...], title:
     for row, column in np.ndindex(counts.shape):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
-    # Names are the user's: `$` must not start a formula.
+    # Class names come from the user: a `$` in them must not start a formula.
     names = [name.replace("$", r"\$") for name in class_names]
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(names)), names)
@@ -107,5 +117,5 @@ def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...], title:
     axes.set_ylabel("true")
     axes.set_title(title)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names may be in any script
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # class names may be in any script
         figure.savefig(target, dpi=110)

@@ -1,4 +1,4 @@
-"""Images of another scanner or hospital: scored beside the validation images, never trained on."""
+"""Scores on external sets: images of another scanner or hospital, scored but never trained on."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from models.scoring.objectives import external_objective
 
 @dataclass(frozen=True)
 class ExternalSet:
-    """One external set; it need not have all classes."""
+    """Images and labels of one external set. It need not have all classes."""
 
     images: np.ndarray
-    """uint8 (k, h, w, 3)"""
+    """uint8 (k, h, w, 3)."""
     labels: np.ndarray
-    """int (k,)"""
+    """int (k,)."""
 
 
 def external_scores(
     sets: Mapping[str, ExternalSet], names: Iterable[str], predict: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, Any]:
-    """The figures of these sets, as a trial keeps them.
+    """Return the metrics of external sets, as a trial stores them.
 
     Args:
-        sets: by name.
-        names: of those to score.
+        sets: Name -> external set.
+        names: Names of the sets to score.
         predict: images -> probabilities float32 (k, classes).
 
-    Returns `external`: by name accuracy, macro-F1 over the classes that the set has, and number of images; and each
-    macro-F1 once more under the name of its objective. Empty without sets.
+    Returns:
+        `external`, a dict from each name to accuracy, macro-F1 over the classes that the set has, and number of images.
+        Each macro-F1 is also stored under the name of its objective. Empty if there are no names.
     """
     rows = {}
     for name in names:

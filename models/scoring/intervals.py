@@ -1,4 +1,4 @@
-"""How far a figure can be trusted: bootstrap intervals over images, and the interval of a difference."""
+"""Confidence intervals of metrics by bootstrapping images, and the confidence interval of a difference."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ BOOTSTRAPPED = ("accuracy", "macro_recall", "macro_f1")
 
 @dataclass(frozen=True)
 class Resampled:
-    """Figures of each resample, float64."""
+    """Metrics of each bootstrap resample, float64."""
 
     accuracy: np.ndarray
-    """(resamples,)"""
+    """(resamples,)."""
     macro_recall: np.ndarray
-    """(resamples,): balanced accuracy where every class has images"""
+    """(resamples,). Equals balanced accuracy if every class has images."""
     macro_f1: np.ndarray
-    """(resamples,)"""
+    """(resamples,)."""
     class_f1: np.ndarray
-    """(resamples, classes); NaN where a class that has images is in none that were drawn"""
+    """(resamples, classes). NaN where a class has images but none of them was drawn."""
 
     def intervals(self) -> dict[str, list[float]]:
-        """The interval of each figure of BOOTSTRAPPED."""
+        """Return the confidence interval [low, high] of each metric in BOOTSTRAPPED."""
         return {name: interval(getattr(self, name)) for name in BOOTSTRAPPED}
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """Draws of images with replacement, within each class; the same seed and labels give the same draws.
+    """Bootstrap resamples of images, drawn with replacement within each class.
 
-    Images are drawn, not views: the views of an image resemble each other. So do the images of a group, a patient's or
-    near copies, and whole groups are drawn where they are known (Davison & Hinkley 1997, section 3.8), within the class
-    of their first image. Within the classes, since the split is stratified too, and a small class is then never absent
-    (Efron & Tibshirani 1993, chapters 8 and 13).
+    The same seed, labels and groups give the same resamples. Images are drawn, not views, because views of an image
+    resemble each other. Images of a group, such as near copies or images of one patient, resemble each other too: where
+    groups are known, whole groups are drawn (Davison & Hinkley 1997, section 3.8), each within the class of its first
+    image. Resampling is done within classes because the split is stratified too, and so that a small class is never
+    absent (Efron & Tibshirani 1993, chapters 8 and 13).
 
     Attributes:
         labels: int (n,), 0 <= label < classes.
-        classes: how many there are.
-        resamples: how many draws.
-        seed: of the draws.
-        groups: int (n,): images with the same number belong together.  [default: none do]
+        classes: Number of classes.
+        resamples: Number of resamples.
+        seed: Seed of the random draws.
+        groups: int (n,): images with the same number belong together.  [default: no groups]
     """
 
     labels: np.ndarray
@@ -58,7 +59,7 @@ class Resampling:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """float64 (resamples, n): how often an image is in a resample."""
+        """float64 (resamples, n): how often each image was drawn for each resample."""
         rng = np.random.default_rng(self.seed)
         groups = np.arange(len(self.labels)) if self.groups is None else self.groups
         _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
@@ -71,12 +72,12 @@ class Resampling:
         return drawn if self.groups is None else drawn[:, group_of]
 
     def figures(self, guesses: np.ndarray, views: np.ndarray | None = None, *, present: bool = False) -> Resampled:
-        """The figures of each resample, by the conventions of metrics.py: a class without hits has an F1 of 0.
+        """Return the metrics of each resample, as metrics.py defines them: a class without hits has an F1 of 0.
 
         Args:
             guesses: int (n,) or (n, views), the predicted classes.
-            views: bool of the same shape: those to count.  [default: all]
-            present: means are over the classes among those counted, not over all.
+            views: bool of the same shape, True for the views to count.  [default: all]
+            present: Average over the classes of the counted views only, not over all classes.
         """
         guesses = guesses.reshape(len(self.labels), -1)
         taken = np.ones(guesses.shape, bool) if views is None else views.reshape(guesses.shape)
@@ -90,7 +91,7 @@ class Resampling:
         recall = _ratio(hits, true)
         class_f1 = _ratio(2 * hits, predicted + true)
         accuracy = _ratio(hits.sum(axis=1), true.sum(axis=1))
-        # A class that lies in few groups may be in none that were drawn: it says nothing then.
+        # A class that occurs in few groups may be absent from a resample, which then leaves it out of the means.
         missing = (true == 0) & np.isin(np.arange(self.classes), truth)
         counted = ~missing & (np.isin(np.arange(self.classes), truth) if present else True)
         number = np.maximum(1, counted.sum(axis=1))
@@ -98,7 +99,7 @@ class Resampling:
         return Resampled(accuracy, macro_recall, macro_f1, np.where(missing, np.nan, class_f1))
 
     def _per_class(self, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """(resamples, classes): how many of the views at these rows there are per class."""
+        """Count the views of each class, (resamples, classes): view i is of image rows[i] and class classes[i]."""
         shape = (len(self.labels), self.classes)
         per_image = csr_array((np.ones(len(rows)), (rows, classes)), shape=shape)
         result: np.ndarray = self.counts @ per_image
@@ -106,7 +107,7 @@ class Resampling:
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
-    """[low, high]: the percentile interval of bootstrapped values (resamples,); those that are NaN tell nothing."""
+    """Return the percentile interval [low, high] of bootstrapped values (resamples,). NaN values are ignored."""
     tail = (1 - level) / 2
     low, high = np.nanquantile(values, [tail, 1 - tail])
     return [float(low), float(high)]
@@ -115,9 +116,10 @@ def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
 def difference_interval(
     first: float, first_interval: Sequence[float], second: float, second_interval: Sequence[float]
 ) -> list[float]:
-    """[low, high] of `first - second`, of two figures on different images.
+    """Return the confidence interval [low, high] of `first - second`, for metrics measured on different images.
 
-    From the two intervals alone, as stored figures have them (Zou & Donner 2008, Statistics in Medicine 27, eq. 6).
+    Needs only the two values and their intervals, which are stored with the metrics (Zou & Donner 2008, Statistics in
+    Medicine 27, eq. 6).
     """
     difference = first - second
     low = difference - hypot(first - first_interval[0], second_interval[1] - second)

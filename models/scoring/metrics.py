@@ -1,4 +1,4 @@
-"""The figures of a classifier, by scikit-learn."""
+"""Metrics of a classifier, computed with scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 
 
 def figures(labels: np.ndarray, probabilities: np.ndarray, *, present: bool = False) -> dict[str, float]:
-    """Accuracy, log loss, and macro and weighted precision, recall and F1.
+    """Return accuracy, log loss, and macro and weighted precision, recall and F1.
+
+    A class that is never predicted has a precision and an F1 of 0.
 
     Args:
         labels: int (n,), 0 <= label < classes.
-        probabilities: float32 (n, classes), rows summing to 1. A class never predicted has precision and F1 of 0.
-        present: means are over the classes that `labels` has, not over all; the guesses are of all in either case.
+        probabilities: float32 (n, classes), each row sums to 1.
+        present: Average over the classes that occur in `labels` only. Predictions may be of any class in either case.
     """
     guesses, classes = probabilities.argmax(axis=1), np.arange(probabilities.shape[1])
     averaged = np.unique(labels) if present else classes
@@ -31,7 +33,7 @@ def figures(labels: np.ndarray, probabilities: np.ndarray, *, present: bool = Fa
 
 
 def per_class(labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Precision, recall, F1 and number of images of each class, by name. Arguments as for `figures`."""
+    """Return precision, recall, F1 and number of images of each class, by name. Arguments as for `figures`."""
     columns = precision_recall_fscore_support(
         labels, probabilities.argmax(axis=1), labels=np.arange(len(class_names)), zero_division=0
     )
@@ -41,7 +43,7 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int]]:
-    """Counts, a row per true class and a column per predicted class."""
+    """Return the confusion matrix as counts: one row per true class, one column per predicted class."""
     classes = np.arange(probabilities.shape[1])
     matrix: list[list[int]] = confusion_matrix(labels, probabilities.argmax(axis=1), labels=classes).tolist()
     return matrix

@@ -1,4 +1,4 @@
-"""What a study can maximize, known without Keras."""
+"""Objectives that a study can maximize. Imports no Keras."""
 
 from __future__ import annotations
 
@@ -15,25 +15,33 @@ OBJECTIVES = {
     "accuracy": "accuracy on clean validation images",
     "worst_family_macro_f1": "macro-F1 on the family of corruptions where it is lowest",
 }
-"""Each a key of what models.scoring.trial_scores.score gives."""
+"""Objective -> description. Each objective is a key of the result of `models.scoring.trial_scores.score`."""
 EXTERNAL = "external:"
 EXTERNAL_OBJECTIVE = f"{EXTERNAL}NAME"
-"""Macro-F1 on the external set of that name, over the classes that it has; a key of what
-models.scoring.external_scores.external_scores gives."""
+"""Form of the other objectives: macro-F1 on the external set NAME, over the classes that it has. Each is a key of the
+result of `models.scoring.external_scores.external_scores`."""
 
 
 def external_objective(name: str) -> str:
-    """The objective on the external set of that name."""
+    """Return the objective on the external set of this name."""
     return EXTERNAL + name
 
 
 def external_name(objective: str) -> str | None:
-    """The name of the external set that an objective is on; None of any other objective."""
+    """Return the name of the external set that an objective is measured on, or None for any other objective."""
     return objective.removeprefix(EXTERNAL) if objective.startswith(EXTERNAL) else None
 
 
 def objective_value(scores: Mapping[str, Any], objective: str) -> float:
-    """The figure that a study maximizes. ModelError when the images to measure it on are not there."""
+    """Return the value that a study maximizes.
+
+    Args:
+        scores: Scores of an epoch or a trial.
+        objective: A key of OBJECTIVES, or `external:NAME`.
+
+    Raises:
+        ModelError: The prepared set lacks the images that the objective is measured on.
+    """
     if objective not in scores and (name := external_name(objective)) is not None:
         raise ModelError(
             f"the objective `{objective}` needs the external set {name}, and the prepared set has none of that name: "

@@ -1,7 +1,7 @@
-"""How far a model's answers are from classes as frequent as they should be: an optimal transport.
+"""Optimal transport cost from a model's predictions to classes in their usual proportions.
 
-A network that sees images of a kind it cannot read often calls them all by one name and is sure of it, which no
-confidence tells; that the names do not come in the usual proportions does.
+A network that meets an unfamiliar kind of images often assigns them all to one class with high confidence. Confidence
+does not reveal this, but the unusual proportions of the classes do.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 MOST_IMAGES = 1000
-"""The time grows with the square of the images and more; beyond, a sample is taken: the same in each call."""
+"""Largest number of images used; more are sampled, alike in each call. Time grows at least with their square."""
 
 
 def transport_costs(probabilities: np.ndarray, class_shares: np.ndarray) -> np.ndarray:
-    """Costs, 0..1, of giving each image a class at the least total cost, so that classes come in these shares.
+    """Return each image's cost when images are assigned to classes in given shares at the least total cost.
 
-    An image costs 1 - the probability of the class it is given (Lu et al. 2023, Predicting Out-of-Distribution Error
-    with Confidence Optimal Transport, eq. 4: the maximum norm between its probabilities and the class as one-hot).
+    An image costs 1 - the probability of its assigned class (Lu et al. 2023, Predicting Out-of-Distribution Error with
+    Confidence Optimal Transport, eq. 4: the maximum norm between its probabilities and the one-hot class).
 
     Args:
-        probabilities: float (n, classes), rows summing to 1.
-        class_shares: float (classes,), summing to 1.
+        probabilities: float (n, classes), each row sums to 1.
+        class_shares: float (classes,), sums to 1.
 
     Returns:
-        float (min(n, MOST_IMAGES),), of a sample of the images.
+        Costs of a sample of the images, float (min(n, MOST_IMAGES),), 0..1.
     """
     count = min(len(probabilities), MOST_IMAGES)
     sample = probabilities[np.random.default_rng(0).choice(len(probabilities), count, replace=False)]
@@ -35,7 +35,7 @@ def transport_costs(probabilities: np.ndarray, class_shares: np.ndarray) -> np.n
 
 
 def _quotas(shares: np.ndarray, count: int) -> np.ndarray:
-    """int (classes,), summing to `count`: the largest remainders are rounded up."""
+    """Split `count` by these shares, int (classes,): the largest remainders are rounded up."""
     exact = shares / shares.sum() * count
     quotas: np.ndarray = np.floor(exact).astype(int)
     most = np.argsort(quotas - exact, kind="stable")[: count - quotas.sum()]

@@ -1,5 +1,7 @@
-"""Whether two columns of scores rank trials alike, without SciPy's statistics, which take longer to import than all of
-`compare` takes."""
+"""Rank correlations between two columns of scores.
+
+They do not use `scipy.stats`, which takes longer to import than the whole `compare` command takes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import numpy as np
 
 
 def rank_correlations(first: Sequence[float], second: Sequence[float]) -> dict[str, float | None]:
-    """Kendall's tau (tau-b, which minds ties) and Spearman's rho, -1..1; None where a column is constant."""
+    """Return Kendall's tau (tau-b, which accounts for ties) and Spearman's rho, -1..1; None if a column is constant."""
     if len(set(first)) < 2 or len(set(second)) < 2:
         return {"kendall_tau": None, "spearman_rho": None}
     one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
@@ -19,9 +21,9 @@ def rank_correlations(first: Sequence[float], second: Sequence[float]) -> dict[s
 
 
 def _kendall_tau(one: np.ndarray, other: np.ndarray) -> float:
-    """(concordant - discordant pairs) / sqrt(pairs untied in one * pairs untied in the other), Kendall 1945."""
+    """Return (concordant - discordant pairs) / sqrt(pairs untied in one * pairs untied in the other), Kendall 1945."""
     agreement, untied_in_one, untied_in_other = 0.0, 0, 0
-    for place in range(len(one) - 1):  # against all after it: the matrix of all pairs would take memory by the square
+    for place in range(len(one) - 1):  # row by row: a matrix of all pairs needs quadratic memory
         signs = np.sign(one[place + 1 :] - one[place]), np.sign(other[place + 1 :] - other[place])
         agreement += float((signs[0] * signs[1]).sum())
         untied_in_one += int(np.count_nonzero(signs[0]))
@@ -30,7 +32,7 @@ def _kendall_tau(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """1, 2, ...; equal values share the mean of theirs."""
+    """Return the ranks 1, 2, ...; equal values share their mean rank."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     result: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[place]
     return result

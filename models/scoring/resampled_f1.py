@@ -1,4 +1,4 @@
-"""Macro-F1 over resamples of the images, for the many trials of a study: as Resampling.figures, many times as quick."""
+"""Macro-F1 of bootstrap resamples for the many trials of a study: as Resampling.figures, but many times faster."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from models.scoring.intervals import Resampling
 
 
 class ResampledF1:
-    """Macro-F1 of each resample on several sets of views at once.
+    """Macro-F1 of each bootstrap resample, on several sets of views at once.
 
-    Only wrong guesses are counted for a trial: what is right follows from them, and most is right. All counts are
-    exact, in integers as small as hold them: the time goes into moving them through memory.
+    Only a trial's wrong predictions are counted: the right ones follow from them, and most are right. Counts are exact,
+    in the smallest integers that hold them, because most of the time is spent on moving them through memory.
 
     Args:
-        resampling: the draws, and the labels (n,) of the images.
-        sets: bool (n, views) each, the views that a figure is over; they may overlap.
-        resamples: so many of the draws, the first ones.  [default: all]
+        resampling: The resamples, and the labels (n,) of the images.
+        sets: One bool (n, views) per set, True for its views. Sets may overlap.
+        resamples: Number of resamples to use, from the first.  [default: all]
     """
 
     def __init__(self, resampling: Resampling, sets: Sequence[np.ndarray], resamples: int | None = None) -> None:
         self.labels, self.classes = resampling.labels, resampling.classes
         most = int(resampling.counts.sum(axis=1).max()) * sets[0].shape[1]
-        largest = 3 * most  # twice the views of a class and all that may be taken for it, in `of`
+        largest = 3 * most  # limit of `below` in `of`: the views of a class twice, and the views mistaken for it
         self._dtype = np.min_scalar_type(-largest)
         self._counts = np.ascontiguousarray(resampling.counts[:resamples].T, self._dtype)
-        # Views that the same sets take are counted together, and each once.
+        # Views that belong to the same sets form one kind, so that each view is counted once and not per set.
         kinds, kind_of = np.unique(np.stack([taken.ravel() for taken in sets]), axis=1, return_inverse=True)
         self._kinds_in_set = csr_array(kinds.astype(self._dtype))
         self._kind_of = kind_of.reshape(sets[0].shape)
@@ -39,11 +39,13 @@ class ResampledF1:
         self._present = np.maximum(1, (self._true > 0).sum(axis=2))
 
     def of(self, guesses: np.ndarray) -> np.ndarray:
-        """float64 (sets, trials, resamples), by the conventions of Resampling.figures; means over the classes present.
+        """Return macro-F1, float64 (sets, trials, resamples), averaged over the classes present in each resample.
+
+        A class without hits has an F1 of 0, as in `Resampling.figures`.
 
         Args:
-            guesses: int (trials, n, views), the predicted classes. A few trials at a time: a product for each would
-                take as long to set up as to do, and one for all much memory.
+            guesses: int (trials, n, views), the predicted classes. Pass a few trials at a time: one matrix product per
+                trial takes as long to set up as to compute, and one for all trials needs much memory.
         """
         truth = self._truth(guesses.shape)
         wrong = self._drawn(guesses != truth, np.stack([truth, guesses]))
@@ -59,8 +61,11 @@ class ResampledF1:
         return np.broadcast_to(self.labels[:, None], shape)
 
     def _drawn(self, which: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """How often each resample draws the views `which`, bool (trials, n, views), by the class that each of `classes`
-        (m, trials, n, views) puts them into: (sets, m, trials, classes, resamples)."""
+        """Count how often each resample draws the views `which`, bool (trials, n, views), in each class.
+
+        `classes` (m, trials, n, views) are m ways to assign the views to classes.
+        Returns (sets, m, trials, classes, resamples).
+        """
         trials, images, views = np.nonzero(which)
         bins = (self._kinds_in_set.shape[1], *classes.shape[:2], self.classes)
         ways = np.arange(len(classes))[:, None]

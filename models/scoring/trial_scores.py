@@ -1,4 +1,4 @@
-"""The figures of a network on clean and on corrupted images in one table, from which a study takes its objective."""
+"""Scores of a network on clean and corrupted images. A study's objective is one of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ def score(
     corrupted: np.ndarray | None = None,
     families: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """`models.scoring.metrics.figures` of the clean images and, where there are corrupted ones, what becomes of them.
+    """Return the metrics of the clean images and, if there are any, of their corrupted views.
 
     Args:
         labels: int (m,).
-        clean: float32 probabilities (m, classes).
-        corrupted: float32 probabilities (m, views, classes) of corrupted views of the same images.
-        families: name -> bool (m, views), the views in which an operation of that family takes part.
+        clean: Probabilities, float32 (m, classes).
+        corrupted: Probabilities of corrupted views of the same images, float32 (m, views, classes).
+        families: Family of corruptions -> bool (m, views), True where a view is made with a corruption of this family.
 
-    Returns, besides the clean figures: `corrupted_accuracy`, `corrupted_macro_f1`, `mean_macro_f1`, and per family
-    macro-F1, accuracy and number of views, with the worst one's macro-F1 and name.
+    Returns:
+        `models.scoring.metrics.figures` of the clean images. With corrupted views also `corrupted_accuracy`,
+        `corrupted_macro_f1` and `mean_macro_f1` (mean of clean and corrupted), and, if there are families, `families`
+        (macro-F1, accuracy and number of views of each), `worst_family` and `worst_family_macro_f1`.
     """
     scores: dict[str, Any] = dict(figures(labels, clean, present=True))  # a fold may lack a class
     if corrupted is None:

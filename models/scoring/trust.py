@@ -1,7 +1,7 @@
-"""What is learnt on validation images so that a model's answers on unseen images can be judged without labels.
+"""Calibration of an exported model: judge its predictions on unseen images without labels.
 
-A temperature, the thresholds of two estimates of accuracy, and those below which to abstain: kept beside an exported
-model, and applied to its raw probabilities.
+A temperature, the thresholds of two accuracy estimates, and thresholds below which to abstain are fitted on validation
+images. They are stored beside the model and applied to its raw probabilities.
 """
 
 from __future__ import annotations
@@ -17,36 +17,38 @@ from models.scoring.calibration import expected_calibration_error, fit_temperatu
 from models.scoring.optimal_transport import transport_costs
 
 TARGET_ERRORS = (0.005, 0.01, 0.02, 0.05)
-"""Shares of wrong answers among those given, for each of which there is a threshold."""
+"""Allowed shares of wrong answers among the answers given. Each has its own abstention threshold."""
 
 
 @dataclass(frozen=True)
 class Abstention:
-    """Answers only where the calibrated confidence is above `threshold`."""
+    """Rule to answer only where the calibrated confidence is above a threshold."""
 
     target_error: float
+    """Allowed share of wrong answers among the answers given, 0..1."""
     threshold: float
-    """0: always answers; 1: never, since no threshold kept to the target on the validation images."""
+    """Confidence, 0..1. 0: always answer. 1: never answer, because no threshold met the target on validation images."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Fitted on validation images; plain values, ready for JSON."""
+    """Calibration fitted on validation images, as plain values ready for JSON."""
 
     temperature: float
+    """Divisor of the logits."""
     confidence_threshold: float
     """Confidence above which an image counts as right."""
     cost_threshold: float
-    """Cost of transport up to which an image counts as right."""
+    """Transport cost up to which an image counts as right."""
     class_shares: tuple[float, ...]
-    """Of each class among the validation images."""
+    """Share of each class among the validation images; sums to 1."""
     abstentions: tuple[Abstention, ...]
     views: int
-    """How many labelled views it was fitted on."""
+    """Number of labelled views used for the fit."""
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Trust:
-        """The inverse of `as_dict`. ModelError when something is missing."""
+        """Rebuild the calibration from the result of `as_dict`. Raises ModelError if a value is missing."""
         try:
             abstentions = tuple(Abstention(**row) for row in content["abstentions"])
             shares = tuple(content["class_shares"])
@@ -57,10 +59,11 @@ class Trust:
         return cls(abstentions=abstentions, class_shares=shares, **own)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the calibration as a dict, ready for JSON."""
         return asdict(self)
 
     def abstention(self, target_error: float) -> Abstention:
-        """The row for a target. ModelError when there is none."""
+        """Return the abstention rule for a target error. Raises ModelError if there is none."""
         for row in self.abstentions:
             if row.target_error == target_error:
                 return row
@@ -68,20 +71,22 @@ class Trust:
         raise ModelError(f"the model has thresholds for {known} of wrong answers, none for {100 * target_error:g} %")
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
-        """float64 (n, classes) of the model's raw ones."""
+        """Return calibrated probabilities, float64 (n, classes), from the model's raw ones."""
         return with_temperature(probabilities, self.temperature)
 
     def estimates(self, probabilities: np.ndarray) -> dict[str, float]:
-        """Estimates of accuracy that need no labels, 0..1.
-
-        `estimated_accuracy`: thresholded transport costs (COTT, Lu et al. 2023, Predicting Out-of-Distribution Error
-        with Confidence Optimal Transport, section 4), which takes the classes to be about as frequent as among the
-        validation images. `thresholded_confidence`: the share of images above a confidence (ATC, Garg et al. 2022,
-        Leveraging Unlabeled Data to Predict Out-of-Distribution Performance, eq. 3), which does not. `mean_confidence`:
-        of the calibrated probabilities.
+        """Estimate the accuracy on images without labels.
 
         Args:
-            probabilities: the model's raw ones, (n, classes).
+            probabilities: The model's raw probabilities, (n, classes).
+
+        Returns:
+            Three estimates, 0..1. `estimated_accuracy`: share of images whose transport cost is within a threshold
+            (COTT, Lu et al. 2023, Predicting Out-of-Distribution Error with Confidence Optimal Transport, section 4).
+            It assumes that classes are about as frequent as among the validation images. `thresholded_confidence`:
+            share of images above a confidence (ATC, Garg et al. 2022, Leveraging Unlabeled Data to Predict
+            Out-of-Distribution Performance, eq. 3). It makes no such assumption. `mean_confidence`: mean of the
+            calibrated confidence.
         """
         calibrated = self.calibrated(probabilities)
         confidence = calibrated.max(axis=1)
@@ -94,11 +99,11 @@ class Trust:
 
 
 def fit_trust(labels: np.ndarray, probabilities: np.ndarray) -> Trust:
-    """Learns all thresholds.
+    """Fit the temperature and all thresholds.
 
     Args:
-        labels: int (n,) of validation views; corrupted ones too, so that doubt is learnt where it is needed.
-        probabilities: the model's raw ones, (n, classes).
+        labels: Labels of validation views, int (n,). Include corrupted views, so that the fit covers doubtful images.
+        probabilities: The model's raw probabilities, (n, classes).
     """
     temperature = fit_temperature(labels, probabilities)
     calibrated = with_temperature(probabilities, temperature)
@@ -116,38 +121,51 @@ def fit_trust(labels: np.ndarray, probabilities: np.ndarray) -> Trust:
 
 
 def confidence_threshold(confidence: np.ndarray, hits: np.ndarray) -> float:
-    """The threshold above which as many images lie as are right (Garg et al. 2022, eq. 2).
+    """Return the threshold for which the share of images above it equals the accuracy (Garg et al. 2022, eq. 2).
 
     Args:
-        confidence: float (n,), the highest probability of each image.
-        hits: bool (n,), whether its class is the true one.
+        confidence: Highest probability of each image, float (n,).
+        hits: Whether the predicted class is the true one, bool (n,).
     """
     return _below_best(np.sort(confidence)[::-1], int(hits.sum()))
 
 
 def abstain_threshold(confidence: np.ndarray, hits: np.ndarray, target_error: float) -> float:
-    """The lowest threshold above which at most `target_error` of the answers are wrong; 1.0 where none is.
+    """Return the lowest threshold above which at most `target_error` of the answers are wrong; 1.0 if there is none.
 
-    The point of largest coverage on the risk-coverage curve (Geifman & El-Yaniv 2017, Selective Classification for
-    Deep Neural Networks). Arguments as for `confidence_threshold`.
+    This is the point of largest coverage on the risk-coverage curve that meets the target (Geifman & El-Yaniv 2017,
+    Selective Classification for Deep Neural Networks). Other arguments as for `confidence_threshold`.
     """
     order = np.argsort(-confidence, kind="stable")
     ranked = confidence[order]
     error = np.cumsum(~hits[order]) / np.arange(1, len(order) + 1)
-    # Equal confidences cannot be told apart: only the last of them is a place to cut.
+    # A threshold cannot separate equal confidences, so only the last of them is a candidate.
     places = np.flatnonzero((error <= target_error) & np.append(ranked[:-1] > ranked[1:], True))
     return _below_best(ranked, places[-1] + 1) if len(places) else 1.0
 
 
 def answers(labels: np.ndarray, confidence: np.ndarray, guesses: np.ndarray, threshold: float) -> dict[str, Any]:
-    """`coverage`, the share of images answered, and `error`, the share of wrong ones among those; None without any."""
+    """Return the `coverage` and the `error` of answering only above a confidence threshold.
+
+    Args:
+        labels: True classes, int (n,).
+        confidence: Highest probability of each image, float (n,).
+        guesses: Predicted classes, int (n,).
+        threshold: Confidence above which the model answers.
+
+    Returns:
+        `coverage`, the share of images answered, and `error`, the share of wrong answers, or None without answers.
+    """
     given = confidence > threshold
     error = float((guesses != labels)[given].mean()) if given.any() else None
     return {"coverage": float(given.mean()), "error": error}
 
 
 def trust_figures(labels: np.ndarray, probabilities: np.ndarray, trust: Trust) -> dict[str, Any]:
-    """How calibration, abstaining and the estimate of accuracy do on labelled images. Arguments as for `fit_trust`."""
+    """Return how well calibration, abstention and accuracy estimates work on labelled images.
+
+    Labels and probabilities as for `fit_trust`.
+    """
     calibrated = trust.calibrated(probabilities)
     confidence, guesses = calibrated.max(axis=1), calibrated.argmax(axis=1)
     return {
@@ -158,5 +176,5 @@ def trust_figures(labels: np.ndarray, probabilities: np.ndarray, trust: Trust) -
 
 
 def _below_best(ranked: np.ndarray, count: int) -> float:
-    """The threshold that the `count` highest of these confidences (n,), falling, are above."""
+    """Return the threshold that the `count` highest confidences exceed; `ranked` (n,) is in descending order."""
     return float(ranked[count]) if count < len(ranked) else 0.0

@@ -1,4 +1,4 @@
-"""A trial under way on disk: all that its next epoch depends on, in one file, written whole or not at all."""
+"""Checkpoint of a running trial: one file with everything its next epoch depends on, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,33 +13,42 @@ import numpy as np
 from models.files import replacing
 
 GROUPS = ("network", "optimizer_state", "best")
-"""Variables of the training model (weights and seed generators), the optimizer's state, the best epoch's weights."""
+"""Groups of arrays in a checkpoint: variables of the training model (weights and seed generators), the optimizer's
+state, and the weights of the best epoch."""
 
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """How far a trial has come. Learning rate and early stopping follow from the reported values and are not kept."""
+    """Progress of a trial. Learning rate and early stopping are not stored: they follow from the reported values."""
 
     phase: int
-    """Number of the phase, from 0."""
+    """Number of the current phase, from 0."""
     done: int
     """Finished epochs of that phase."""
     collapsed_epochs: int
     first_step_s: float
     epochs: list[dict[str, Any]]
-    """As models.training.plan.EpochFigures, of all phases."""
+    """Finished epochs of all phases, each a `models.training.plan.EpochFigures` as a dict."""
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """Where one trial's state is kept."""
+    """File that holds one trial's checkpoint."""
 
     path: Path
     identity: str
-    """Of everything that decides the trial; a state with another one is not its own."""
+    """Identifies everything that decides the trial. A checkpoint with another identity is ignored."""
 
     def save(self, progress: CheckpointFacts, arrays: Mapping[str, Sequence[np.ndarray]]) -> None:
-        """Replaces what was there. A kill at any moment leaves the old state or the new one. OSError on a full disk."""
+        """Write a checkpoint in place of the old one. A kill at any moment leaves the old checkpoint or the new one.
+
+        Args:
+            progress: Progress of the trial.
+            arrays: Arrays of each group in GROUPS.
+
+        Raises:
+            OSError: The disk is full.
+        """
         named = {f"{group}/{place}": array for group in GROUPS for place, array in enumerate(arrays[group])}
         facts = json.dumps({"identity": self.identity} | asdict(progress))
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +56,12 @@ class CheckpointFile:
             np.savez(file, facts=np.frombuffer(facts.encode(), np.uint8), **named)  # type: ignore[arg-type]
 
     def load(self) -> tuple[CheckpointFacts, dict[str, list[np.ndarray]]] | None:
-        """None where there is none, or none that can be read, or another trial's."""
+        """Read the checkpoint.
+
+        Returns:
+            The progress and the arrays of each group. None if the file does not exist, belongs to another trial, or
+            cannot be read; in the last case a printed line says why.
+        """
         try:
             with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 facts = json.loads(content["facts"].tobytes())
@@ -60,6 +74,6 @@ class CheckpointFile:
                 return CheckpointFacts(**facts), found
         except FileNotFoundError:
             return None
-        except Exception as error:  # a damaged file fails in any of zip, npy and JSON
+        except Exception as error:  # zip, npy and JSON each raise other errors for a damaged file
             print(f"{self.path} cannot be read ({error}): the trial begins again")
             return None

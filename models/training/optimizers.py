@@ -1,9 +1,10 @@
-"""The optimizers a trial can choose, as rules that move one flat vector of weights. To add one: a row in RULES, and its
-name in models/hyperparameters.py and studies/*.toml.
+"""The optimizers a trial can choose, as rules that update one flat vector of weights.
 
-They do what Keras's own do (a test compares). Those are some forty operations, each of which goes over all weights, or
-a graph that is traced anew for each optimizer and that TensorFlow keeps for good, with the state it holds. A rule is
-given all that it uses, so that it is compiled once for each length of the vector, and holds nothing.
+To add one: a row in RULES, and its name in models/hyperparameters.py and studies/*.toml.
+
+The results match Keras's optimizers (a test compares them). Keras runs some forty operations per step, each over all
+weights, or traces a graph anew for each optimizer, which TensorFlow never frees, nor the state in it. A rule here takes
+all it uses as arguments and holds no state, so it is compiled only once for each length of the vector.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ EPSILON = 1e-7  # this and the decay rates of the moments are Keras's defaults
 
 @dataclass(frozen=True)
 class StepValues:
-    """What a rule is given besides gradient and state: scalar tensors, the rate also one for each weight."""
+    """Values that a rule takes besides gradient and state, as scalar tensors."""
 
     rate: Any
+    """Learning rate: a scalar, or float32 (k,) with one for each weight."""
     step: Any
-    """The number of this step, from 1."""
+    """Number of this step, from 1."""
     momentum: Any
 
 
@@ -38,36 +40,45 @@ Change = Callable[[Any, Sequence[Any], StepValues], tuple[Any, list[Any]]]
 
 @dataclass(frozen=True)
 class Rule:
-    """(gradient (k,), state, Now) -> (what is added to the weights (k,), new state); all float32."""
+    """Update rule of one optimizer, for a vector of k weights."""
 
     change: Change
+    """(gradient (k,), state, StepValues) -> (vector to add to the weights (k,), new state); all float32."""
     states: int
-    """Vectors of state, of zeros before the first step."""
+    """Number of state vectors (k,). They are zeros before the first step."""
     decays: bool = False
-    """Whether the weights shrink by rate times `weight_decay` before (Loshchilov & Hutter 2019)."""
+    """Whether the weights first shrink by rate times `weight_decay` (Loshchilov & Hutter 2019)."""
 
 
 @dataclass(frozen=True)
 class UpdateOptions:
-    """What is done around a rule."""
+    """Options that apply to every rule."""
 
     rate_scales: np.ndarray | None = None
-    """float32 (k,): a factor on the learning rate for each weight. Scaled gradients would not do: Adam and RMSprop
-    divide by their size. The decay stays that of the full rate."""
+    """float32 (k,): factor on the learning rate of each weight. Scaling the gradients would have no effect in Adam and
+    RMSprop, which divide by their size. Weight decay uses the unscaled rate."""
     weight_averaging: float = 0.0
-    """Momentum of an exponential moving average of the weights, kept beside them; 0: none. After the n-th step it is at
-    most (1 + n) / (10 + n), as tf.train.ExponentialMovingAverage has it with `num_updates`: otherwise a trial of few
-    steps would be scored by weights near its first ones."""
+    """Momentum of an exponential moving average of the weights, kept beside them; 0: none. At step n it is at most
+    (1 + n) / (10 + n), as in tf.train.ExponentialMovingAverage with `num_updates`. Otherwise a trial of few steps would
+    be scored with weights close to its first ones."""
     accumulation: int = 1
-    """Gradients of so many batches make one step."""
+    """Batches whose mean gradient makes one step."""
     clip_norm: float = 0.0
-    """As `Recipe.gradient_clip_norm`."""
+    """Largest L2 norm of a step's gradient, as `Recipe.gradient_clip_norm`; 0: no limit."""
 
 
 class FlatOptimizer:
-    """An optimizer at work on a vector of `size` weights.
+    """Optimizer of one flat vector of weights.
 
-    Raises ModelError for an unknown name.
+    Args:
+        name: A key of RULES.
+        learning_rate: Initial learning rate.
+        hyperparameters: Source of momentum and weight decay.
+        size: Number of weights.
+        extras: Options that apply to every rule.
+
+    Raises:
+        ModelError: The name is unknown.
     """
 
     def __init__(
@@ -81,7 +92,7 @@ class FlatOptimizer:
         if name not in RULES:
             raise ModelError(f"unknown optimizer {name!r}: there are {', '.join(RULES)}")
         self.learning_rate = learning_rate
-        """May be changed between steps."""
+        """Learning rate of the next step. May be changed between steps."""
         self._update, self._hyperparameters = _compiled(name), hyperparameters
         extras = extras or UpdateOptions()
         self._extras, self._steps, self._pending = extras, 0, 0
@@ -89,10 +100,15 @@ class FlatOptimizer:
         self._moments = [ops.zeros(size) for _ in range(RULES[name].states)]
         self._sum = ops.zeros(size) if extras.accumulation > 1 else None
         self.average = ops.zeros(size) if extras.weight_averaging else None
-        """Of the weights after each step, float32 (size,), zeros before the first; None without."""
+        """float32 (size,): moving average of the weights, zeros before the first step; None if there is no average."""
 
     def moved(self, weights: Any, gradient: Any) -> Any:
-        """The weights after a batch of this gradient; the same ones while gradients are only added up."""
+        """Return the weights after one batch; they stay the same while gradients are only accumulated.
+
+        Args:
+            weights: float32 (size,).
+            gradient: float32 (size,), gradient of the batch's loss.
+        """
         if self._sum is not None:
             self._sum, self._pending = self._sum + gradient, self._pending + 1
             if self._pending < self._extras.accumulation:
@@ -111,7 +127,7 @@ class FlatOptimizer:
 
     @property
     def state(self) -> list[np.ndarray]:
-        """All that the next step depends on but the learning rate."""
+        """Everything that the next step depends on, except the learning rate."""
         vectors = [part for part in (*self._moments, self._sum, self.average) if part is not None]
         return [np.array([self._steps, self._pending]), *map(ops.convert_to_numpy, vectors)]
 
@@ -126,7 +142,7 @@ class FlatOptimizer:
 
 @cache
 def _clipped() -> Callable[..., Any]:
-    """(gradient (k,), largest norm) -> the gradient, scaled down where it is longer."""
+    """Compile (gradient (k,), largest norm) -> gradient, scaled down if its norm is larger."""
 
     def clip(gradient: Any, clip_norm: Any) -> Any:
         norm = ops.sqrt(ops.sum(ops.square(gradient)))
@@ -138,7 +154,10 @@ def _clipped() -> Callable[..., Any]:
 
 @cache
 def _compiled(name: str) -> Callable[..., Any]:
-    """(weights, gradient, moments, average or None, scales or None, numbers (5,)) -> (weights, moments, average)."""
+    """Compile (weights, gradient, moments, average, scales, numbers (5,)) -> (weights, moments, average).
+
+    Average and scales may be None.
+    """
     rule = RULES[name]
 
     def update(
@@ -152,7 +171,7 @@ def _compiled(name: str) -> Callable[..., Any]:
         weights = weights + change
         if average is not None:
             slow = ops.minimum(averaging, (1 + step) / (10 + step))
-            kept = ops.where(step > 1, slow, 0.0)  # zeros do not count
+            kept = ops.where(step > 1, slow, 0.0)  # the first average is the weights, without the initial zeros
             average = kept * average + (1 - kept) * weights
         return weights, moments, average
 
@@ -161,7 +180,7 @@ def _compiled(name: str) -> Callable[..., Any]:
 
 
 def _adam(gradient: Any, moments: Sequence[Any], values: StepValues) -> tuple[Any, list[Any]]:
-    """Kingma & Ba 2015, section 2."""
+    """Adam (Kingma & Ba 2015, section 2)."""
     first = moments[0] + (gradient - moments[0]) * (1 - 0.9)
     second = moments[1] + (ops.square(gradient) - moments[1]) * (1 - 0.999)
     rate = values.rate * ops.sqrt(1 - 0.999**values.step) / (1 - 0.9**values.step)
@@ -169,20 +188,20 @@ def _adam(gradient: Any, moments: Sequence[Any], values: StepValues) -> tuple[An
 
 
 def _sgd(gradient: Any, moments: Sequence[Any], values: StepValues) -> tuple[Any, list[Any]]:
-    """With Nesterov's momentum, as Sutskever et al. 2013 write it."""
+    """SGD with Nesterov momentum (as in Sutskever et al. 2013)."""
     step = -values.rate * gradient
     moment = values.momentum * moments[0] + step
     return values.momentum * moment + step, [moment]
 
 
 def _rmsprop(gradient: Any, moments: Sequence[Any], values: StepValues) -> tuple[Any, list[Any]]:
-    """Hinton 2012, Neural Networks for Machine Learning, lecture 6e."""
+    """RMSprop (Hinton 2012, Neural Networks for Machine Learning, lecture 6e)."""
     moment = 0.9 * moments[0] + (1 - 0.9) * ops.square(gradient)
     return -values.rate * gradient * ops.rsqrt(moment + EPSILON), [moment]
 
 
 def _lion(gradient: Any, moments: Sequence[Any], values: StepValues) -> tuple[Any, list[Any]]:
-    """Chen et al. 2023, algorithm 2."""
+    """Lion (Chen et al. 2023, algorithm 2)."""
     change = -values.rate * ops.sign(0.9 * moments[0] + (1 - 0.9) * gradient)
     return change, [0.99 * moments[0] + (1 - 0.99) * gradient]
 

@@ -1,4 +1,4 @@
-"""One trial in records: what decides it, what it reports and what it ends with."""
+"""Records of a trial: its plan, the figures of each epoch, and its outcome."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides a trial's outcome besides its data."""
+    """Everything that decides a trial's outcome, except its data."""
 
     classifier: ClassifierSettings
     hyperparameters: Hyperparameters
@@ -25,81 +25,88 @@ class Plan:
     objective: str
     seed: int
     batch_divisor: int = 1
-    """Batches are cut into so many parts, whose gradients are added up: nearly the same steps in less memory (mixing
-    takes place within a part, and parts left over at the end of an epoch are added to the next one's first)."""
+    """Parts into which a batch is cut when memory is short. Their gradients are accumulated, so that steps stay nearly
+    the same. (Images are mixed only within a part, and parts left over at the end of an epoch count towards the first
+    step of the next.)"""
     replayed: tuple[float, ...] = ()
-    """Values that an earlier trial reported, one an epoch. They stand in for this one's own, so that its rates fall and
-    its phases end when they did there; it ends after the last one, and keeps the weights of that epoch."""
+    """Values that an earlier trial reported, one per epoch. They replace this trial's own values, so that its learning
+    rate falls and its phases end at the same epochs. The trial ends after the last value and keeps that epoch's
+    weights."""
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
-    """Of its training steps."""
+    """Precision of the training steps, and whether XLA compiles them."""
 
     @property
     def network(self) -> ClassifierSettings:
-        """`classifier` at the resolution that the hyperparameters want."""
+        """Settings of the network: `classifier` at the resolution of the hyperparameters."""
         return replace(self.classifier, resolution=int(self.hyperparameters.resolution))
 
     @property
     def batch_size(self) -> int:
-        """Images of a training step, before the `batch_divisor`."""
+        """Images per training step, before the batch is cut by `batch_divisor`."""
         return nominal_batch_size(self.hyperparameters.batch_size, self.recipe.batch_size)
 
     def epoch_size(self, images: int) -> EpochSize:
-        """Of an epoch over so many training images."""
+        """Return the size of an epoch over this number of training images."""
         return EpochSize.of(images, self.hyperparameters.views_per_image, self.batch_size, self.batch_divisor)
 
 
 @dataclass(frozen=True)
 class EpochFigures:
-    """One finished epoch; `step` counts epochs over all phases from 0."""
+    """Figures of one finished epoch."""
 
     step: int
+    """Number of the epoch over all phases, from 0."""
     phase: str
     value: float
-    """The objective on the validation images: what prunes, and what picks the epoch to keep."""
+    """Value of the objective. Decides pruning and which epoch's weights are kept."""
     training_loss: float
     learning_rate: float
     seconds: float
+    """Time of training and scoring."""
     images_per_second: float
-    """Training images only, without the time of scoring."""
+    """Training images per second of training, without scoring."""
     validation: dict[str, Any]
-    """As `models.scoring.trial_scores.score` gives them, and those of the external sets that were scored as
-    `models.scoring.external_scores.external_scores` does."""
+    """Scores from `models.scoring.trial_scores.score`, and from `models.scoring.external_scores.external_scores` for
+    the external sets that were scored."""
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """What a trial ends with. The weights of the best epoch are in `classifier`."""
+    """Outcome of a trial. `classifier` has the weights of the best epoch."""
 
     best: EpochFigures
     stopped: bool
-    """True when `on_epoch` asked for an early end: pruned."""
+    """True when `on_epochs` ended the trial early, that is, pruned it."""
     parameters: int
     cost: dict[str, Any]
-    """As models.backbones.inference_cost.Cost."""
+    """A `models.backbones.inference_cost.Cost` as a dict."""
     frozen_fraction: float
+    """Share of the backbone's layers that the last phase froze, 0..1."""
     frozen_parameter_fraction: float
+    """Share of the backbone's weights that the last phase froze, 0..1."""
     first_step_s: float
-    """From the moment the trial was asked for to the end of its first training step."""
+    """Seconds from the request for the trial to the end of its first training step."""
     ms_per_image: float | None
+    """Milliseconds to predict one validation image; None when the trial was stopped."""
     prefix_cache_share: float
-    """Of the training views seen, 0..1, those whose way through the frozen layers had been kept from before."""
+    """Share of the training views, 0..1, whose output of the frozen layers was in the cache already."""
     networks_traced: int
-    """Parts that are traced of the networks that the process keeps."""
+    """Number of traced parts among the networks that the process keeps."""
     classifier: Classifier
     probabilities: np.ndarray | None
-    """float32 (m, classes): the validation images by the kept weights; None when the trial was stopped."""
+    """float32 (m, classes): validation images, predicted with the kept weights; None when the trial was stopped."""
     corrupted_probabilities: np.ndarray | None
-    """float32 (m, views, classes): their corrupted views."""
+    """float32 (m, views, classes): their corrupted views; None without them or when the trial was stopped."""
     weights_sha256: str
-    """Of the kept weights' bytes, in the order of the network."""
+    """SHA-256 of the kept weights' bytes, in the order of the network."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures alone, ready for JSON."""
+        """Return the outcome without the network and the probabilities, ready for JSON."""
         skipped = {"classifier", "probabilities", "corrupted_probabilities", "best"}
         own = {key: value for key, value in vars(self).items() if key not in skipped}
         return own | {"best": asdict(self.best)}
 
 
 OnEpochs = Callable[[list[EpochFigures]], bool]
-"""Called after each epoch with its figures, and once with all earlier ones when a trial is taken up again; True asks
-for the trial's end."""
+"""Callback after each epoch, with its figures. When a trial resumes, it is first called with all earlier epochs. Return
+True to end the trial."""

@@ -1,4 +1,4 @@
-"""What all trials of a study share: how long and in which phases a network is trained."""
+"""Training settings that all trials of a study share, and the phases of a trial."""
 
 from __future__ import annotations
 
@@ -8,40 +8,43 @@ from models.errors import ModelError
 from models.hyperparameters import BANK, Hyperparameters
 from models.training.schedules import PLATEAU
 
-# The head is new and small: Adam brings it to a fair start in a few epochs whatever the trial's own optimizer is,
-# so that trials differ by their fine-tuning and not by how well SGD at 1e-3 moves one dense layer.
+# The head is new and small, and Adam trains it well in a few epochs. All trials use Adam for it, so that they differ in
+# their fine-tuning and not in how well, say, SGD at 1e-3 trains one dense layer.
 HEAD_OPTIMIZER = "adam"
 HEAD, TUNING = "head", "fine-tuning"
 BALANCED, UNWEIGHTED = "balanced", "none"
 CLASS_WEIGHTS = (BALANCED, UNWEIGHTED)
-UNFREEZING_START = 0.75  # frozen share of the first step of a progressive unfreezing
+UNFREEZING_START = 0.75  # share of frozen layers in the first step of progressive unfreezing
 
 
 LEAST = {"head_epochs": 0, "epochs": 1, "batch_size": 1, "warmup_epochs": 0, "gradient_clip_norm": 0}
-"""Setting -> its least value."""
+"""Setting -> lowest allowed value."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of training that a study fixes. Epochs and patience count whole passes over the training images."""
+    """Training settings that a study fixes. Epochs and patience count whole passes over the training images."""
 
     head_epochs: int = 3
+    """Epochs that train only the new head; 0: no head phase."""
     epochs: int = 12
+    """Epochs of fine-tuning."""
     batch_size: int = 32
     head_learning_rate: float = 1e-3
     warmup_epochs: int = 1
-    """Over so many epochs the rate of fine-tuning rises from nothing, step by step. The first steps of a fresh
-    optimizer are its largest ones, and pretrained weights do not survive them at rates that are good later."""
+    """Epochs over which the learning rate of fine-tuning warms up from 0, step by step. The first steps of a new
+    optimizer are its largest. At rates that are good later, they would destroy the pretrained weights."""
     class_weights: str = BALANCED
-    """Of CLASS_WEIGHTS: `balanced` weighs the loss by those of the training data, `none` takes each image as it is."""
+    """How classes are weighted in the loss: `balanced` (rare classes count as much as common ones) or `none`."""
     gradient_clip_norm: float = 0.0
-    """Largest L2 norm of a step's gradient over all trained weights: a longer one is scaled down to it (Pascanu et al.
-    2013, algorithm 1). 0: no limit."""
+    """Largest L2 norm of a step's gradient over all trained weights. A larger gradient is scaled down to it (Pascanu et
+    al. 2013, algorithm 1). 0: no limit."""
     plateau_factor: float = 0.5
-    """ReduceLROnPlateau: the learning rate is multiplied by this ..."""
+    """Factor on the learning rate when the value stops improving (Keras's ReduceLROnPlateau)."""
     plateau_patience: int = 2
-    """... after so many epochs without a better value."""
+    """Epochs without a better value after which the learning rate is reduced."""
     early_stopping_patience: int = 5
+    """Epochs without a better value after which a phase ends early."""
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
@@ -53,7 +56,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a trial with its own cut, optimizer state and learning rate."""
+    """Part of a trial with its own frozen layers, optimizer state and learning rate."""
 
     name: str
     frozen_fraction: float
@@ -66,21 +69,24 @@ class Phase:
 
     @property
     def waits_for_plateaus(self) -> bool:
-        """Whether the rate falls, and the phase ends early, when the reported value stands still. The other schedules
-        reach their best values at their end."""
+        """Whether the rate falls, and the phase may end early, when the reported value stops improving.
+
+        The other schedules reach their best values at their end, so they run in full.
+        """
         return self.schedule == PLATEAU
 
 
 def phases_of(hyperparameters: Hyperparameters, recipe: Recipe, pretrained: bool) -> tuple[Phase, ...]:
-    """The phases of one trial, in order: the new head alone, then everything behind the cut, at once or step by step.
+    """Return the phases of one trial, in order.
 
-    Without pretrained weights there is nothing worth freezing: one phase trains it all.
+    The first phase trains the new head only. Then everything behind the cut is fine-tuned, in one phase or with
+    progressive unfreezing. Without pretrained weights nothing is worth freezing, so one phase trains the whole network.
     """
     if not pretrained:
         return (_tuning(hyperparameters, recipe, 0.0, recipe.epochs, 0),)
     target = hyperparameters.frozen_fraction
     steps = int(min(hyperparameters.unfreezing_steps, recipe.epochs)) if target < UNFREEZING_START else 1
-    short = max(1, recipe.epochs // (steps + 1))  # the last step, which trains all there is to train, is twice as long
+    short = max(1, recipe.epochs // (steps + 1))  # the last step, which trains the most layers, is twice as long
     tuning = tuple(
         _tuning(
             hyperparameters,
@@ -97,13 +103,16 @@ def phases_of(hyperparameters: Hyperparameters, recipe: Recipe, pretrained: bool
 
 
 def without_batch_changes(hyperparameters: Hyperparameters) -> Hyperparameters:
-    """The same for the head phase: stored views as they are. What is trained there is one layer on a frozen network,
-    and what the network makes of a stored view can be kept from trial to trial."""
+    """Return the hyperparameters of the head phase, which trains on stored views without further augmentation.
+
+    That phase trains one layer on a frozen network. The output of the frozen network for a stored view can be cached
+    and used by later trials.
+    """
     return replace(hyperparameters, input_mode=BANK, flips=False, masks=0.0, channel_shift=0.0, mixing="none")
 
 
 def shows_stored_views(hyperparameters: Hyperparameters) -> bool:
-    """Whether the network sees stored views and nothing else."""
+    """Return whether the network sees stored views only, without further augmentation."""
     return without_batch_changes(hyperparameters) == hyperparameters
 
 

@@ -1,4 +1,4 @@
-"""A phase under way: a part of the network, and the optimizer that moves it."""
+"""A running phase: the part of the network that is trained, its optimizer and its callbacks."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from models.training.schedules import SCHEDULES
 
 @dataclass(frozen=True)
 class TrainedEpoch:
-    """What came of training for one epoch."""
+    """Result of training for one epoch."""
 
     loss: float
-    """Mean over the batches."""
+    """Mean loss over the batches."""
     views: int
-    """Training views seen."""
+    """Number of training views."""
     views_served: int
-    """Those of them whose way through the frozen layers had been kept from before."""
+    """Number of training views whose output of the frozen layers was in the cache already."""
     first_step_at: float
-    """When the first step was done, by the clock `time.perf_counter`."""
+    """Time at the end of the first step, by the clock `time.perf_counter`."""
 
 
 class TrainedPhase:
-    """A phase under way: the part that is trained, and the optimizer that moves it as one flat vector."""
+    """A running phase: the part of the network that is trained, and the optimizer of its weights as one flat vector."""
 
     def __init__(
         self,
@@ -60,11 +60,17 @@ class TrainedPhase:
         )
 
     def take_weights(self) -> None:
-        """Takes the network's weights as they are now for those that are moved."""
+        """Copy the network's current weights into the flat vector that the optimizer updates."""
         self.flat = keras.ops.convert_to_tensor(self.part.gathered())
 
     def train_epoch(self, feed: Feed, number: int, epoch: int) -> TrainedEpoch:
-        """Trains on all batches of the phase's `epoch`-th epoch, which is the `number`-th of the trial, from 0."""
+        """Train for one epoch.
+
+        Args:
+            feed: The batches.
+            number: Number of the epoch in the trial, from 0.
+            epoch: Number of the epoch in the phase, from 0.
+        """
         source = self.features.views if self.features else None
         computed_before = source.computed if source else 0
         total, views, first_step_at = 0.0, 0, 0.0
@@ -78,7 +84,7 @@ class TrainedPhase:
         return TrainedEpoch(float(total) / feed.size.steps, views, served, first_step_at)
 
     def step(self, batch: Batch) -> Any:
-        """Moves the weights; the batch's mean loss, a tensor."""
+        """Update the weights with one batch and return its mean loss, a scalar tensor."""
         loss, gradient = self.part.gradients(batch.images, batch.targets, batch.weights)
         self.flat = self.optimizer.moved(self.flat, gradient)
         self.part.spread(self.flat)
@@ -86,7 +92,7 @@ class TrainedPhase:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The moving average of the weights in place of the weights themselves, where the optimizer keeps one."""
+        """Give the network the moving average of its weights within a `with` block, if the optimizer keeps one."""
         if self.optimizer.average is None:
             yield
             return
@@ -97,11 +103,18 @@ class TrainedPhase:
             self.part.spread(self.flat)
 
     def is_watched(self, epoch: int) -> bool:
-        """Whether the plateau rule and early stopping count this epoch: from the last one of the warm-up on."""
+        """Return whether the plateau rule and early stopping count this epoch, which they do after the warm-up.
+
+        The last epoch of the warm-up counts too.
+        """
         return epoch + 1 >= self.phase.warmup_epochs
 
     def set_rate(self, epochs_done: float) -> None:
-        """The learning rate of a step: the warm-up rises to it, the schedule leads away from it."""
+        """Set the learning rate of a step, by the warm-up or the schedule.
+
+        Args:
+            epochs_done: Epochs of the phase done at the end of the step, with fractions.
+        """
         phase = self.phase
         if epochs_done <= phase.warmup_epochs:
             self.optimizer.learning_rate = phase.learning_rate * epochs_done / phase.warmup_epochs
@@ -113,8 +126,16 @@ class TrainedPhase:
 def begin_phase(
     plan: Plan, phase: Phase, network: Network, data: TrainingData, cache: CacheSettings | None
 ) -> TrainedPhase:
-    """A phase with its part of the network, trained on kept features where that can be."""
-    # The head phase is the same for all trials, so that they differ by their fine-tuning.
+    """Return a phase that is ready to train, on cached features where possible.
+
+    Args:
+        plan: Plan of the trial.
+        phase: Phase to begin.
+        network: Network of the trial.
+        data: Data of the trial.
+        cache: Where and how features are cached; None: no cache.
+    """
+    # The head phase is the same for all trials, so that they differ in their fine-tuning only.
     hyperparameters = plan.hyperparameters
     if phase.name == HEAD:
         hyperparameters = without_batch_changes(hyperparameters)
@@ -126,7 +147,7 @@ def begin_phase(
 
 
 class _Watched(keras.Model):  # type: ignore[misc]
-    """What Keras's callbacks expect of the model they watch: an optimizer whose rate they may lower, and a flag."""
+    """Stand-in for the model that Keras's callbacks expect: an optimizer whose rate they may lower, and a stop flag."""
 
     def __init__(self, optimizer: FlatOptimizer) -> None:
         super().__init__()
@@ -134,7 +155,10 @@ class _Watched(keras.Model):  # type: ignore[misc]
 
 
 def callbacks_of(trained: TrainedPhase, recipe: Recipe) -> keras.callbacks.CallbackList:
-    """The learning rate's plateau rule and early stopping, both watching the value that is reported."""
+    """Return Keras's callbacks for the plateau rule and early stopping, which watch the reported value.
+
+    The list is empty for schedules that do not wait for plateaus.
+    """
     watched = _Watched(trained.optimizer)
     if not trained.phase.waits_for_plateaus:
         return keras.callbacks.CallbackList([], model=watched)

@@ -1,4 +1,4 @@
-"""One trial: a list of phases, each epoch reported, the best epoch's weights kept."""
+"""Run a trial: train its phases, report each epoch, and keep the weights of the best epoch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from models.training.trial_scorer import TrialScorer
 
 @dataclass(frozen=True)
 class TrainingEnvironment:
-    """Per-process resources shared by trials. They change speed, not results, but for the rounding of a cache."""
+    """Per-process resources shared by trials. They change speed, not results, except that a cache rounds features."""
 
     networks: Networks = field(default_factory=Networks)
-    """Kept from trial to trial."""
+    """Networks kept from trial to trial."""
     cache: CacheSettings | None = None
-    """Of the frozen layers' output; None: they run each time."""
+    """Where and how the output of the frozen layers is cached; None: it is computed each time."""
     received: float = field(default_factory=time.perf_counter)
-    """When the trial was asked for, by the clock `time.perf_counter`."""
+    """Time of the request for the trial, by the clock `time.perf_counter`."""
 
 
 def run_trial(
@@ -46,19 +46,19 @@ def run_trial(
     """Train and score one network. The same plan and data give the same figures and weights on a CPU.
 
     Args:
-        plan: Everything that decides the trial besides its data.
-        data: What it trains and is scored on.
-        on_epochs: Told of each epoch; True ends the trial.
-        state: Kept after each epoch, before it is reported; a trial that was cut off goes on from there, and ends as if
-            nothing had been.
-        environment: What earlier trials of this process left for this one.
+        plan: Everything that decides the trial, except its data.
+        data: Data that it trains on and is scored on.
+        on_epochs: Called with each finished epoch; returns True to end the trial.
+        state: Checkpoint, written after each epoch before the epoch is reported. An interrupted trial resumes from it
+            and ends as if it had not been interrupted.
+        environment: Resources shared with earlier trials of this process.
 
     Returns:
         The outcome, with the weights of the best epoch.
 
     Raises:
-        DivergedError: Loss, weights or probabilities are no longer finite, or one class alone is predicted at two
-            successive epoch ends (after the head phase and its first epochs).
+        DivergedError: Loss, weights or probabilities are no longer finite, or only one class is predicted at the end of
+            two successive epochs (not checked in the head phase and the first epochs of fine-tuning).
         ModelError: The network cannot be built.
     """
     trial = _Trial(plan, data, on_epochs, state, environment or TrainingEnvironment())
@@ -72,13 +72,13 @@ def run_trial(
 
 
 def class_weights_of(data: TrainingData, class_weights: str) -> np.ndarray:
-    """Return what an image of each class counts in the loss, float32 (classes,); see `Recipe.class_weights`."""
+    """Return the weight of each class in the loss, float32 (classes,); see `Recipe.class_weights`."""
     weights = np.asarray(data.class_weights, "float32")
     return np.ones_like(weights) if class_weights == UNWEIGHTED else weights
 
 
 class _Trial:
-    """A trial under way."""
+    """A running trial."""
 
     def __init__(
         self,
@@ -101,10 +101,10 @@ class _Trial:
         self.first_phase = self.saved[0].phase if self.saved else 0
 
     def train(self, number: int, phase: Phase) -> None:
-        """Trains one phase, or what is left of it."""
+        """Train one phase, or the rest of it after a resume."""
         trained = begin_phase(self.plan, phase, self.network, self.data, self.environment.cache)
         self.trained, progress = trained, self.progress
-        # The same whether the phases before it ran in this process or in one that was killed.
+        # Seeded per phase, so that results do not depend on whether earlier phases ran in this process.
         trained.part.reseed(self.plan.seed + 1 + number)
         callbacks = callbacks_of(trained, self.plan.recipe)
         callbacks.on_train_begin()
@@ -121,7 +121,7 @@ class _Trial:
             progress.is_stopped = self.on_epochs([figures])
 
     def _epoch(self, trained: TrainedPhase, epoch: int) -> EpochFigures:
-        """Trains for an epoch and scores what came of it."""
+        """Train for one epoch and score the result."""
         plan, progress, scorer = self.plan, self.progress, self.scorer
         start, step = time.perf_counter(), len(progress.epochs)
         training = trained.train_epoch(self.feed, step, epoch)
@@ -149,7 +149,7 @@ class _Trial:
         return figures
 
     def _save(self, trained: TrainedPhase, phase: int, done: int) -> None:
-        """Keeps all that the next epoch depends on; before the epoch is reported, so that none is reported twice."""
+        """Write the checkpoint. Done before the epoch is reported, so that no epoch is reported twice."""
         if self.state is None:
             return
         progress = self.progress
@@ -160,13 +160,13 @@ class _Trial:
         self.state.save(facts, arrays)
 
     def _resume(self, trained: TrainedPhase, callbacks: keras.callbacks.CallbackList) -> int:
-        """Brings the saved state back; the phase's epochs that are done."""
+        """Restore the checkpoint and return the number of finished epochs in this phase."""
         assert self.saved is not None
         (facts, arrays), self.saved = self.saved, None
         progress = self.progress
         progress.epochs = [EpochFigures(**row) for row in facts.epochs]
         for epoch, row in enumerate(progress.epochs[-facts.done :], 1):
-            trained.set_rate(epoch)  # a warm-up takes back what the plateau rule did in it
+            trained.set_rate(epoch)  # a warm-up overrides what the plateau rule did during it
             if trained.is_watched(epoch - 1):
                 callbacks.on_epoch_end(epoch - 1, {"value": row.value})
             progress.recall(row)
@@ -183,8 +183,10 @@ class _Trial:
         return [*self.joined.weights, *trained.part.seeds]
 
     def outcome(self) -> TrialOutcome:
-        """Of the kept weights, scored once more by the whole network; a stopped trial with what was measured on its
-        way."""
+        """Return the outcome, with the kept weights scored once more by the whole network.
+
+        A stopped trial is not scored again: it returns the scores of its best epoch.
+        """
         progress, cut = self.progress, self.trained.part.cut
         best = progress.best
         assert best is not None  # a phase has at least one epoch

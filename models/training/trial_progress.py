@@ -1,4 +1,4 @@
-"""How far a trial has come: its epochs, the best one of the phase under way, and whether it is over."""
+"""Progress of a trial: its epochs, the best epoch of the current phase, and whether the trial is over."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from models.training.plan import EpochFigures
 from models.training.recipe import HEAD, Phase
 
 COLLAPSE_GRACE_EPOCHS = 3
-"""A network that predicts one class in its first epochs of fine-tuning may still find its way."""
+"""Epochs at the start of fine-tuning in which a network may predict only one class, because it may still recover."""
 
 
 @dataclass
 class TrialProgress:
-    """Grows by an epoch at a time.
+    """Progress of a trial, updated after each epoch.
 
     Attributes:
         replayed: As `Plan.replayed`.
-        epochs: All finished ones, in order.
-        best: The best epoch of the phase under way: the epoch kept comes from the last phase that began.
-        best_weights: The network's weights at the end of that epoch.
-        collapsed_epochs: How many epochs in a row, up to the last one, predicted one class alone.
-        first_step_s: From the moment the trial was asked for to the end of its first training step.
-        views: Training views seen in this process.
-        views_served: Those of them whose way through the frozen layers had been kept from before.
-        is_stopped: The trial was asked to end early: it is pruned.
+        epochs: All finished epochs, in order.
+        best: Best epoch of the current phase. The epoch that a trial keeps is always one of the last phase that began.
+        best_weights: Weights of the network at the end of the best epoch.
+        collapsed_epochs: Number of epochs in a row, up to the last one, in which only one class was predicted.
+        first_step_s: Seconds from the request for the trial to the end of its first training step.
+        views: Number of training views used in this process.
+        views_served: Number of training views whose output of the frozen layers was in the cache already.
+        is_stopped: Whether the trial was ended early, that is, pruned.
     """
 
     replayed: Sequence[float] = ()
@@ -43,13 +43,15 @@ class TrialProgress:
 
     @property
     def is_over(self) -> bool:
+        """Whether the trial was ended early or has replayed all values."""
         return self.is_stopped or (bool(self.replayed) and len(self.epochs) >= len(self.replayed))
 
     def begin_phase(self) -> None:
+        """Forget the best epoch and the collapsed epochs of the phase before."""
         self.best, self.collapsed_epochs = None, 0
 
     def add(self, figures: EpochFigures, weights: Sequence[np.ndarray], probabilities: np.ndarray) -> None:
-        """Adds an epoch that ended with these weights and these probabilities (m, classes) of validation images."""
+        """Add a finished epoch, with its weights and its probabilities (m, classes) of the validation images."""
         guesses = probabilities.argmax(axis=1)
         self.collapsed_epochs = self.collapsed_epochs + 1 if (guesses == guesses[0]).all() else 0
         self.epochs.append(figures)
@@ -57,15 +59,16 @@ class TrialProgress:
             self.best, self.best_weights = figures, weights
 
     def recall(self, figures: EpochFigures) -> None:
-        """Considers an epoch of the phase under way that an earlier process finished, as `add` did then."""
+        """Update the best epoch with an epoch of the current phase that an earlier process finished."""
         if self._is_best(figures):
             self.best = figures
 
     def check_collapse(self, phase: Phase, epoch: int) -> None:
-        """Raise DivergedError when one class alone was predicted at two successive epoch ends of fine-tuning.
+        """Raise DivergedError if only one class was predicted at the end of two successive epochs of fine-tuning.
 
         Args:
-            epoch: The phase's epoch that has just ended, from 0.
+            phase: The current phase; the head phase is not checked.
+            epoch: Number of the epoch in the phase that has just ended, from 0.
         """
         if phase.name != HEAD and epoch >= COLLAPSE_GRACE_EPOCHS and self.collapsed_epochs >= 2:
             raise DivergedError(
@@ -73,5 +76,5 @@ class TrialProgress:
             )
 
     def _is_best(self, figures: EpochFigures) -> bool:
-        """Values that are replayed choose nothing: the last epoch is kept."""
+        """Return whether this epoch is the best so far. With replayed values the last epoch always is."""
         return bool(self.replayed) or self.best is None or figures.value > self.best.value

@@ -1,4 +1,7 @@
-"""What a trial takes, as rates: measured by trial_timing.py, multiplied by whoever asks. Imports no Keras."""
+"""Rates from which a trial's time is estimated, such as seconds per view. Measured by trial_timing.py.
+
+Imports no Keras.
+"""
 
 from __future__ import annotations
 
@@ -9,57 +12,63 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Views:
-    """How many views an epoch has."""
+    """Number of views in an epoch."""
 
     trained: int
+    """Training views."""
     scored: int
     """Validation images and their corrupted views."""
 
 
 @dataclass(frozen=True)
 class PhaseRates:
-    """Of one phase of a trial, in a process that has traced it before."""
+    """Rates of one phase of a trial, in a process that has traced it before."""
 
     name: str
     trained_view_s: float
+    """Seconds per training view."""
     scored_view_s: float
+    """Seconds per scored view."""
     rest_s: float
-    """Of an epoch besides: its state is written."""
+    """Seconds per epoch for the rest, such as writing the checkpoint."""
     kept_view_s: float
-    """More for each view the first time it is looked at: its way through the frozen layers, kept from then on; 0 where
-    nothing is kept."""
+    """Extra seconds the first time a view is used, when its output of the frozen layers is computed and cached. 0 if
+    nothing is cached."""
 
     def epoch_s(self, views: Views) -> float:
+        """Return the seconds of an epoch."""
         return self.trained_view_s * views.trained + self.scored_view_s * views.scored + self.rest_s
 
 
 @dataclass(frozen=True)
 class TrialRates:
-    """Of trials with the same cut."""
+    """Rates of trials with the same cut."""
 
     frozen_fraction: float
-    """Of the cut, while it is fine-tuned."""
+    """Share of frozen layers during fine-tuning, 0..1."""
     setup_s: float
-    """From the job to the first step, all phases together."""
+    """Seconds of preparation before the first step, summed over the phases."""
     end_view_s: float
-    """For each scored view at the end, by the whole network."""
+    """Seconds per scored view for the scoring at the end, by the whole network."""
     trace_s: float
-    """Once a process: graphs are traced."""
+    """Seconds to trace graphs, once per process."""
     state_bytes: int
-    """Of the file that holds a trial under way."""
+    """Size of the checkpoint file."""
     weights_bytes: int
-    """Of the file that a trial leaves."""
+    """Size of the weights file that a finished trial leaves."""
     phases: tuple[PhaseRates, ...]
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> TrialRates:
+        """Rebuild the rates from the result of `dataclasses.asdict`."""
         return TrialRates(**{**content, "phases": tuple(PhaseRates(**row) for row in content["phases"])})
 
     def trial_s(self, views: Views, epochs: Mapping[str, int]) -> float:
-        """Seconds of a trial that finds graphs traced and frozen layers' output kept.
+        """Return the seconds of a trial whose graphs are traced and whose output of the frozen layers is cached.
 
         Args:
-            epochs: of each phase by its name.
+            views: Views in an epoch.
+            epochs: Name of a phase -> number of its epochs.
         """
         trained = sum(epochs[phase.name] * phase.epoch_s(views) for phase in self.phases)
         return self.setup_s + trained + self.end_view_s * views.scored

@@ -1,4 +1,4 @@
-"""Scores a trial's network on everything that is held out: after each epoch, and once more when it ends."""
+"""Score a trial's network on all held-out images: after each epoch, and once more at the end."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from models.scoring.trial_scores import score
 
 @dataclass(frozen=True)
 class Answers:
-    """Probabilities of the held-out images."""
+    """Predicted probabilities of the held-out images."""
 
     clean: np.ndarray
-    """float32 (m, classes): of the validation images"""
+    """float32 (m, classes): probabilities of the validation images."""
     corrupted: np.ndarray | None
-    """float32 (m, views, classes): of their corrupted views, where there are any"""
+    """float32 (m, views, classes): probabilities of their corrupted views; None if there are none."""
 
 
 @dataclass(frozen=True)
 class TrialScorer:
-    """Scores one network on the held-out images of `data`."""
+    """Scorer of one network on the held-out images of `data`."""
 
     network: Network
     data: TrainingData
     objective: str
 
     def answers(self, features: CachedPart | None = None) -> Answers:
-        """Predict with the weights as they are now, from kept features where there are any."""
+        """Predict with the current weights, from cached features if there are any."""
         if features is None:
             return self._answers_of(self.network.scored)
         clean = predict(features.part.model, features.validation)
@@ -49,26 +49,26 @@ class TrialScorer:
         return Answers(clean, corrupted.reshape(*views.shape[:2], -1))
 
     def decisive_external_scores(self) -> dict[str, Any]:
-        """Figures of the external set that the objective is on, by the weights as they are now; empty for any other."""
+        """Return the scores on the objective's external set with the current weights; empty for other objectives."""
         decisive = external_name(self.objective)
         wanted = [name for name in self.data.external if name == decisive]
         return self._external_scores(wanted, self.network.scored) if wanted else {}
 
     def scores(self, answers: Answers) -> dict[str, Any]:
-        """As `models.scoring.trial_scores.score` gives them."""
+        """Return the scores on the validation images, as `models.scoring.trial_scores.score` does."""
         return score(self.data.validation_labels, answers.clean, answers.corrupted, self.data.families)
 
     def final_answers(self) -> tuple[Answers, float]:
-        """Predict with the whole network, without the rounding of a cache, and time it: milliseconds an image."""
+        """Predict with the whole network, without a cache and its rounding, and measure the milliseconds per image."""
         joined, images = self.network.classifier.joined, self.data.validation_images
-        predict(joined, images[:PREDICT_BATCH])  # may trace, which is not to be timed
+        predict(joined, images[:PREDICT_BATCH])  # may trace, which must not be timed
         start = time.perf_counter()
         clean = predict(joined, images)
         ms_per_image = 1000 * (time.perf_counter() - start) / len(images)
         return Answers(clean, self._corrupted_answers(joined)), ms_per_image
 
     def final_scores(self, answers: Answers) -> dict[str, Any]:
-        """All figures that a trial ends with, those of every external set among them."""
+        """Return all scores at the end of a trial, including those on every external set."""
         return self.scores(answers) | self._external_scores(self.data.external, self.network.classifier.joined)
 
     def _answers_of(self, model: keras.Model) -> Answers:
@@ -81,6 +81,6 @@ class TrialScorer:
         return predict(model, views.reshape(-1, *views.shape[2:])).reshape(*views.shape[:2], -1)
 
     def _external_scores(self, names: Iterable[str], model: keras.Model) -> dict[str, Any]:
-        """By the whole network: external sets are too seldom scored to keep features of them."""
-        size = min(PREDICT_BATCH, len(self.data.validation_images))  # as of those: no new trace
+        """Score external sets with the whole network: they are scored too rarely for a cache of features."""
+        size = min(PREDICT_BATCH, len(self.data.validation_images))  # as for validation images: no new trace
         return external_scores(self.data.external, names, lambda images: predict(model, images, size))

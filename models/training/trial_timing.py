@@ -1,7 +1,8 @@
-"""Short trials on part of the images, timed, by the very code of any trial: what a whole one will take.
+"""Estimate how long a trial will take, by timing short trials on part of the images, with the same code.
 
-Each runs twice. The first run traces, and tells how many images can be had in MEASURED_S; the second one is measured.
-Of its two epochs a phase, the first computes what frozen layers give, where that is kept; the second finds it there.
+Each short trial runs twice. The first run traces, and shows how many images fit into MEASURED_S. The second run is
+measured. Each of its phases has two epochs: the first computes the output of the frozen layers and caches it, if there
+is a cache; the second reads it from there.
 """
 
 from __future__ import annotations
@@ -22,27 +23,37 @@ from models.training.trial import TrainingEnvironment, run_trial
 from models.training.trial_rates import PhaseRates, TrialRates, Views
 
 MEASURED_S = 2.0
-"""Of training and of scoring in each epoch, where there are images enough."""
+"""Target seconds of training, and of scoring, in each measured epoch, if there are enough images."""
 FIRST_STEPS = 4
+"""Training steps per epoch of the first run."""
 EPOCHS = 2
+"""Epochs per phase."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where short trials run."""
+    """Resources of short trials."""
 
     networks: Networks
     folder: Path
-    """Holds states and features meanwhile; nothing stays in it."""
+    """Folder for checkpoints and features; they are removed at the end."""
     cache: CacheSettings | None
-    """As a whole trial has it."""
+    """Cache settings of a whole trial."""
     stored_images: int
-    """All images whose features a whole search may keep, which share the cache's limit."""
+    """Number of images and views whose features a whole search may cache. They share the cache's size limit."""
 
 
 def timed_trial(plan: Plan, data: TrainingData, where: Bench) -> TrialRates:
-    """The rates of trials by this plan, whose epochs do not matter. Its augmentation is left out: a view of the bank
-    takes as long as an original, and so each epoch looks at the same ones."""
+    """Return the rates of trials with this plan, from short trials.
+
+    The plan's numbers of epochs are not used. Augmented views are left out: they take as long as originals, and without
+    them each epoch uses the same views.
+
+    Args:
+        plan: Plan of the trials.
+        data: Data of the trials.
+        where: Resources of the short trials.
+    """
     plan = replace(
         plan,
         recipe=replace(plan.recipe, head_epochs=EPOCHS if plan.recipe.head_epochs else 0, epochs=EPOCHS),
@@ -62,15 +73,15 @@ def timed_trial(plan: Plan, data: TrainingData, where: Bench) -> TrialRates:
 
 @dataclass(frozen=True)
 class _Short:
-    """A short trial that ran."""
+    """A finished short trial."""
 
     total_s: float
     views: Views
-    """Of each of its epochs."""
+    """Views in each of its epochs."""
     rates: TrialRates
 
     def predicted_s(self, views: Views) -> float:
-        """What a short trial takes that has nothing to trace."""
+        """Return the seconds that a short trial takes without tracing."""
         kept = sum(phase.kept_view_s for phase in self.rates.phases) * (views.trained + views.scored)
         return kept + self.rates.trial_s(views, {phase.name: EPOCHS for phase in self.rates.phases})
 
@@ -125,7 +136,7 @@ def _phase_rates(epochs: list[EpochFigures], rest_s: float, views: Views) -> Pha
 
 
 def _part(data: TrainingData, trained: int, scored: int) -> TrainingData:
-    """So many training and validation images, from all over the set; all where it has fewer."""
+    """Return data with these numbers of training and validation images, spread over the set; all if it has fewer."""
     rows = _spread(len(data.views.labels), trained)
     held_out = _spread(len(data.validation_labels), scored)
     views = replace(data.views, originals=data.views.originals[rows], labels=data.views.labels[rows])
@@ -140,11 +151,11 @@ def _part(data: TrainingData, trained: int, scored: int) -> TrainingData:
 
 
 def _spread(count: int, wanted: int) -> slice:
-    """A slice, so that memory-mapped images stay on the disk: `wanted` of `count` rows, or all of them."""
+    """Return a slice of `wanted` rows out of `count`, or of all. A slice leaves memory-mapped images on disk."""
     step = max(1, count // wanted)
     return slice(0, min(count, wanted * step), step)
 
 
 def _scored(data: TrainingData, images: int) -> int:
-    """Views of so many validation images, themselves included."""
+    """Return the number of scored views: this number of validation images and their corrupted views."""
     return images * (1 + (0 if data.corrupted_images is None else data.corrupted_images.shape[1]))

@@ -1,4 +1,4 @@
-"""Who is at work on which trial: a lock each, which the kernel lets go of when its process dies, however it dies."""
+"""Claims on trials: one lock per trial, which the kernel releases when the process that holds it ends or crashes."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from studies.file_locks import is_free, lock
 
 @dataclass(frozen=True)
 class Claims:
-    """The claims of this process on the trials of one study."""
+    """Locks of this process on the trials of one study."""
 
     folder: Path
-    """trials/STUDY"""
+    """Folder of the study's trials, trials/STUDY."""
     held: dict[int, IO[str]] = field(default_factory=dict)
+    """Trial number -> open lock file."""
 
     @contextmanager
     def deciding(self) -> Iterator[None]:
-        """Held by one process at a time, while it looks at who does what and takes a trial."""
+        """Hold a lock while this process looks for a trial and claims it; only one process does so at a time."""
         with lock(self.folder / ".deciding"):
             yield
 
     def take(self, number: int) -> None:
-        """Claims a trial that was given out. Whoever put it back may be about to let go of it: waits for that."""
+        """Claim a trial; wait if the process that put it back has not released it yet."""
         self.held[number] = lock(self._file(number))
 
     def release(self, number: int) -> None:
+        """Release the claim on a trial, if this process holds it."""
         if number in self.held:
             self.held.pop(number).close()
 
     def is_free(self, number: int) -> bool:
-        """Whether nobody alive has this trial."""
+        """Return whether no living process has claimed this trial."""
         return is_free(self._file(number))
 
     def _file(self, number: int) -> Path:

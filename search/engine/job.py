@@ -1,10 +1,14 @@
-"""What the asking process sends to a training process, and what comes back: one JSON object a line, both ways.
+"""Messages between the search process and a training process (its worker): one JSON object per line, both ways.
 
-Requests: `describe` (build the network once: are its weights there, what is it like), `choose` (an `OpenChoices`: which
-precision, XLA or not, which frozen layers' output to keep), `time` (short trials like these `TrainingJob`s: what will
-they take) and `train` (a `TrainingJob`). Replies to the first three: `described`, `chosen`, `timed` or `failed`. While
-training: `epochs` after each epoch, and first of all with the earlier ones of a trial that is taken up again, each
-answered with `continue` or `stop`; at the end `done` or `failed`.
+Requests:
+    describe: Build the network once, to check its weights and to learn its size and cuts. Reply: `described`.
+    choose: Measure an `OpenChoices`: which precision, XLA or not, which output of frozen layers to cache. Reply:
+        `chosen`.
+    time: Time short trials like the given `TrainingJob`s, to predict full ones. Reply: `timed`.
+    train: Train a `TrainingJob`. The worker sends `epochs` after each epoch, and once at the start with the earlier
+        epochs of a resumed trial. The search process answers each with `continue` or `stop`. Last reply: `done`.
+
+The reply to any request is `failed` if the worker cannot fulfil it.
 """
 
 from __future__ import annotations
@@ -19,127 +23,132 @@ from studies.settings import StudySettings
 WEIGHTS_FILE = "best.weights.h5"
 PROBABILITIES_FILE = "validation_probabilities.npy"
 CORRUPTED_FILE = "corrupted_probabilities.npy"
-"""Of the corrupted views of the validation images."""
+"""Probabilities of the corrupted views of the validation images."""
 STATE_FILE = "state.npz"
-"""All that the next epoch of a trial under way depends on."""
+"""Checkpoint of an unfinished trial: everything that its next epoch depends on."""
 LOG_FILE = "log.txt"
-"""What the training process printed."""
+"""Output of the training process."""
 
 DECIDE_NOTHING = (
     *("fingerprint", "sampler", "pruner", "seed", "space", "preparation", "measured", "keras_backend", "resolution"),
     *("version", "weights"),
 )
-"""Settings of a study that decide none of its trials, or do so through their hyperparameters or their source."""
+"""Study settings that do not affect a trial, or only through its hyperparameters, seed or source."""
 FIRST_FACTS = (
     *("backbone", "weights", "own_backbone", "recipe", "objective", "prefix_cache", "cache_gb", "hyperparameters"),
     *("seed", "batch_divisor", "folds", "fold", "fold_seed"),
 )
-"""What the facts of a job were in the first version. Others are left out at their defaults, which held then."""
+"""Facts of a job in the first version. Newer ones are left out at their defaults, which is how that version behaved."""
 
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """What a training process must know to build a study's network."""
+    """Everything that a training process needs to build a study's network."""
 
     prepared: str
     """Folder of the prepared set."""
     backbone: str
     weights: str
-    """`imagenet`, `none`, `own`, or the path of a file."""
+    """`imagenet`, `none`, `own`, or the path of a weights file."""
     own_backbone: dict[str, str] = field(default_factory=dict)
-    """Of a backbone of the user's own, as `Backbone.own` has it; else empty."""
+    """Identity of a user's own backbone, as in `Backbone.own`; else empty."""
     backbone_file: str = ""
-    """Where its file is, if it has one."""
+    """Path of the user's `.keras` file; empty if there is none."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One trial's work; plain values only, so that it can cross to another process or machine.
+    """One trial to train, as plain values that can be sent to another process or machine.
 
-    Whatever a study fixes for all of its trials is in `settings`: a new setting needs no field here.
+    Everything that is the same for all trials of a study is in `settings`, so a new setting needs no field here.
     """
 
     settings: StudySettings
     source: NetworkSource
     folder: str
-    """Where the trial leaves its weights and probabilities."""
+    """Folder for the trial's files: weights, probabilities, checkpoint and log."""
     hyperparameters: dict[str, Any]
     seed: int
     batch_divisor: int = 1
-    """Parts into which batches are cut, for want of memory."""
+    """Parts into which a batch is cut when memory is short."""
     folds: int = 0
-    """More than 0: the training images are divided into this many parts, and one of them is held out and scored, in
-    place of the validation images."""
+    """Parts into which the training images are divided, one of which is held out and scored in place of the validation
+    images; 0: no division."""
     fold: int = 0
+    """Part that is held out, 0 <= fold < folds."""
     fold_seed: int = 0
+    """Seed of the division."""
     cache_folder: str = ""
-    """Where the frozen layers' output is kept."""
+    """Folder of the cached output of frozen layers."""
     extra_views: str = ""
-    """The folder of augmented views of the validation images, where those are trained on as well: a refit."""
+    """Folder of augmented views of the validation images, if a refit trains on these images as well; else empty."""
     replayed: tuple[float, ...] = ()
-    """As models.training.plan.Plan."""
+    """Values that an earlier trial reported, as in models.training.plan.Plan."""
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> TrainingJob:
-        """Rebuild a job from what `dataclasses.asdict` made of it, also after a way through JSON."""
+        """Rebuild a job from its `dataclasses.asdict`, also after a round trip through JSON."""
         own = {"settings": StudySettings(**content["settings"]), "source": NetworkSource(**content["source"])}
         return TrainingJob(**{**content, **own, "replayed": tuple(content["replayed"])})
 
     def facts(self) -> dict[str, Any]:
-        """All that decides the trial, wherever its files lie.
+        """Return everything that decides the trial's result, independent of where its files lie.
 
-        Trials under way and refits are recognised by it, also those of earlier versions.
+        Checkpoints and refits are recognised by these facts, including files that earlier versions wrote.
         """
         settings = {key: value for key, value in vars(self.settings).items() if key not in DECIDE_NOTHING}
         own = ("hyperparameters", "seed", "batch_divisor", "folds", "fold", "fold_seed", "replayed")
         defaults = {one.name: one.default for one in (*fields(StudySettings), *fields(TrainingJob))}
         facts = settings | {key: getattr(self, key) for key in own} | {"weights": self.source.weights}
         known = {key: value for key, value in facts.items() if key in FIRST_FACTS or value != defaults[key]}
-        # Names and values as the first version had them.
+        # Keep the names and values of the first version, so that its files are still recognised.
         known["cache_gb"] = known.pop("prefix_cache_gb", 0.0)
         return known | ({"xla": True} if "xla" in known else {})
 
 
 MakeJob = Callable[[int, Mapping[str, Any], int], TrainingJob]
-"""(trial number, hyperparameters, seed) -> the job of a study's trial."""
+"""(trial number, hyperparameters, seed) -> job of that trial."""
 
 
 @dataclass(frozen=True)
 class OpenChoices:
-    """What of a new study's training is open, with all that a `choose` request must know to measure it.
+    """Training options that a new study leaves open, with everything that a `choose` request needs to measure them.
 
-    The reply has the chosen `precision` and `xla`; `keep_from`, the least frozen fraction from which on keeping
-    features pays, or None where it does not; the `device`, and the `steps` and `cuts` that were timed on it.
+    Features are the output of frozen layers. The reply has the chosen `precision` and `xla`; `keep_from`, the smallest
+    frozen fraction from which caching features pays, or None if it never does; the `device`; and the `steps` and `cuts`
+    that were timed on it.
     """
 
     source: NetworkSource
     resolution: int
     batch_size: int
     precisions: tuple[str, ...]
+    """Precisions to choose from; the first is taken if nothing is measured."""
     xla: tuple[bool, ...]
-    """Those to choose from; the first ones are taken where nothing is measured."""
+    """Values of `xla` to choose from; the first is taken if nothing is measured."""
     steps: int
-    """Of a trial."""
+    """Training steps of a trial."""
     frozen_fractions: tuple[float, ...]
-    """What trials may freeze, if features are kept and may be computed instead; else none."""
+    """Frozen fractions of trials for which caching is compared with computing; empty if that choice is not open."""
     prefix_cache: str
-    """The precision they are kept in."""
+    """Precision of cached features."""
     cache_bytes: int
-    """That all of them may take."""
+    """Limit of the whole cache in bytes."""
     scratch: str
-    """A folder on the disk where they would be kept."""
+    """Folder for temporary files, on the disk of the cache."""
     stored_images: int
-    """All whose features may be kept."""
+    """Number of images and views whose features may be cached."""
     on_cpu: bool
-    """Measure on a CPU as well."""
+    """Whether to measure on a CPU as well."""
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> OpenChoices:
-        """Rebuild it from what `dataclasses.asdict` made of it."""
+        """Rebuild the choices from their `dataclasses.asdict`."""
         return OpenChoices(**{**content, "source": NetworkSource(**content["source"])})
 
 
 def trial_folder(trials: Path, study: str, number: int) -> Path:
+    """Return the folder of a trial's files; `trials` is the workspace's folder of all trials."""
     return trials / study / trial_folder_name(number)
 
 

@@ -1,4 +1,4 @@
-"""How processes import Keras: with the quicker kernels, and without the greetings of TensorFlow's C++ part."""
+"""Import Keras with the faster CPU kernels and without the start-up messages of TensorFlow's C++ code."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import MappingProxyType
 from data_prep.augmentation.quiet_import import undisturbed, without_stderr
 
 KERNELS: Mapping[str, str] = MappingProxyType({"TF_ENABLE_ONEDNN_OPTS": "1"})
-"""Environment variables, unless they are set. TensorFlow has oneDNN's kernels on by default where the processor has
-instructions made for neural networks alone; they are quicker on others too (benchmarks/step_speed.py)."""
+"""Environment variables to set unless the user has set them. By default TensorFlow uses oneDNN's kernels only on
+processors with special instructions for neural networks; they are faster on others too (benchmarks/step_speed.py)."""
 
 
 def import_keras() -> None:
-    """Imports Keras with KERNELS, where it is not imported yet; what is written to standard error meanwhile is dropped.
+    """Import Keras with KERNELS, unless it is imported already, and drop what it writes to standard error.
 
-    When the import fails, its exception says why.
+    If the import fails, its exception says why.
     """
     for name, value in KERNELS.items():
         os.environ.setdefault(name, value)

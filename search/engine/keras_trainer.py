@@ -1,4 +1,4 @@
-"""The real trainer of a worker: joins the prepared set and the networks. The only one here that imports Keras."""
+"""The trainer of a training process: brings prepared set and networks together. Importing it imports Keras."""
 
 from __future__ import annotations
 
@@ -43,22 +43,27 @@ from studies.settings import PREFIX_CACHE_OFF, XLA_ON
 
 
 class KerasTrainer:
-    """Trains on the CPU or GPU of this process, and keeps its networks from trial to trial."""
+    """Trainer on the CPU or GPU of this process; it keeps its networks from trial to trial."""
 
     def __init__(self) -> None:
         self.networks = Networks()
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Builds the network once, which fetches its weights: its number of parameters, and the shares of its layers
-        that can be frozen."""
+        """Build the network once, which downloads missing weights.
+
+        Returns:
+            `parameters` (their number) and `cut_fractions` (fractions of the layers that can be frozen).
+        """
         settings = classifier_settings(NetworkSource(**request["source"]))
         classifier = self.networks.built(replace(settings, resolution=request["resolution"])).classifier
         cuts = [cut.fraction for cut in classifier.cuts]
         return {"parameters": classifier.joined.count_params(), "cut_fractions": cuts}
 
     def choose(self, request: dict[str, Any]) -> dict[str, Any]:
-        """How trials compute, of what an `OpenChoices` leaves open, and what was measured; the first of each on a CPU,
-        unless `on_cpu` asks."""
+        """Choose among the options of an `OpenChoices`, and return the choice with its measurements.
+
+        On a CPU the first precision and XLA value are taken without measuring, unless `on_cpu` is set.
+        """
         asked, device = OpenChoices.from_dict(request), training_device()
         measures = asked.on_cpu or not device.is_cpu
         settings = replace(classifier_settings(asked.source), resolution=asked.resolution)
@@ -73,13 +78,13 @@ class KerasTrainer:
         first, *others = candidates(asked)
         fit = [one for one in others if device.has_bfloat16 or one.precision == FLOAT32]
         rows = step_times(settings, asked.batch_size, [first, *fit]) if others else []
-        # Where none fits into memory, a trial's batches will be cut.
+        # If no option fits in memory, take the first: trials will then cut their batches.
         return (quickest(rows, asked.steps).arithmetic if rows else first), rows
 
     def _cuts(
         self, settings: ClassifierSettings, asked: OpenChoices, arithmetic: Arithmetic, measures: bool
     ) -> list[CutCost]:
-        """Unless all that is kept will be read from memory, measured on a CPU too: a disk may be slower than it."""
+        """Time computing features against reading them. Without `on_cpu`, a CPU does so only if it reads a disk."""
         network = self.networks.taken(settings, dropout=0.0, seed=0, arithmetic=arithmetic)
         how = Keeping(asked.prefix_cache, asked.cache_bytes, asked.stored_images, from_disk=False)
         how = replace(how, from_disk=not fits_memory(network, asked, how))
@@ -88,8 +93,15 @@ class KerasTrainer:
         return cut_costs(network, asked.frozen_fractions, asked.batch_size, how, Path(asked.scratch))
 
     def train(self, content: dict[str, Any], on_epochs: Callable[[list[dict[str, Any]]], bool]) -> dict[str, Any]:
-        """One trial. Leaves its state after each epoch, and weights and validation probabilities unless it is stopped,
-        in the job's folder."""
+        """Train one trial and return its outcome, as from `TrialOutcome.as_dict`.
+
+        In the job's folder it leaves a checkpoint after each epoch and, unless the trial is stopped, the weights and
+        validation probabilities.
+
+        Args:
+            content: A `TrainingJob` as a dict.
+            on_epochs: Receives the figures of finished epochs; returns True to stop the trial.
+        """
         received = time.perf_counter()
         job = TrainingJob.from_dict(content)
         prepared, folder = PreparedSet.open(Path(job.source.prepared)), Path(job.folder)
@@ -107,9 +119,15 @@ class KerasTrainer:
         return outcome.as_dict()
 
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The rates of trials like each of the `jobs`, by their names, and how many values an image's features have at
-        each of the cuts that the `frozen_fractions` lead to. Leaves nothing in the jobs' folders. `stored_images`: as
-        models.training.trial_timing.Bench has them.
+        """Time short trials like the given jobs; nothing stays in their folders.
+
+        Args:
+            request: `jobs` (name -> `TrainingJob` as a dict), `frozen_fractions`, and `stored_images` as in
+                models.training.trial_timing.Bench.
+
+        Returns:
+            `rates` (name -> rates of such a trial), and `feature_values`: values in one image's features at each cut
+            that the `frozen_fractions` lead to.
         """
         rates = {}
         for name, content in request["jobs"].items():
@@ -122,11 +140,12 @@ class KerasTrainer:
 
 
 def candidates(asked: OpenChoices) -> list[Arithmetic]:
+    """Return all combinations of the precisions and XLA values to choose from."""
     return [Arithmetic(precision, xla) for xla in asked.xla for precision in asked.precisions]
 
 
 def fits_memory(network: Network, asked: OpenChoices, how: Keeping) -> bool:
-    """Whether what a search keeps of all views fits, and as much again, so that it is read from memory."""
+    """Return whether the cached features of all views take at most half of the free memory, so that no disk is read."""
     values = sum(filter(how.fits, feature_values(network, asked.frozen_fractions)))
     needed = asked.stored_images * values * np.dtype(asked.prefix_cache).itemsize
     return 2 * min(asked.cache_bytes, needed) <= psutil.virtual_memory().available
@@ -148,7 +167,7 @@ def plan_of(job: TrainingJob) -> Plan:
 
 
 def cache_settings(job: TrainingJob, prepared: PreparedSet) -> CacheSettings | None:
-    """Return where the frozen layers' output is kept; None where it is not."""
+    """Return the settings of the cache of frozen layers' output; None if the study has no cache."""
     settings = job.settings
     if settings.prefix_cache == PREFIX_CACHE_OFF:
         return None
@@ -158,19 +177,20 @@ def cache_settings(job: TrainingJob, prepared: PreparedSet) -> CacheSettings | N
 
 
 def identity_of(job: TrainingJob, prepared: PreparedSet) -> str:
-    """Of all that decides a trial, wherever the workspace lies."""
+    """Return a SHA-256 hash of everything that decides a trial, independent of where the workspace lies."""
     text = json.dumps(job.facts() | {"fingerprint": prepared.fingerprint}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def classifier_settings(source: NetworkSource) -> ClassifierSettings:
+    """Return the settings of the network for the images and classes of the prepared set."""
     prepared = PreparedSet.open(Path(source.prepared))
     backbone = ready_backbone(source.backbone, source.own_backbone, source.backbone_file)
     return ClassifierSettings(backbone, source.weights, prepared.image_shape, len(prepared.class_names))
 
 
 def save_outcome(outcome: TrialOutcome, folder: Path) -> None:
-    """Writes weights and probabilities, each whole or not at all."""
+    """Write weights and probabilities, each file atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / WEIGHTS_FILE) as partial:
         outcome.classifier.joined.save_weights(partial)

@@ -1,4 +1,4 @@
-"""The ask-and-tell loop of one study: ask Optuna, let a worker train, report, prune, tell. Never imports Keras."""
+"""Ask-and-tell loop of one study: ask Optuna, train in a worker, report, prune, tell. It never imports Keras."""
 
 from __future__ import annotations
 
@@ -28,15 +28,20 @@ from studies.settings import StudySettings
 from studies.trials import BATCH_DIVISOR, counted, died_again, mark_infeasible, put_back, put_back_orphans
 
 FAILURES_IN_A_ROW = 3
+"""Trials in a row that end in a bug before the run gives up."""
 SMALLEST_BATCH = 2
 WAIT_S = 0.5
-# Failures that say something about the hyperparameters: stored as pruned and infeasible, so that the sampler learns
-# from them without ever preferring them to a healthy early prune. Anything else is a bug and not counted.
+"""Seconds between two looks for a trial while other processes run the last ones."""
+# Failures that the hyperparameters may cause. They are stored as pruned and infeasible, so that the sampler learns from
+# them but never prefers them to a healthy trial that was pruned early. Any other failure is a bug and is not counted.
 INFEASIBLE = ("diverged", "out-of-memory", "timeout", "killed")
 
 
 class Observer(Protocol):
-    """What hears of a search's progress; search/terminal/search_progress.py has the views."""
+    """Receiver of a search's progress; search/terminal/search_progress.py has the implementations.
+
+    `done` is the number of complete and pruned trials.
+    """
 
     def trial_started(self, number: int, hyperparameters: dict[str, Any], done: int) -> None: ...
 
@@ -48,12 +53,12 @@ class Observer(Protocol):
 
 
 class StopRequestedError(Exception):
-    """The epoch is done and kept, and the run is to leave."""
+    """Request to stop the run, raised when the current epoch is finished and saved."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """One study and what it needs to run."""
+    """One study and everything that it needs to run."""
 
     study: optuna.Study
     settings: StudySettings
@@ -67,10 +72,13 @@ class Search:
     trial_timeout_s: float = inf
 
     def run(self, trials: int) -> None:
-        """Goes on until `trials` trials are complete or pruned, counting those of earlier runs and of other processes,
-        or until the run is to leave; a trial under way is then put back, to be gone on with.
+        """Train until `trials` trials are complete or pruned, including trials of earlier runs and other processes.
 
-        Raises SearchError when several trials in a row end in a bug, or the disk is full; KeyboardInterrupt passes.
+        It returns earlier if the run should stop. The current trial is then put back, so that a later run continues it.
+
+        Raises:
+            SearchError: FAILURES_IN_A_ROW trials in a row end in a bug, or the disk is full.
+            KeyboardInterrupt: Passed on after the trial is put back.
         """
         self.study.sampler = PerTrialSampler(SAMPLERS[self.settings.sampler], self._seed_of)
         bugs: list[TrialRecord] = []
@@ -79,7 +87,7 @@ class Search:
                 record = self._one_trial(trial)
             except BaseException as error:
                 self.worker.stop()
-                with suppress(StorageInternalError):  # as on a full disk; the next run puts it back then
+                with suppress(StorageInternalError):  # for example on a full disk; the next run will put it back
                     put_back(self.study, trial._trial_id)
                 if isinstance(error, StopRequestedError):
                     return
@@ -98,8 +106,10 @@ class Search:
                 )
 
     def _next(self, trials: int) -> optuna.Trial | None:
-        """One that was cut off, or a new one, as long as finished ones and those in hand do not make up the total; None
-        when all are finished, or the run is to leave."""
+        """Return an interrupted or a new trial; None when all are finished or the run should stop.
+
+        It waits while the other processes' running trials would complete the total.
+        """
         announced = False
         while not self.stop_request.wanted:
             with self.claims.deciding():
@@ -110,7 +120,7 @@ class Search:
                 if done + in_hand < trials:
                     trial = self.study.ask()
                     self.claims.take(trial.number)
-                    self.definition.suggest(trial)  # here, so that the next process to ask sees what it chose
+                    self.definition.suggest(trial)  # under the lock, so that the next process sees these values
                     return trial
             if not announced:
                 self.observer.say(f"other processes have the last {in_hand} trials in hand: waiting for them")
@@ -119,7 +129,7 @@ class Search:
         return None
 
     def _one_trial(self, trial: optuna.Trial) -> TrialRecord | None:
-        """None when the trial is put back, to be tried again."""
+        """Train a trial and return its record; None if it was put back to be tried again."""
         hyperparameters = self.definition.suggest(trial)
         self.observer.trial_started(trial.number, hyperparameters, counted(self.study))
         job = self.make_job(trial.number, hyperparameters, self._seed_of(trial.number, "training"))
@@ -136,7 +146,7 @@ class Search:
 
 
 class Attempt:
-    """A trial in the hands of a worker, from its first event to what becomes of it."""
+    """One attempt of a worker at a trial, from its first event to the stored result."""
 
     def __init__(self, search: Search, trial: optuna.Trial, job: TrainingJob) -> None:
         self.search, self.trial, self.job = search, trial, job
@@ -145,7 +155,13 @@ class Attempt:
         self.reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
     def on_epochs(self, figures: list[dict[str, Any]]) -> bool:
-        """Reports what is new. Several at once are those of an earlier start."""
+        """Report new epochs to Optuna, and return whether to prune the trial.
+
+        Several rows at once are the epochs of an earlier, interrupted attempt.
+
+        Raises:
+            StopRequestedError: The run should stop.
+        """
         is_first, self.epochs = not self.epochs, self.epochs + figures
         if is_first and self.reported:
             self.earlier_s = sum(row["seconds"] for row in figures if self._step(row) in self.reported)
@@ -160,8 +176,11 @@ class Attempt:
         return False
 
     def _step(self, row: dict[str, Any]) -> int:
-        """Of an epoch as it is reported: fine-tuning begins at the same one in every trial, however soon a head phase
-        was over, since pruners compare trials by it."""
+        """Return the step at which an epoch is reported.
+
+        Fine-tuning starts at the same step in every trial, even if the head phase ended early, because pruners compare
+        trials by step.
+        """
         head = [one["phase"] for one in self.epochs].count(HEAD)
         step: int = row["step"]
         if head == 0 or row["phase"] == HEAD:
@@ -170,6 +189,11 @@ class Attempt:
         return step - head + nominal
 
     def ended(self, end: dict[str, Any]) -> TrialRecord | None:
+        """Store the end of the attempt and return the record; None if the trial is put back to be tried again.
+
+        Raises:
+            SearchError: The disk is full.
+        """
         if end["event"] == "done":
             self._store(end["outcome"] | {"memory_mb": end["memory_mb"]}, None)
             if end["outcome"]["stopped"]:
@@ -190,7 +214,7 @@ class Attempt:
         return self._told(TrialState.FAIL)
 
     def _halved(self) -> bool:
-        """Whether the trial is to be tried once more, at half the batch and with gradients of two added up."""
+        """Return whether to try once more with each batch cut in two and the gradients of the halves added up."""
         recipe = self.job.settings.recipe
         batch = nominal_batch_size(
             self.job.hyperparameters.get("batch_size", 0), recipe.get("batch_size", SMALLEST_BATCH)
@@ -209,6 +233,6 @@ class Attempt:
 
 
 def seed_of(study_seed: int, number: int, purpose: str) -> int:
-    """A seed of 31 bits that differs for each study seed, trial number and purpose."""
+    """Return a 31-bit seed that differs for each study seed, trial number and purpose."""
     digest = hashlib.sha256(f"{study_seed}/{number}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

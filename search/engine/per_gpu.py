@@ -1,4 +1,4 @@
-"""One run for each GPU: the same command several times over, which together work on the same studies."""
+"""Run the same command once per GPU; the processes work together on the same studies."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from typing import Any
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ON_GPU = "HPSEARCH_ON_GPU"
-"""Environment variable: the GPU that this run was started for; it starts no further ones."""
+"""Environment variable: GPU for which this process was started. Such a process starts no others."""
 
 
 def run_on_each(gpus: Sequence[str], command: Sequence[str], say: Callable[[str], None]) -> int:
-    """Runs the command once for each GPU, which is the only one that it sees; what they print is shown line by line.
+    """Run the command once per GPU, each process seeing only its own, and show their output line by line.
 
-    Ctrl-C and SIGTERM are passed on to all of them.
+    Ctrl-C and SIGTERM are passed on to all processes.
 
-    Returns the largest of their exit codes.
+    Args:
+        gpus: Values of CUDA_VISIBLE_DEVICES, one per process.
+        command: Command line to run.
+        say: Receives each line of output, prefixed with its GPU.
+
+    Returns:
+        The largest exit code, as an absolute value.
     """
     processes = [
         subprocess.Popen(
@@ -30,7 +36,7 @@ def run_on_each(gpus: Sequence[str], command: Sequence[str], say: Callable[[str]
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # the terminal's Ctrl-C reaches this process alone, which passes it on
+            start_new_session=True,  # Ctrl-C then reaches only this process, which passes it on
         )
         for gpu in gpus
     ]

@@ -1,4 +1,4 @@
-"""What is kept on disk of a study's trials: the weights of the best few, within a budget; logs and figures of all."""
+"""Rules for the files of trials: keep the weights of the best few within a disk budget, and the logs of all."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True)
 class Retention:
-    """The rules for one study.
+    """Retention rules of one study.
 
     Attributes:
-        storage: of the study.
-        folder: trials/STUDY.
-        keep: weights of so many of the best complete trials; those trained again are kept too.
-        budget_gb: that all of `trials/` may take; weights beyond the best trial's go first.
+        storage: Database of the study.
+        folder: Folder of the study's trials, trials/STUDY.
+        keep: Number of best complete trials whose weights are kept. Trials that were trained again keep theirs too.
+        budget_gb: Limit in GB for all of `trials/`. To meet it, weights are removed, but never the best trial's.
     """
 
     storage: RDBStorage
@@ -36,7 +36,11 @@ class Retention:
     budget_gb: float = inf
 
     def sweep(self, study: optuna.Study) -> None:
-        """To be called after each trial. SearchError when the budget is exceeded by what cannot go."""
+        """Remove files that need not be kept; call it after each trial.
+
+        Raises:
+            SearchError: The remaining files exceed the budget.
+        """
         trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
         for state in self.folder.glob(f"*/{STATE_FILE}"):
             trial = trials.get(int(state.parent.name))
@@ -50,13 +54,13 @@ class Retention:
         self._keep_to_budget([number for number in ranked[1 : self.keep] if number not in protected])
 
     def _ranked(self, study: optuna.Study, trials: dict[int, FrozenTrial]) -> list[int]:
-        """The complete trials whose weights are there, the best first."""
+        """Return the complete trials that have a weights file, the best first."""
         there = [int(path.parent.name) for path in self.folder.glob(f"*/{WEIGHTS_FILE}")]
         complete = [n for n in there if n in trials and trials[n].state == TrialState.COMPLETE]
         return sorted(complete, key=lambda number: (-(trials[number].value or 0.0), number))
 
     def _keep_to_budget(self, dispensable: list[int]) -> None:
-        """`dispensable`: trials whose weights may go, the best first."""
+        """Remove weights of the `dispensable` trials (the best first) from the end until the budget is met."""
         if self.budget_gb == inf:
             return
         for number in [*reversed(dispensable), None]:
@@ -75,13 +79,13 @@ class Retention:
 
 
 def _size_bytes(folder: Path) -> int:
-    """Of all files below; weights that several versions of a study have links to count once."""
+    """Return the size of all files in a folder; weights that versions of a study share by hard link count once."""
     files = [file for file in map(_stat, folder.rglob("*")) if file]
     return sum({(file.st_dev, file.st_ino): file.st_size for file in files}.values())
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """None of a file that another run has just removed or renamed."""
+    """Return a file's status; None if another run has just removed or renamed it."""
     try:
         return path.stat()
     except FileNotFoundError:

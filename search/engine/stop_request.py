@@ -1,4 +1,4 @@
-"""When a run is to leave before its trials are all done: Ctrl-C, or the end of its time."""
+"""Requests to stop a run before all its trials are done: by Ctrl-C, or at the end of its time budget."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from types import FrameType
 
 
 class StopRequest:
-    """Asked at each epoch's end and between trials."""
+    """Whether a run should stop; checked after each epoch and between trials."""
 
     def __init__(self, time_budget_s: float = inf, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds."""
+        """Start the time budget; `clock` returns seconds."""
         self._clock = clock
         self._deadline = clock() + time_budget_s
         self.interrupted = False
 
     @property
     def wanted(self) -> bool:
+        """Whether the run should stop."""
         return self.interrupted or self.time_left_s <= 0
 
     @property
@@ -30,7 +31,11 @@ class StopRequest:
 
 @contextmanager
 def listening_for_signals(stop_request: StopRequest, say: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C finishes the epoch and leaves; the second, or a SIGTERM, leaves now, by KeyboardInterrupt."""
+    """Turn signals into stop requests while the block runs.
+
+    The first Ctrl-C stops the run after the current epoch. The second one, or a SIGTERM, stops it at once by raising
+    KeyboardInterrupt.
+    """
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         if stop_request.interrupted:

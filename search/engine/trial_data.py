@@ -1,4 +1,4 @@
-"""The prepared set as a trial sees it: the whole of it, a fold of its training images, or both sides of a refit."""
+"""Data of a trial: the prepared set, folds of its training images, or training and validation images for a refit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from search.engine.job import TrainingJob
 
 
 def data_of(job: TrainingJob, prepared: PreparedSet) -> TrainingData:
-    """Return what a job trains and is scored on."""
+    """Return the images that a job trains on and is scored on."""
     data = training_data(prepared, Hyperparameters.from_dict(job.hyperparameters))
     if job.folds:
         data = fold_of(data, prepared, job)
@@ -29,7 +29,7 @@ def data_of(job: TrainingJob, prepared: PreparedSet) -> TrainingData:
 
 
 def training_data(prepared: PreparedSet, hyperparameters: Hyperparameters) -> TrainingData:
-    """Return the whole prepared set; images stay memory-mapped."""
+    """Return the prepared set for a trial with these hyperparameters; images stay memory-mapped."""
     banks = [prepared.bank(level) for level in hyperparameters.levels]
     corrupted = prepared.corrupted("validation")
     return TrainingData(
@@ -44,9 +44,9 @@ def training_data(prepared: PreparedSet, hyperparameters: Hyperparameters) -> Tr
 
 
 def fold_of(data: TrainingData, prepared: PreparedSet, job: TrainingJob) -> TrainingData:
-    """Hold out one part of the training images, to be scored in place of the validation images.
+    """Hold out one fold of the training images, and score it in place of the validation images.
 
-    What is scored are its originals, and as many corrupted views of them, by the same operations.
+    Its original images are scored, and as many corrupted views of each, made by the same operations.
     """
     held_out = training_folds(prepared, job.folds, job.fold_seed) == job.fold
     images = np.asarray(data.views.originals[held_out])
@@ -63,10 +63,11 @@ def fold_of(data: TrainingData, prepared: PreparedSet, job: TrainingJob) -> Trai
 
 
 def with_validation_images(data: TrainingData, folder: Path) -> TrainingData:
-    """Train on the validation images too, as a refit does; class weights are those of both together.
+    """Add the validation images to the training images, as a refit does; class weights count both.
 
     Args:
-        folder: With the augmented views of the validation images.
+        data: Data of the trial to refit.
+        folder: Folder of the augmented views of the validation images.
     """
     banks = read_validation_views(data.views.names, folder)
     more = TrainingViews(data.validation_images, banks, data.validation_labels, names=data.views.names)

@@ -1,4 +1,4 @@
-"""The asking process's side of a training process: start it, send requests, hear events."""
+"""The search process's side of a training process: start it, send requests, receive events."""
 
 from __future__ import annotations
 
@@ -22,21 +22,26 @@ from search.engine.keras_import import KERNELS
 from search.engine.worker_process import MEMORY_LIMIT, OUTGROWN
 from search.errors import SearchError
 
-# -P: a user's own models/ or search/ in the current folder is not imported in place of ours.
+# -P keeps a user's own models/ or search/ in the current folder from being imported in place of ours.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "search.engine.worker_process")
 MEMORY_GROWTH = 0.08
-"""Share of its size by which a process may grow without tracing anything; beyond, it is replaced."""
+"""Share of its size by which a process may grow without tracing anything; beyond that, it is replaced."""
 SETTLING_TRIALS = 2
-"""After something was traced: the first trials of a process take memory that those after them use again."""
+"""Trials after new tracing that still set a process's normal size: later trials reuse the memory they take."""
 MEMORY_SHARE = 0.9
-"""Of the memory that is free when a process starts: beyond, the system would kill something."""
+"""Share of the memory free at its start that a process may use; beyond that, the system would kill some process."""
 STOP_TIMEOUT_S = 10
 
 OnEpochs = Callable[[list[dict[str, Any]]], bool]
+"""Receives the figures of finished epochs; returns True to stop the trial."""
 
 
 class WorkerDiedError(SearchError):
-    """The training process ended without a word. `kind`: killed, out-of-memory or timeout."""
+    """Error: the training process ended without a reply.
+
+    Attributes:
+        kind: `killed`, `out-of-memory` or `timeout`.
+    """
 
     def __init__(self, message: str, kind: str = "killed") -> None:
         super().__init__(message)
@@ -46,9 +51,15 @@ class WorkerDiedError(SearchError):
 class Worker:
     """One training process, started when it is first needed and again after it died.
 
-    It keeps its networks from trial to trial. What else it leaves behind adds up, so a process that the next trial
-    would make larger by MEMORY_GROWTH than it was when it had settled, going by what trials added since, is replaced
-    before; `fresh`: after each trial.
+    The process keeps its networks from trial to trial, but trials also leave other memory behind. It is replaced before
+    a trial that is expected to make it larger than its normal size by more than MEMORY_GROWTH; the largest growth in an
+    earlier trial is the estimate.
+
+    Args:
+        log: File for the process's output.
+        command: Command line of the process.
+        memory_limit_mb: Memory beyond which the process ends itself; None: MEMORY_SHARE of the free memory.
+        fresh: Whether to replace the process after each trial.
     """
 
     def __init__(
@@ -64,15 +75,27 @@ class Worker:
         self.settling = self.settled_memory_mb = self.last_memory_mb = self.growth_mb = 0
 
     def describe(self, source: NetworkSource, resolution: int) -> dict[str, Any]:
-        """The reply to a `describe` request. SearchError with the worker's reason when the network cannot be built."""
+        """Send a `describe` request and return the reply.
+
+        Raises:
+            SearchError: The network cannot be built; the message is the worker's reason.
+        """
         return self._asked("describe", {"source": asdict(source), "resolution": resolution})
 
     def choose(self, open_choices: OpenChoices) -> dict[str, Any]:
-        """The reply to a `choose` request. SearchError with the worker's reason when nothing can be measured."""
+        """Send a `choose` request and return the reply.
+
+        Raises:
+            SearchError: Nothing can be measured; the message is the worker's reason.
+        """
         return self._asked("choose", asdict(open_choices))
 
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply to a `time` request. SearchError with the worker's reason when the trials cannot be trained."""
+        """Send a `time` request and return the reply.
+
+        Raises:
+            SearchError: The trials cannot be trained; the message is the worker's reason.
+        """
         return self._asked("time", request)
 
     def _asked(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +106,15 @@ class Worker:
         return reply
 
     def train(self, job: TrainingJob, on_epochs: OnEpochs, timeout_s: float = inf) -> dict[str, Any]:
-        """The last event, `done` or `failed`. `on_epochs` gets the figures of epochs; True asks for the end.
+        """Train a trial and return the last event, `done` or `failed`.
 
-        Raises WorkerDiedError when the process ends, or is ended after `timeout_s`.
+        Args:
+            job: The trial.
+            on_epochs: Receives the figures of finished epochs; returns True to stop the trial.
+            timeout_s: Seconds after which the process is killed.
+
+        Raises:
+            WorkerDiedError: The process ended, or was killed after `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         self._send({"request": "train", "job": asdict(job)})
@@ -95,7 +124,7 @@ class Worker:
         return event
 
     def stop(self) -> None:
-        """Ends the process now."""
+        """Kill the process, if it runs."""
         if self.process is None:
             return
         self.process.kill()
@@ -171,7 +200,7 @@ class Worker:
 
 
 def _read(process: subprocess.Popen[str], events: queue.Queue[str]) -> None:
-    """Line by line, and an empty one at the end; a thread's work, so that waiting for an event can have an end."""
+    """Queue each line of output, then an empty one. It runs in a thread, so that waiting for a line can time out."""
     assert process.stdout is not None
     for line in process.stdout:
         events.put(line)

@@ -1,7 +1,7 @@
-"""The training process: takes jobs from standard input, trains, and writes events to standard output.
+"""The training process: reads jobs from standard input, trains, and writes events to standard output.
 
-It knows nothing of Optuna. It ignores the terminal's interrupt (the asking process decides) and ends when its
-input closes, so that it never outlives the process that asked, or when it has outgrown its memory limit.
+It does not use Optuna. It ignores Ctrl-C, which is for the search process to handle. It ends when its input closes, so
+that it never outlives the search process, or when it exceeds its memory limit.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from search.engine.job import LOG_FILE
 from studies.file_locks import lock
 
 MEMORY_LIMIT = "HPSEARCH_WORKER_MEMORY_MB"
-"""Environment variable: megabytes of memory beyond which the process ends itself with OUTGROWN."""
-OUTGROWN = 86  # no signal's number, and none that Python or TensorFlow ends with
+"""Environment variable: memory in MB beyond which the process ends itself with exit code OUTGROWN."""
+OUTGROWN = 86  # neither a signal's number nor an exit code of Python or TensorFlow
 MEMORY_CHECK_S = 0.2
 REPLIES = {"describe": "described", "choose": "chosen", "time": "timed"}
-"""Requests that are answered once, by the trainer's method of that name."""
+"""Request with a single reply -> event of that reply. The trainer's method of the same name answers it."""
 
 Figures = dict[str, Any]
 
 
 class Trainer(Protocol):
-    """What a worker does with its requests; search/engine/keras_trainer.py is the real one."""
+    """Handler of the requests to a training process; search/engine/keras_trainer.py has the real one."""
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]: ...
 
@@ -52,7 +52,7 @@ class Trainer(Protocol):
 
 
 def serve(load_trainer: Callable[[], Trainer]) -> None:
-    """Answers requests until the input closes."""
+    """Answer requests until the input closes. `load_trainer` is called at the first request."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     events = _take_over_stdout()
     requests = _requests(sys.stdin)
@@ -86,10 +86,10 @@ def serve(load_trainer: Callable[[], Trainer]) -> None:
 
 
 def kind_of(error: Exception) -> str:
-    """The failure class that the asking process acts on: diverged, out-of-memory, disk-full, refused or bug."""
+    """Return the kind of a failure for the search process: diverged, out-of-memory, disk-full, refused or bug."""
     if isinstance(error, DivergedError):
         return "diverged"
-    # TensorFlow's error, and what JAX's runtime errors begin with.
+    # TensorFlow raises an error of this name; the message of JAX's runtime errors starts with this code.
     exhausted = type(error).__name__ == "ResourceExhaustedError" or str(error).startswith("RESOURCE_EXHAUSTED")
     if isinstance(error, MemoryError) or exhausted:
         return "out-of-memory"
@@ -99,7 +99,7 @@ def kind_of(error: Exception) -> str:
 
 
 def _logged(train: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What ends a trial goes where its other output is: a bug with its place, anything else in a line."""
+    """Train, and log an error with the trial's other output: a bug with its traceback, any other error in one line."""
     try:
         return train(*arguments)
     except Exception as error:
@@ -112,8 +112,10 @@ def _logged(train: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
 
 @contextmanager
 def _in_folder(folder: Path) -> Iterator[None]:
-    """One process at a time writes into a trial's folder (that of an asking process that was killed may still be
-    ending), and what it prints goes to the log there."""
+    """Lock a trial's folder, and redirect all output to the log in it.
+
+    The lock keeps out the training process of a killed search, which may still be ending.
+    """
     with lock(folder / ".training"), open(folder / LOG_FILE, "a") as log:
         own = os.dup(2)
         try:
@@ -132,21 +134,21 @@ def _print_to(descriptor: int) -> None:
 
 
 def _give_memory_back() -> None:
-    """What a trial leaves unused would look like growth, and end in a new process."""
+    """Return unused memory to the system: it would count as growth, and the process would be replaced."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
     if trim:
         trim(0)
 
 
 def _memory_mb() -> int:
-    """Resident, without the pages of mapped files: those of the prepared set are given back when others need them."""
+    """Return resident memory in MB without mapped files, whose pages the system takes back when it needs them."""
     found = psutil.Process().memory_info()
     return int((found.rss - getattr(found, "shared", 0)) // 2**20)
 
 
 def _watch_memory(limit_mb: float) -> None:
-    """Ends the process by itself once it is too large: a kill by the system would look like anybody's."""
+    """End the process when it is too large; a kill by the system could not be told from any other kill."""
 
     def watch() -> None:
         while (now := _memory_mb()) <= limit_mb:
@@ -159,20 +161,20 @@ def _watch_memory(limit_mb: float) -> None:
 
 
 def _take_over_stdout() -> TextIO:
-    """The real standard output, for events alone; whatever else is printed goes to standard error, the log."""
+    """Return the real standard output, for events only; other output now goes to standard error, which is the log."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return events
 
 
 def _requests(source: TextIO) -> queue.Queue[dict[str, Any]]:
-    """The requests as they come, read by a thread that ends the process when the input closes."""
+    """Return a queue of requests, filled by a thread that ends the process when the input closes."""
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def read() -> None:
         for line in source:
             requests.put(json.loads(line))
-        os._exit(0)  # in the middle of an epoch too: nobody is left to hear of it
+        os._exit(0)  # even in the middle of an epoch: nobody is left to receive the result
 
     threading.Thread(target=read, daemon=True).start()
     return requests
@@ -186,7 +188,7 @@ def _place(error: Exception) -> str:
 def _keras_trainer() -> Trainer:
     with undisturbed():
         from search.engine.keras_trainer import (
-            KerasTrainer,  # imports TensorFlow, which prints, only when all is set up for that
+            KerasTrainer,  # imports TensorFlow, which prints: only after output is redirected
         )
 
     return KerasTrainer()

@@ -1,5 +1,4 @@
-"""Labelled images that no prepared set holds, scored as the test images of one are: as they are, and under corruptions
-that are drawn for them."""
+"""Score labelled images from outside a prepared set as its test images are: clean, and under corruptions."""
 
 from __future__ import annotations
 
@@ -14,23 +13,26 @@ from data_prep.progress import Progress
 from search.evaluating.inputs import CHUNK_BYTES, Labelled
 from search.exporting.scored_parts import PARTS
 
-if TYPE_CHECKING:  # scikit-learn and scipy take a second
+if TYPE_CHECKING:  # importing scikit-learn and scipy takes a second
     from models.scoring.export_figures import Scored
 
 CHUNK_IMAGES = 512
-"""At most so many are corrupted and scored at a time, and no more than CHUNK_BYTES of views: those of all images would
-take several times the memory of the images."""
+"""Maximum number of images to corrupt and score at a time, within CHUNK_BYTES of views. The views of all images at once
+would take several times the memory of the images."""
 
 Answer = Callable[[np.ndarray], np.ndarray]
-"""uint8 (n, h, w, 3) -> raw probabilities float32 (n, classes)."""
+"""Images uint8 (n, h, w, 3) -> raw probabilities float32 (n, classes)."""
 
 
 def scored_data(answer: Answer, data: Labelled, views: int, progress: Progress) -> dict[str, Scored]:
-    """By key, as `score_split` gives the parts of the test set. The same images get the same corruptions each time.
+    """Return the scored parts by key, as `score_split` does for the test set.
+
+    The same images get the same corruptions each time.
 
     Args:
-        views: corrupted ones of each image, by each table of corruptions; 0: the images alone.
-        progress: told of the corrupted views.
+        views: Number of corrupted views of each image, under the known and under the unseen corruptions each; 0 scores
+            the clean images only.
+        progress: Receives the progress on corrupted views.
     """
     from models.scoring.export_figures import Scored
 

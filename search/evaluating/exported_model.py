@@ -1,4 +1,4 @@
-"""An exported model opened for use: the network, its class names, and what the export knows of its answers."""
+"""Open an exported model for use: the network, its class names and its calibration."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from search.exporting.scored_parts import parts_in
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """Read from the folder of an export.
+    """A model read from the folder of an export.
 
     Attributes:
-        folder: of the export.
-        file: the model in it: a file, of some formats a folder.
-        format: its name in models.formats.registry.
+        folder: Folder of the export.
+        file: Model in that folder: a file, or a folder in some formats.
+        format: Name of its format in models.formats.registry.
         answer: uint8 (n, h, w, 3) -> raw probabilities float32 (n, classes), by the format's own runtime.
-        image_shape: (h, w, 3) of the uint8 images it takes.
-        class_names: by label.
-        trust: temperature and thresholds; None in exports made before there were any.
-        estimate_errors: what estimates of accuracy were off by on test images; empty where that was not measured.
+        image_shape: Shape (h, w, 3) of the uint8 images that it takes.
+        class_names: Names of the classes, by label.
+        trust: Temperature and thresholds; None in exports of versions that had none.
+        estimate_errors: Errors of its estimates of accuracy on test images; empty if they were not measured.
     """
 
     folder: Path
@@ -46,16 +46,27 @@ class ExportedModel:
     estimate_errors: dict[str, Any]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Raw probabilities float32 (k, classes) of uint8 images (..., h, w, 3), all views in order."""
+        """Return raw probabilities float32 (k, classes) for uint8 images (..., h, w, 3), all views in order."""
         return self.answer(images.reshape(-1, *self.image_shape))
 
     def facts(self) -> dict[str, Any]:
-        """Its metrics.json. SearchError when it cannot be read."""
+        """Return the content of its metrics.json.
+
+        Raises:
+            SearchError: The file cannot be read.
+        """
         content: dict[str, Any] = _read(self.folder, METRICS_FILE)
         return content
 
     def measured_abstaining(self, target_error: float) -> list[tuple[str, dict[str, Any]]]:
-        """Title, and coverage and error of answers for this target, of each part of the test images at export."""
+        """Return how abstaining did at export, for each part of the test images.
+
+        Args:
+            target_error: Share of wrong answers that the threshold aims at, 0..1.
+
+        Returns:
+            The title of each part, with a row that has the `coverage` and `error` of the answers.
+        """
         return [
             (part.title, row)
             for part, figures in parts_in({"test": self.facts().get("test")})
@@ -64,20 +75,26 @@ class ExportedModel:
         ]
 
     def known_trust(self) -> Trust:
-        """SearchError where the export has none."""
+        """Return temperature and thresholds.
+
+        Raises:
+            SearchError: The export has none.
+        """
         if self.trust is None:
             raise SearchError(f"{self.folder} has no {CALIBRATION_FILE}: export the trial again with this version")
         return self.trust
 
 
 def open_export(model: Path, format_name: str | None = None) -> ExportedModel:
-    """Opens a folder that `export-best` wrote, or a model file in one.
+    """Open a folder that `export-best` wrote, or a model file in one.
 
     Args:
-        model: the folder; a `.keras` file of any name, or another format's file under its own name.
-        format_name: which of the folder's formats; the Keras model when it is not given.
+        model: The folder, a `.keras` file with any name in it, or another format's file under its own name.
+        format_name: Format to open from the folder; None for the Keras model.
 
-    Raises SearchError when it is none, ModelError when the format's runtime does not open it.
+    Raises:
+        SearchError: It is not an export, or it lacks the format.
+        ModelError: The format's runtime does not open the model.
     """
     folder, file, row = _chosen(model, format_name)
     names = tuple(_read(folder, LABELS_FILE))
@@ -91,7 +108,7 @@ def open_export(model: Path, format_name: str | None = None) -> ExportedModel:
 
 
 def _chosen(model: Path, format_name: str | None) -> tuple[Path, Path, Format]:
-    """The export's folder, the model in it, and its format."""
+    """Return the export's folder, the model in it, and its format."""
     by_name = next((row for row in FORMATS.values() if row.file == model.name), None)
     if model.is_dir() and (not by_name or (model / LABELS_FILE).is_file()):
         row = FORMATS[format_name or KERAS]

@@ -1,6 +1,6 @@
-"""Images given to an exported model, with labels or without: an .npz file, folders, a table of paths, a picture.
+"""Read images for an exported model, with or without labels: an .npz file, folders, a table of paths, or a picture.
 
-Whatever their size, they are treated as pictures are in training: the middle is cropped, then resized.
+Images of another size than the model's are cropped to the middle, then resized, as pictures are in training.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ KINDS = "a folder with pictures, a CSV of their paths, a picture, or an .npz fil
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some of the images, in order.
+    """A run of consecutive images.
 
     Attributes:
-        names: one an image: the row number, or the path below the folder.
-        images: uint8 (k, h, w, 3), the readable ones.
-        reasons: why an image cannot be read, by its name.
+        names: Name of each image: its row number, or its path below the folder.
+        images: Readable images, uint8 (k, h, w, 3).
+        reasons: Name of an unreadable image -> why it cannot be read.
     """
 
     names: tuple[str, ...]
@@ -48,8 +48,7 @@ class Chunk:
 
 
 def has_labels(data: Path | str) -> bool:
-    """Whether these are labelled: an .npz file with labels, a folder of class folders, a table with them, a set by its
-    name."""
+    """Return whether the data has labels: an .npz file or table with labels, a folder of class folders, a named set."""
     from data_prep.sources import folder_source, npz_source, table_source
     from data_prep.sources.table_rows import is_table, read_lines
 
@@ -63,11 +62,14 @@ def has_labels(data: Path | str) -> bool:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images to be scored on: uint8 (n, h, w, 3), int (n,) labels, and int (n,) groups where the data tells of any."""
+    """Labelled images to score a model on."""
 
     images: np.ndarray
+    """Images, uint8 (n, h, w, 3)."""
     labels: np.ndarray
+    """Labels, int (n,)."""
     groups: np.ndarray | None = None
+    """Groups of images that belong together, int (n,); None if the data has none."""
 
 
 def labelled_images(
@@ -77,16 +79,20 @@ def labelled_images(
     progress: Progress | None = None,
     value_range: str | None = None,
 ) -> Labelled:
-    """Labels in the model's own class order; of data with a split of its own the test images alone.
+    """Read labelled images, with labels in the model's own class order.
+
+    If the data has its own split, only the last side of it is read: the test images, where it has any.
 
     Args:
-        data: a SOURCE of data_prep.
-        names: the model's classes.
-        shape: (h, w, 3) of the images it takes; others are cropped and resized.
-        progress: told of images read.
-        value_range: one of VALUE_RANGES, of arrays whose values do not tell.
+        data: A SOURCE of data_prep.
+        names: Class names of the model, by label.
+        shape: Shape (h, w, 3) of the images that the model takes; others are cropped and resized.
+        progress: Receives the progress on images read.
+        value_range: One of VALUE_RANGES, for arrays whose range does not show in their values.
 
-    Raises DataError for other classes, SearchError for pictures where the model takes no squares.
+    Raises:
+        DataError: The data has a class that the model lacks.
+        SearchError: The data are pictures, and the model's images are not square.
     """
     from data_prep.external_sets import class_order
     from data_prep.sources.registry import find_source, read_source
@@ -103,7 +109,7 @@ def labelled_images(
 
 
 def _last_side(found: LabelledImages, data: str) -> np.ndarray | slice:
-    """Rows of the images to score: where the data has a split of its own, a model may know all but the last side."""
+    """Return the rows to score. If the data has its own split, a model may have trained on all but the last side."""
     if found.sides is None:
         return slice(None)
     last = int(found.sides.max())
@@ -116,18 +122,18 @@ def _last_side(found: LabelledImages, data: str) -> np.ndarray | slice:
 def chunks(
     data: Path, shape: tuple[int, int, int], progress: Progress | None = None, value_range: str | None = None
 ) -> Iterator[Chunk]:
-    """All images of an .npz file, of a folder with all folders in it, of a table of paths, or one
-    picture; labels aside.
+    """Yield all images of an .npz file, a folder with its subfolders, a table of paths, or one picture, without labels.
 
-    Cropped to the middle and resized, as `prepare` does with pictures; hidden files are passed over.
+    Images are cropped to the middle and resized, as `prepare` does with pictures. Hidden files are skipped.
 
     Args:
-        data: one of KINDS.
-        shape: (h, w, 3) of the images that come out.
-        progress: told of images as they are taken.
-        value_range: one of VALUE_RANGES, of arrays whose values do not tell.
+        data: One of KINDS.
+        shape: Shape (h, w, 3) of the yielded images.
+        progress: Receives the progress as images are consumed.
+        value_range: One of VALUE_RANGES, for arrays whose range does not show in their values.
 
-    Raises SearchError when there is nothing to read, or pictures where the model takes no squares.
+    Raises:
+        SearchError: There is nothing to read, or the data are pictures and `shape` is not square.
     """
     from data_prep.progress import Silent
     from data_prep.sources.npz_source import read_images
@@ -153,7 +159,7 @@ def chunks(
 
 
 def _pictures(data: Path) -> list[tuple[str, Path]]:
-    """Name and path of each picture of a folder or a table, or of the one given."""
+    """Return name and path of each picture in a folder or a table, or of the one picture given."""
     from data_prep.sources.table_rows import is_table
     from data_prep.sources.table_source import list_table
 
@@ -165,7 +171,7 @@ def _pictures(data: Path) -> list[tuple[str, Path]]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Files, and links that lead to no file, sorted."""
+    """Return the visible files below a folder, sorted, with links that lead to no file."""
     found = [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
@@ -181,7 +187,7 @@ def _read_pictures(paths: list[tuple[str, Path]], shape: tuple[int, int, int]) -
 
 
 def _fitted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images uint8 (k, h, w, 3) at another size, cropped as pictures are; as they are where they have it."""
+    """Return uint8 images (k, h, w, 3) cropped and resized to `shape`; unchanged if they have that shape."""
     if images.shape[1:] == shape:
         return images
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Images of the prepared set that a model is of, among those it is to be scored on."""
+"""Find images that a model knows from its prepared set, among those to score it on."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ import numpy as np
 from search.errors import SearchError
 from search.workspace import Workspace
 
-if TYPE_CHECKING:  # the command line starts without them
+if TYPE_CHECKING:  # not imported at run time, so that the command line starts quickly
     from search.evaluating.exported_model import ExportedModel
 
 PARTS = {"train": "trained on", "validation": "was chosen by"}
-"""Side of a prepared set -> what the model did with it."""
+"""Side of a prepared set -> how the model knows it."""
 LOCKED = "test"
-"""The side of which the model knows nothing, and each reading counts."""
+"""Side that the model does not know; each reading of it is counted."""
 
 
 def known_images(workspace: Workspace, exported: ExportedModel, images: np.ndarray) -> dict[str, int]:
-    """How many of `images`, uint8 (n, h, w, 3), are in each side of PARTS and in LOCKED, pixel by pixel; of PARTS where
-    the workspace holds the prepared set that the model is of."""
+    """Count the images that are equal, pixel by pixel, to images of the workspace's prepared set.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+
+    Returns:
+        Side -> number of images found in it: for LOCKED, and for the sides in PARTS if the model was trained on this
+        prepared set. Empty if the workspace has no readable prepared set.
+    """
     from data_prep.errors import DataError
     from data_prep.storage.reader import PreparedSet
 
@@ -31,14 +38,14 @@ def known_images(workspace: Workspace, exported: ExportedModel, images: np.ndarr
         own = _fingerprint(exported) == prepared.fingerprint
         wanted = (*PARTS, LOCKED) if own else (LOCKED,)
         sides = {side: {_digest(image) for image in prepared.images(side)} for side in wanted}
-    except DataError:  # scoring does not need that set
+    except DataError:  # scoring works without the prepared set
         return {}
     asked = [_digest(image) for image in images]
     return {side: sum(one in known for one in asked) for side, known in sides.items()}
 
 
 def _fingerprint(exported: ExportedModel) -> str | None:
-    """None where the export no longer says what it is of."""
+    """Return the fingerprint of the model's prepared set, or None if the export cannot be read."""
     try:
         return exported.facts().get("fingerprint")
     except SearchError:
@@ -46,7 +53,12 @@ def _fingerprint(exported: ExportedModel) -> str | None:
 
 
 def warning_of(known: Mapping[str, int], total: int) -> str | None:
-    """A line where there are any."""
+    """Return a warning if the model knows some of the images, else None.
+
+    Args:
+        known: Side -> number of images, from `known_images`.
+        total: Number of images scored.
+    """
     parts = [f"{count:,} are images that it {PARTS[side]}" for side, count in known.items() if count and side in PARTS]
     if not parts:
         return None

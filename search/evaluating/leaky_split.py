@@ -1,6 +1,6 @@
-"""What splitting after augmenting does to a score, shown on the user's own images: one network trained twice, with
-nothing different but which of the two came first.
+"""Show on the user's own images how splitting after augmenting inflates a score.
 
+The same network is trained twice; the two trainings differ only in whether the images are split or augmented first.
 Importing this module imports Keras.
 """
 
@@ -30,7 +30,7 @@ from search.errors import SearchError
 
 UNSEEN_SHARE = 1 / 3
 VALIDATION_SHARE = 0.3  # as in the published recipes that split after augmenting
-# From scratch, quick, and free to learn by heart, which is what larger pretrained networks do in any case.
+# Trains from scratch, quickly, with nothing that hinders memorizing; larger pretrained networks memorize in any case.
 BASELINE = Hyperparameters(
     frozen_fraction=0.0, dropout=0.0, learning_rate=3e-3, optimizer="adam", augmentation=NO_AUGMENTATION
 )
@@ -38,25 +38,26 @@ BASELINE = Hyperparameters(
 
 @dataclass(frozen=True)
 class Versions:
-    """Images with their stored views; versions of one image lie behind each other, the image itself first."""
+    """Images with their stored views. The versions of one image are consecutive, the image itself first."""
 
     images: np.ndarray
-    """uint8 (n * per_image, h, w, 3)"""
+    """Versions of all images, uint8 (n * per_image, h, w, 3)."""
     labels: np.ndarray
-    """int64 (n * per_image,)"""
+    """Labels, int64 (n * per_image,)."""
     groups: np.ndarray
-    """(n * per_image,): group of copies and near copies, by name"""
+    """Names of groups of copies and near copies, (n * per_image,)."""
     per_image: int
+    """Number of versions of each image, including the image itself."""
 
     def at(self, parents: np.ndarray) -> np.ndarray:
-        """Rows of all versions of these images, int64 (len(parents) * per_image,)."""
+        """Return the rows of all versions of these images, int64 (len(parents) * per_image,)."""
         rows: np.ndarray = (parents[:, None] * self.per_image + np.arange(self.per_image)).ravel()
         return rows
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of `Versions`: what is trained on, and what is validated on."""
+    """Rows of `Versions` for training and for validation."""
 
     training: np.ndarray
     validation: np.ndarray
@@ -64,36 +65,43 @@ class Split:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one of the two networks scored; accuracies and F1 in 0..1."""
+    """Scores of one of the two networks; accuracies and F1 in 0..1."""
 
     training_images: int
     validation_images: int
     known_share: float
-    """Of the validation images, those with a version of their group in training."""
+    """Share of the validation images that have a version from their group in training."""
     accuracy: float
     macro_f1: float
     unseen_accuracy: float
     unseen_macro_f1: float
     chance: float
-    """Two standard errors of `overstated`, over images: versions of one image stand or fall together."""
+    """Two standard errors of `overstated`, computed over images, since versions of one image are not independent."""
 
     @property
     def overstated(self) -> float:
-        """How far validation accuracy lies above the accuracy on images that the network has never seen."""
+        """Validation accuracy minus the accuracy on images that the network has never seen."""
         return self.accuracy - self.unseen_accuracy
 
 
 def what_if_leaky(
     prepared: PreparedSet, images: int, epochs: int, seed: int, progress: Progress
 ) -> tuple[Measured, Measured]:
-    """Trains the small network twice: split after augmenting, then split first.
+    """Train the small network twice: split after augmenting, then split first.
 
-    Originals come from the training side of the prepared set, `images` of them at most, with one stored view of each
-    level. A third of their groups is kept out of both trainings. The rest is split 70/30, all versions at random or
-    whole groups; both train on equally many versions and validate on equally many, for the same epochs from the same
-    seed, and both are scored on all versions of the third kept out. The locked test set is not read.
+    Originals come from the training side of the prepared set, with one stored view of each level. A third of their
+    groups is held out from both trainings. The rest is split 70/30: first all versions at random, then whole groups.
+    Both trainings have the same numbers of training and validation versions, the same epochs and the same seed, and
+    both networks are scored on all versions of the held-out third. The locked test set is not read.
 
-    Raises SearchError when there are too few images or groups of a class.
+    Args:
+        images: Maximum number of originals.
+
+    Returns:
+        The scores with the split after augmenting, and those with the split first.
+
+    Raises:
+        SearchError: A class has too few images or groups, or the prepared set has no augmented views.
     """
     versions = read_versions(prepared, images, seed)
     pool, unseen = parted(versions, np.arange(len(versions.labels) // versions.per_image), UNSEEN_SHARE, seed)
@@ -110,7 +118,11 @@ def what_if_leaky(
 
 
 def read_versions(prepared: PreparedSet, most: int, seed: int) -> Versions:
-    """Training originals, `most` of them at most with classes in proportion, and the first view of each level."""
+    """Read at most `most` training originals, with classes in proportion, and the first view of each level.
+
+    Raises:
+        SearchError: The prepared set has no augmented views, or a class has too few images.
+    """
     if not prepared.levels:
         raise SearchError("augmented views are what leaks, and the prepared set has none: prepare it with --levels low")
     labels = prepared.labels("train")
@@ -129,20 +141,20 @@ def read_versions(prepared: PreparedSet, most: int, seed: int) -> Versions:
 
 
 def split_after(versions: Versions, pool: np.ndarray, seed: int) -> Split:
-    """The mistake: all versions of the pool's images, at random. Sizes as `split_first` has them."""
+    """Make the leaky split: all versions of the pool's images at random, with the sizes of `split_first`."""
     size = len(split_first(versions, pool, seed).validation)
     rows = versions.at(pool)
     return Split(*_stratified(rows, versions.labels[rows], size, seed))
 
 
 def split_first(versions: Versions, pool: np.ndarray, seed: int) -> Split:
-    """As it should be: whole groups of images to either side, then their versions."""
+    """Make the correct split: whole groups of images to either side, then their versions."""
     training, validation = parted(versions, pool, VALIDATION_SHARE, seed)
     return Split(versions.at(training), versions.at(validation))
 
 
 def parted(versions: Versions, parents: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two parts of these images, whole groups, classes in proportion; the second has `share` of the groups."""
+    """Divide images into two parts by whole groups, with classes in proportion; the second gets `share` of groups."""
     groups = versions.groups[:: versions.per_image][parents]
     labels = versions.labels[:: versions.per_image][parents]
     names, first = np.unique(groups, return_index=True)
@@ -163,7 +175,7 @@ def _stratified(items: np.ndarray, labels: np.ndarray, second: float | int, seed
 
 def _plan(prepared: PreparedSet, epochs: int, seed: int) -> Plan:
     settings = classifier_settings(NetworkSource(str(prepared.folder), "small_cnn", UNTRAINED))
-    # Never ended early, so that both have the same number of epochs; patient with the rate, as time to learn by heart.
+    # No early stopping, so that both train for the same epochs. A patient plateau schedule leaves time to memorize.
     recipe = Recipe(epochs=epochs, plateau_patience=4, early_stopping_patience=epochs)
     return Plan(settings, BASELINE, recipe, "macro_f1", seed)
 
@@ -183,7 +195,7 @@ def _measure(
         return False
 
     outcome = run_trial(plan, data, report)
-    assert outcome.probabilities is not None  # it was not stopped
+    assert outcome.probabilities is not None  # only a stopped trial has none
     own = outcome.best.validation
     probabilities = predict(outcome.classifier.joined, versions.images[unseen])
     true = figures(versions.labels[unseen], probabilities)
@@ -201,14 +213,17 @@ def _measure(
 
 
 def _variance(versions: Versions, rows: np.ndarray, probabilities: np.ndarray) -> float:
-    """Of the accuracy on these rows, sampled by images (Cochran, Sampling Techniques, 1977, 9A.5: unequal clusters)."""
+    """Return the variance of the accuracy on these rows, with images as clusters of unequal size.
+
+    Source: Cochran, Sampling Techniques, 1977, 9A.5.
+    """
     right = probabilities.argmax(axis=1) == versions.labels[rows]
     excess = np.bincount(rows // versions.per_image, weights=right - right.mean())
     return float((excess**2).sum() / len(rows) ** 2)
 
 
 def explain(leaky: Measured, proper: Measured) -> str:
-    """In plain words, what the two measurements show and which number to trust."""
+    """Return in plain words what the two measurements show and which number to trust."""
     known = f"{leaky.known_share:.0%} of the validation images have another version of themselves in training"
     if leaky.overstated <= leaky.chance:
         return (

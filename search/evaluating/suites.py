@@ -1,4 +1,4 @@
-"""Published lists of corruptions, applied to labelled images, so that results stand beside published ones."""
+"""Score a model under published lists of corruptions, so that results can be compared with published ones."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SEED = 0
 def run_suite(
     suite: str, predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray
 ) -> dict[str, Any]:
-    """Balanced error (1 - balanced accuracy) on the images and per corruption, with its share of AlexNet's.
+    """Return the balanced error (1 - balanced accuracy) on clean images and per corruption, also relative to AlexNet's.
 
-    The formulas are those of MedMNIST-C (Di Salvo et al. 2024, arXiv 2406.17536, section 3.2): BE of a corruption is
-    its mean error over severities divided by AlexNet's, their mean is over corruptions.
+    The formulas are from MedMNIST-C (Di Salvo et al. 2024, arXiv 2406.17536, section 3.2): the relative error of a
+    corruption is its mean error over severities divided by AlexNet's. The final means are over corruptions.
 
     Args:
-        suite: of SUITES.
+        suite: One of SUITES.
         predict: uint8 (k, h, w, 3) -> probabilities (k, classes).
         images: uint8 (n, h, w, 3).
         labels: int (n,).
@@ -54,12 +54,12 @@ def run_suite(
 
 
 def balanced_error(labels: np.ndarray, guesses: np.ndarray) -> float:
-    """1 - the mean over the classes present of the share that is recognised."""
+    """Return 1 minus the mean recall over the classes present."""
     return 1 - float(np.mean([(guesses[labels == label] == label).mean() for label in np.unique(labels)]))
 
 
 def _corrupted(images: np.ndarray, name: str, severity: int) -> Iterator[np.ndarray]:
-    """All images, some at a time; the same each time."""
+    """Yield all images, corrupted the same way each time, CHUNK_IMAGES at a time."""
     from data_prep.corruption.medmnist_c import corrupt
 
     key = zlib.crc32(name.encode())
@@ -74,7 +74,7 @@ def _corrupted(images: np.ndarray, name: str, severity: int) -> Iterator[np.ndar
 
 
 def print_suite(suite: str, result: dict[str, Any]) -> None:
-    """The suite's table; AlexNet's errors are those published for BloodMNIST."""
+    """Print the suite's table, with AlexNet's errors as published for BloodMNIST."""
     clean = {
         "corruption": "none",
         "balanced_error": result["clean_balanced_error"],

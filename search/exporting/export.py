@@ -1,4 +1,7 @@
-"""The winner as a folder that proves itself: model, labels, figures, model card; written whole or not at all."""
+"""Export the winner as a folder with model, labels, figures and model card.
+
+The model is checked by reloading it. The folder is written whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -38,22 +41,23 @@ from search.workspace import Workspace
 
 MODEL_FILE, LABELS_FILE, METRICS_FILE, CARD_FILE = FORMATS[KERAS].file, "labels.json", "metrics.json", "README.md"
 CALIBRATION_FILE = "calibration.json"
-"""What `models.scoring.trust.Trust` holds, and `estimate_errors`: by how much its estimates of accuracy were off on
-test images."""
+"""File with the fields of `models.scoring.trust.Trust` and with `estimate_errors`, the errors of its accuracy estimates
+on test images."""
 VERSIONS = ("hpsearch", "keras", "tensorflow", "numpy", "optuna", "scikit-learn")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export ended with."""
+    """Result of an export."""
 
     folder: Path
     winner: Winner
     difference: float
-    """Largest difference between two probabilities of one validation image."""
+    """Largest difference between a validation probability of the reloaded model and the one stored in training."""
     metrics: dict[str, Any]
+    """Figures by split, and facts on how the model was chosen and written, as in metrics.json."""
     reading: int | None
-    """Which reading of the test set this was; None when the stored figures were shown."""
+    """Number of this reading of the test set; None if the figures of an earlier reading were used."""
 
 
 def export(
@@ -64,15 +68,22 @@ def export(
     extras: ExportExtras | None = None,
     formats: Sequence[str] = (),
 ) -> Exported:
-    """Writes the folder `target`, replacing an earlier one; with the model in these further `formats` too.
+    """Write the export to the folder `target`, replacing an earlier one.
 
-    Raises SearchError when the reloaded model does not give the worker's validation probabilities within AGREEMENT,
-    ModelError when a format does not agree with it. The test set has not been read then.
+    Args:
+        extras: Variants to try besides the winner, and whether to refit.
+        formats: Names of further formats to write the model in.
+
+    Raises:
+        SearchError: The reloaded model's validation probabilities differ by more than AGREEMENT from those that the
+            training process stored. The test set has not been read then.
+        ModelError: The model cannot be written in a format, or gives other probabilities in it. The test set has not
+            been read then.
     """
     if extras and extras.refit:
         with workspace.exporting():
-            extras.refit(winner)  # before this process takes a GPU's memory from the one that trains; kept in the cache
-    # The processes that predict, or refit the other members of an average, need memory of the same GPU.
+            extras.refit(winner)  # cached, and done before this process takes GPU memory that training needs
+    # Other processes need memory of the same GPU: they predict, or refit the other members of an average.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     import_keras()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +105,7 @@ def export(
 def _refitted(
     chooser: Chooser, chosen: Candidate, tried: list[dict[str, Any]], extras: ExportExtras | None
 ) -> tuple[Candidate, list[dict[str, Any]], dict[str, Any]]:
-    """The model trained anew in place of the chosen one where that was asked for, with a row for it and its facts."""
+    """Return the refitted model in place of the chosen one if a refit was asked for, with a table row and its facts."""
     if not (extras and extras.refit):
         return chosen, tried, {}
     refit = chooser.refitted(chosen, extras.refit)
@@ -105,7 +116,7 @@ def _refitted(
 
 @contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
-    """A folder beside the target, so that it can be renamed into its place. What a killed export left goes first."""
+    """Yield a folder beside the target, so that it can be renamed to it. Remove what killed exports left there."""
     prefix = f".{target.name}.export-"
     for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -114,7 +125,10 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 
 def _metrics(chooser: Chooser, winner: Winner, chosen: Candidate) -> tuple[dict[str, Any], int | None]:
-    """Validation, external and test figures; the test set is read once per model, then its stored figures are shown."""
+    """Return validation, external and test figures, and the number of this test reading.
+
+    The test set is read once per model. Later exports use the stored figures, without a number.
+    """
     from models.scoring.export_figures import full_figures
 
     workspace, prepared = chooser.workspace, chooser.prepared
@@ -167,7 +181,7 @@ def _write_texts(
 
 
 def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], chosen: Candidate) -> str:
-    """The export's README.md."""
+    """Return the text of the export's README.md."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("search", "exporting"), keep_trailing_newline=True)
@@ -193,7 +207,7 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], c
 
 
 def _replace(folder: Path, target: Path) -> None:
-    """Moves the finished folder into place, on disk before it is there."""
+    """Move the finished folder into place after flushing its files to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with open(path, "rb") as file:

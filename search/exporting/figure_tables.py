@@ -1,4 +1,4 @@
-"""The figures of an exported model on the terminal: with their intervals, and how far they can be trusted."""
+"""Print the figures of an exported model: scores with 95 % intervals, calibration, and estimates of accuracy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ INTERVALS = ("accuracy", "macro_f1")
 
 
 FEW = 20
-"""Images of a class, below which resampling them tells little: a class that is all right or all wrong stays so."""
+"""Number of images of a class below which bootstrap intervals are too narrow: a class that is all right or all wrong
+stays so in every resample."""
 
 
 def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """A row per part (its title and figures), then one per family of corruptions in it."""
+    """Print a row per part, then a row per family of corruptions in each part.
+
+    Args:
+        parts: Title and figures of each part.
+    """
     columns = ("images_of", "images", *INTERVALS, "macro_precision", "macro_recall", "weighted_f1")
     print_table([_row(title, figures) for title, figures in parts], columns)
     families = [
@@ -42,6 +47,7 @@ def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def print_classes(figures: Mapping[str, Any]) -> None:
+    """Print precision, recall and F1 of each class."""
     rows = []
     for name, row in figures["per_class"].items():
         f1 = with_interval({"f1": row["f1"], "intervals": {"f1": row.get("f1_interval", (None, None))}}, "f1")
@@ -50,7 +56,7 @@ def print_classes(figures: Mapping[str, Any]) -> None:
 
 
 def print_gaps(metrics: Mapping[str, Any]) -> None:
-    """Validation less test; a warning where chance does not explain it."""
+    """Print validation minus test macro-F1, with a warning if chance does not explain the gap."""
     for gap in gaps(metrics):
         low, high = gap["interval"]
         what = f"validation less test, {gap['images']}"
@@ -64,7 +70,12 @@ def print_gaps(metrics: Mapping[str, Any]) -> None:
 
 
 def print_operations(operations: Mapping[str, Sequence[str]], decisive: bool = True) -> None:
-    """Which corruptions took part in choosing the model, unless they are not `decisive`, and which never did."""
+    """Print the names of the known corruptions, and of the unseen ones that only the test figures use.
+
+    Args:
+        operations: Names of corruptions by `validation` (known) and `test` (unseen).
+        decisive: Whether the trial was chosen by the known ones.
+    """
     if operations:
         by = ", by which the trial was chosen" if decisive else ""
         click.echo(f"known corruptions{by}: {', '.join(operations['validation'])}")
@@ -72,7 +83,11 @@ def print_operations(operations: Mapping[str, Sequence[str]], decisive: bool = T
 
 
 def print_trust(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Calibration and abstaining, a row per part (its title and figures) that was scored with them."""
+    """Print calibration error and abstention, a row per part that was scored with them.
+
+    Args:
+        parts: Title and figures of each part.
+    """
     rows = []
     for title, figures in parts:
         if "abstaining" not in figures:
@@ -99,7 +114,12 @@ ESTIMATE_TITLES = {
 
 
 def print_estimates(estimates: Mapping[str, float], errors: Mapping[str, Any]) -> None:
-    """Estimates of accuracy, where there are any, with what they were off by on test images."""
+    """Print the estimates of accuracy, if any, and their errors on test images.
+
+    Args:
+        estimates: Estimates by the names of ESTIMATE_TITLES, 0..1.
+        errors: Errors as from `estimate_errors`; empty if they were not measured.
+    """
     rows = [
         {
             "without labels": title,

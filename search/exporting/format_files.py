@@ -1,4 +1,4 @@
-"""The further formats of an export: written from its Keras model, each proven on every validation image."""
+"""Write the further formats of an export from its Keras model, and check each on every validation image."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from search.terminal.output import print_table
 
 
 def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet, folder: Path) -> dict[str, Any]:
-    """Writes the formats of these names into `folder`, where the Keras model is already; says what takes how long.
+    """Write the named formats into `folder`, which already holds the Keras model, and print how long each takes.
 
-    Returns a row per format, the Keras model first: `file`, `bytes`, and `largest_difference` of a probability, the
-    Keras model's from training, the others' from the Keras model.
+    Returns:
+        A row per format, the Keras model first: `file`, `bytes`, `tolerance`, and `largest_difference` of a
+        probability. The Keras model is compared with training, the others with the Keras model.
 
-    Raises ModelError when the model cannot be written in a format or does not give the same probabilities in it.
+    Raises:
+        ModelError: The model cannot be written in a format, or gives other probabilities in it.
     """
     model = folder / FORMATS[KERAS].file
     rows = {KERAS: _row(FORMATS[KERAS], folder, chosen.difference)}
@@ -36,7 +38,7 @@ def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         work = Path(temporary)
         expected, on_gpu = chosen.validation[""].probabilities, _has_gpu()
-        refitted = any(member.refit for member in chosen.variant.members)  # its validation figures are from before
+        refitted = any(member.refit for member in chosen.variant.members)  # stored probabilities predate a refit
         if on_gpu or refitted:
             (expected,) = predict_in_fresh_process(model, [images], work, on_cpu=on_gpu)
         for row in wanted:
@@ -53,7 +55,7 @@ def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet
 
 
 def print_formats(rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """What `write_formats` gave, where it wrote more than the Keras model has."""
+    """Print the rows of `write_formats`, without the Keras model; nothing if it is the only one."""
     if len(rows) > 1:
         shown = [
             {

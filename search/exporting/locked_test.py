@@ -1,4 +1,4 @@
-"""Every reading of the locked test set, a line each in the workspace's test-readings.jsonl."""
+"""Record every reading of the locked test set, one line each in the workspace's test-readings.jsonl."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search.workspace import Workspace
 
 
 def readings(workspace: Workspace) -> list[dict[str, Any]]:
-    """All readings so far, the oldest first."""
+    """Return all readings so far, oldest first."""
     if not workspace.test_readings.is_file():
         return []
     lines = workspace.test_readings.read_text(encoding="utf-8").splitlines()
@@ -19,11 +19,17 @@ def readings(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def add_reading(workspace: Workspace, command: str, what: dict[str, Any], figures: dict[str, Any]) -> int:
-    """Appends a reading; how many there are now. `what` identifies the model, `figures` what was read."""
+    """Append a reading, and return how many there are now.
+
+    Args:
+        command: Command that read the test set.
+        what: Facts that identify the model.
+        figures: Test figures that were read.
+    """
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, **what, "figures": figures}
     with open(workspace.test_readings, "a+b") as file:
         file.seek(max(0, file.tell() - 1))
-        behind_a_cut = b"\n" if file.read(1) not in (b"", b"\n") else b""  # of a crash, or a full disk
+        behind_a_cut = b"\n" if file.read(1) not in (b"", b"\n") else b""  # after a crash or a full disk
         file.write(behind_a_cut + json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
@@ -31,7 +37,7 @@ def add_reading(workspace: Workspace, command: str, what: dict[str, Any], figure
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    """None of a line that was cut off."""
+    """Return the parsed line, or None if it was cut off."""
     try:
         found: dict[str, Any] = json.loads(line)
     except ValueError:
@@ -40,7 +46,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def earlier_reading(workspace: Workspace, weights_sha256: str) -> dict[str, Any] | None:
-    """The figures that `export-best` read for the trial with these weights, if it did."""
+    """Return the test figures that `export-best` read for a model with these weights; None if it has not read any."""
     for line in readings(workspace):
         if line["command"] == "export-best" and line["weights_sha256"] == weights_sha256:
             figures: dict[str, Any] = line["figures"]

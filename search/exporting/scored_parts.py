@@ -1,4 +1,4 @@
-"""The images of a split and their corrupted views, scored by one model: what the export and `evaluate --test` tell of.
+"""Score a model on the images of a split and on their corrupted views, for the export and `evaluate --test`.
 
 To show figures of further images, add a row to PARTS.
 """
@@ -14,23 +14,24 @@ import numpy as np
 
 from data_prep.storage.reader import PreparedSet, corrupted_file, external_file
 
-if TYPE_CHECKING:  # scikit-learn and scipy take a second
+if TYPE_CHECKING:  # importing scikit-learn and scipy takes a second
     from models.scoring.export_figures import Scored
     from models.scoring.trust import Trust
 
 Predict = Callable[[Sequence[Path]], Sequence[np.ndarray]]
-"""Files of uint8 images (..., h, w, 3) -> raw probabilities float32 (k, classes) of each, all views in order."""
+"""Files of uint8 images (..., h, w, 3) -> raw probabilities float32 (k, classes) for each file, all views in order."""
 
 
 @dataclass(frozen=True)
 class ScoredPart:
-    """Images of one split, as they are or corrupted.
+    """Images of one split, clean or corrupted.
 
     Attributes:
         split: "validation" or "test", or EXTERNAL.
-        key: its place among the figures of the split; "" for the images as they are. Of an external set, its name.
-        used_by: whose corruptions, as data_prep.corruption.operations has them; "" for none.
-        title: what tables call it.
+        key: Key of the part among the figures of its split: "" for the clean images, the name of an external set.
+        used_by: Which corruptions of data_prep.corruption.operations were applied: those used by "validation" or by
+            "test"; "" for none.
+        title: Name of the part in tables.
     """
 
     split: str
@@ -39,6 +40,7 @@ class ScoredPart:
     title: str
 
     def scored(self, prepared: PreparedSet, probabilities: np.ndarray) -> Scored:
+        """Return the part's labels, groups and families with a model's probabilities (k, classes), views in order."""
         from models.scoring.export_figures import Scored
 
         if self.split == EXTERNAL:
@@ -51,6 +53,7 @@ class ScoredPart:
         return Scored(labels, probabilities.reshape(*views.images.shape[:2], -1), families, groups)
 
     def file(self, prepared: PreparedSet) -> Path:
+        """Return the path of the part's images in the prepared set."""
         if self.split == EXTERNAL:
             return prepared.folder / external_file(self.key, "_images.npy")
         name = corrupted_file(self.split, self.used_by) if self.used_by else f"{self.split}_images.npy"
@@ -69,13 +72,15 @@ PARTS = (
 
 
 def external_parts(names: Iterable[str]) -> list[ScoredPart]:
-    """A part for each of these external sets."""
+    """Return a part for each of these external sets."""
     return [ScoredPart(EXTERNAL, name, "", f"external: {name}") for name in names]
 
 
 def score_split(prepared: PreparedSet, split: str, predict: Predict) -> dict[str, Scored]:
-    """The parts of a split by key; those without corrupted views in the prepared set are left out. Of EXTERNAL, the
-    external sets by name."""
+    """Return the scored parts of a split by key; for EXTERNAL, the external sets by name.
+
+    Parts whose corrupted views the prepared set lacks are left out.
+    """
     every = (*PARTS, *external_parts(prepared.external_names))
     parts = [part for part in every if part.split == split and (not part.used_by or _there(prepared, part))]
     found = predict([part.file(prepared) for part in parts]) if parts else []
@@ -87,7 +92,7 @@ def _there(prepared: PreparedSet, part: ScoredPart) -> bool:
 
 
 def fit_on(scored: Mapping[str, Scored]) -> Trust:
-    """What the validation images and their corrupted views together teach."""
+    """Fit temperature and thresholds on the validation images together with their corrupted views."""
     from models.scoring.trust import fit_trust
 
     labels, probabilities = zip(*(part.flat() for part in scored.values()), strict=True)
@@ -95,7 +100,7 @@ def fit_on(scored: Mapping[str, Scored]) -> Trust:
 
 
 def figures_of(scored: Mapping[str, Scored], class_names: tuple[str, ...], trust: Trust | None) -> dict[str, Any]:
-    """As `models.scoring.export_figures.full_figures`: the images as they are, and other parts under their keys."""
+    """Return the `full_figures` of each part: those of the clean images themselves, the others under their keys."""
     from models.scoring.export_figures import full_figures
 
     rows = {key: full_figures(part, class_names, trust) for key, part in scored.items()}
@@ -103,14 +108,18 @@ def figures_of(scored: Mapping[str, Scored], class_names: tuple[str, ...], trust
 
 
 def operations(prepared: PreparedSet) -> dict[str, list[str]]:
-    """Names of the corruptions by who uses them: "validation", "test". Empty without corrupted views."""
+    """Return the names of the corruptions, by use: "validation" or "test". Empty without corrupted views."""
     rows = prepared.manifest.get("corrupted", {}).get("operations", {})
     users = {row["used_by"] for row in rows.values()}
     return {user: [name for name, row in rows.items() if row["used_by"] == user] for user in sorted(users)}
 
 
 def parts_in(metrics: Mapping[str, Any]) -> list[tuple[ScoredPart, dict[str, Any]]]:
-    """The parts that stored figures tell of, in the order of PARTS, then external sets. `metrics`: figures by split."""
+    """Return the parts with stored figures, in the order of PARTS, then the external sets.
+
+    Args:
+        metrics: Figures by split.
+    """
     rows = []
     for part in (*PARTS, *external_parts(metrics.get(EXTERNAL, {}))):
         figures = metrics.get(part.split)
@@ -121,13 +130,13 @@ def parts_in(metrics: Mapping[str, Any]) -> list[tuple[ScoredPart, dict[str, Any
 
 
 def _titled(part: ScoredPart, metrics: Mapping[str, Any]) -> ScoredPart:
-    """A refitted model has no validation figures of its own."""
+    """Mark validation figures of a refitted model as those from before the refit: it has none of its own."""
     before = part.split == "validation" and metrics.get("refit")
     return replace(part, title=f"{part.title}, before refit") if before else part
 
 
 def families_in(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row per part and family of corruptions: `part`, `family` and its figures."""
+    """Return a row per part and family of corruptions: `images_of` (the part's title), `family` and its figures."""
     return [
         {"images_of": part.title, "family": name, **row}
         for part, figures in parts_in(metrics)
@@ -136,10 +145,10 @@ def families_in(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def gaps(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Validation less test macro-F1, clean and corrupted by the same operations, with its 95 % interval.
+    """Return validation minus test macro-F1 with its 95 % interval, on clean images and under the same corruptions.
 
-    `beyond_chance`: test is lower by more than the interval. Empty for figures stored without intervals, and for a
-    refitted model, whose validation figures are another's.
+    `beyond_chance` says that the whole interval is above 0. The list is empty for figures stored without intervals, and
+    for a refitted model, whose validation figures are those of the trial before the refit.
     """
     from models.scoring.intervals import difference_interval
 
@@ -161,10 +170,13 @@ ESTIMATES = ("estimated_accuracy", "thresholded_confidence", "mean_confidence")
 
 
 def estimate_errors(test: Mapping[str, Any]) -> dict[str, Any]:
-    """How far estimates of accuracy without labels were off, on test images and on each family of corrupted ones.
+    """Return the errors of label-free estimates of accuracy on blocks of test images.
 
-    Returns `blocks`, a row each, and per estimate of ESTIMATES the `mean` and the `largest` error, 0..1. Empty where
-    nothing was estimated.
+    The clean test images are one block, each family of corrupted ones is another.
+
+    Returns:
+        `blocks` with a row for each block, and for each of ESTIMATES its `mean` and `largest` absolute error, 0..1.
+        Empty if nothing was estimated.
     """
     parts = parts_in({"test": test})
     rows = [{"block": part.title, **figures} for part, figures in parts if part.key == ""]

@@ -1,5 +1,7 @@
-"""More than one network, or more than one look at an image, in the exported model: tried, and kept only when the
-corrupted validation images say so."""
+"""Try variants of the exported model: the average of several networks, or of several orientations of an image.
+
+A variant is kept only if it scores higher on the corrupted validation images.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +26,21 @@ if TYPE_CHECKING:
     from models.scoring.export_figures import Scored
 
 AGREEMENT = 1e-4
-"""Largest difference between a probability of the reloaded model and what the workers stored."""
+"""Largest difference allowed between a probability of the reloaded model and the one that the worker stored."""
 
 
 @dataclass(frozen=True)
 class ExportExtras:
-    """What `export-best` is to try besides the winner alone."""
+    """Variants that `export-best` tries besides the winner itself."""
 
     average: int = 1
-    """So many of the best trials, their probabilities averaged."""
+    """Number of best trials whose probabilities are averaged; 1 for no average."""
     joins: Callable[[StudySettings], bool] = lambda settings: True
-    """Whether trials of this study may be among them."""
+    """Test of whether trials of a study may join the average."""
     orientations: bool = False
-    """Each image turned and mirrored, the probabilities averaged (test-time augmentation)."""
+    """Whether to average over each image turned and mirrored (test-time augmentation)."""
     refit: Callable[[Winner], Winner] | None = None
-    """Trains what was chosen anew on training and validation images."""
+    """Function that trains a chosen trial anew on training and validation images; None for no refit."""
 
 
 @dataclass(frozen=True)
@@ -67,34 +69,35 @@ class Candidate:
     file: Path
     validation: Mapping[str, Scored]
     difference: float
-    """Largest between a probability of the reloaded model and the mean of those that the workers stored; of a turned
-    variant, that of the same networks unturned."""
+    """Largest difference between a probability of the reloaded model and the mean of the stored ones; with
+    orientations, the difference for the same networks without them."""
 
     def scores(self) -> dict[str, float]:
-        """Macro-F1 on the validation images, by the keys of `score_split`."""
+        """Return macro-F1 on the validation images, by the keys of `score_split`."""
         from models.scoring.metrics import figures
 
         return {key: float(figures(*scored.flat())["macro_f1"]) for key, scored in self.validation.items()}
 
     @property
     def decisive(self) -> float:
-        """What decides: macro-F1 on the corrupted validation images, on the clean ones where there are no others."""
+        """Score that decides: macro-F1 on the corrupted validation images, or on the clean ones without any."""
         scores = self.scores()
         return scores.get(CORRUPTED, scores[""])
 
 
 @dataclass(frozen=True)
 class Chooser:
-    """Builds and scores the variants of one export in a scratch folder."""
+    """The choice among the variants of one export, which it builds and scores in a scratch folder."""
 
     workspace: Workspace
     prepared: PreparedSet
     scratch: Path
 
     def choose(self, winner: Winner, extras: ExportExtras) -> tuple[Candidate, list[dict[str, Any]]]:
-        """The best candidate, and a row for each that was tried: `model`, `clean`, `corrupted`, `kept`.
+        """Return the best candidate, and a row for each candidate: `model`, `clean`, `corrupted`, `kept`.
 
-        Raises SearchError when a reloaded model does not give the workers' probabilities within AGREEMENT.
+        Raises:
+            SearchError: The probabilities of a reloaded model differ by more than AGREEMENT from the stored ones.
         """
         best = self._candidate(Variant((winner,)))
         tried = [best]
@@ -113,8 +116,11 @@ class Chooser:
         return best, rows
 
     def refitted(self, chosen: Candidate, refit: Callable[[Winner], Winner]) -> Candidate:
-        """The same variant with networks trained anew on training and validation images. What it shows on validation
-        images, which it has seen, tells of its reloading alone: its `validation` stays that of the chosen one."""
+        """Return the same variant with networks trained anew on training and validation images.
+
+        It has trained on the validation images, so scores on them only check the reloading. Its `validation` is
+        therefore that of the chosen candidate.
+        """
         members = tuple(refit(one) for one in chosen.variant.members)
         done = self._candidate(Variant(members))
         if chosen.variant.orientations:
@@ -138,6 +144,7 @@ class Chooser:
         return Candidate(variant, file, validation, difference)
 
     def predict(self, model: Path, files: Sequence[Path]) -> list[np.ndarray]:
+        """Return the model's probabilities for each file of images, computed in a fresh process."""
         from models.formats.conversion import predict_in_fresh_process
 
         return predict_in_fresh_process(model, files, self.scratch)
@@ -150,19 +157,23 @@ class Chooser:
         own, classes = one.settings.own_backbone, len(self.prepared.class_names)
         backbone = ready_backbone(one.settings.backbone, own, self.workspace.backbone_file(own))
         chosen = one.record.hyperparameters
-        resolution = int(chosen.get("resolution", 0))  # trials of before have none
+        resolution = int(chosen.get("resolution", 0))  # absent in trials of earlier versions
         network = ClassifierSettings(backbone, one.settings.weights, self.prepared.image_shape, classes, resolution)
         weights = stored_folder(self.workspace, one) / WEIGHTS_FILE
         return Member(network, chosen["dropout"], weights)
 
 
 def stored_folder(workspace: Workspace, one: Winner) -> Path:
-    """Where a trial, or its refit, left weights and probabilities."""
+    """Return the folder where a trial, or its refit, left weights and probabilities."""
     return one.refit or trial_folder(workspace.trials, one.settings.name, one.record.number)
 
 
 def identity(workspace: Workspace, variant: Variant) -> str:
-    """SHA-256 of the weights of a single trial; of several, or turned, one of these and the way they are joined."""
+    """Return a SHA-256 that identifies the variant's predictions.
+
+    For a single trial it is the hash of its weights; for several trials or orientations, one over the weights' hashes
+    and the orientations.
+    """
     digests = [
         hashlib.sha256((stored_folder(workspace, one) / WEIGHTS_FILE).read_bytes()).hexdigest()
         for one in variant.members
@@ -173,7 +184,7 @@ def identity(workspace: Workspace, variant: Variant) -> str:
 
 
 def _difference(validation: Mapping[str, Scored], folders: Sequence[Path]) -> float:
-    """Studies of before kept clean probabilities alone."""
+    """Return the largest difference from stored probabilities; studies of earlier versions stored no corrupted ones."""
     names = {"": PROBABILITIES_FILE, CORRUPTED: CORRUPTED_FILE}
     largest = []
     for key, scored in validation.items():

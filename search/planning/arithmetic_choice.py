@@ -1,4 +1,7 @@
-"""How a new study's trials compute, where it was left open: decided once, by a training process."""
+"""Choose precision, XLA and prefix cache for a new study where the user left them open.
+
+A training process decides once, when the study is made.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,27 @@ from studies.settings import PREFIX_CACHE_OFF, XLA_OFF, XLA_ON
 from studies.trial_tables import cache_text, training_text
 
 RANGE_PARTS = 20
-"""Into which a range of frozen fractions is divided, to come by every cut in it."""
+"""Parts into which a continuous range of frozen fractions is divided, so that every cut in it is considered."""
 
 
 def choose_arithmetic(
     worker: Worker, workspace: Workspace, planned: PlannedStudy, options: RunOptions, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The settings that were left open, as StudySettings has them; none for a study that is there, or that follows one.
+    """Return the settings that were left open, under the names of StudySettings.
 
-    A CPU has float32 without XLA, unmeasured. MobileNetV2 0.35 at 96 pixels, batches of 32, two busy x86 cores without
-    bfloat16 units (2026-11-24), ms a step: float32 120 to 250, mixed_bfloat16 200 to 590; with XLA 4,800, after 30 s
-    of compiling. It keeps what frozen layers give, unmeasured where memory holds it. `--precision measure` times
-    another network or machine.
+    A CPU uses float32 without XLA, without measuring. MobileNetV2 0.35 at 96 pixels, in batches of 32 on two busy x86
+    cores without bfloat16 units (2026-11-24), took 120 to 250 ms a step in float32, 200 to 590 ms in mixed_bfloat16,
+    and 4,800 ms with XLA after 30 s of compiling. A CPU also keeps the output of frozen layers; it times that first
+    only where the output does not fit into memory. `--precision measure` times all choices on a CPU as well.
 
-    SearchError when the network cannot be trained.
+    Args:
+        say: Called with a line on each choice and the measurement behind it.
+
+    Returns:
+        Empty for a stored study, for a new version of one, and where nothing was left open.
+
+    Raises:
+        SearchError: The network cannot be trained.
     """
     if not _decides(planned):
         return {}
@@ -51,7 +61,7 @@ def choose_arithmetic(
         {"prefix_cache": PREFIX_CACHE_OFF} if reply["keep_from"] is None else {"prefix_cache_from": reply["keep_from"]}
     )
     if reply["steps"] or reply["cuts"]:
-        worker.stop()  # what the others traced is of no use to trials
+        worker.stop()  # trials have no use for the graphs traced while measuring
     for text in (training_text, cache_text):
         if line := text(replace(planned.settings, **found)):
             say(line)
@@ -59,23 +69,23 @@ def choose_arithmetic(
 
 
 def _decides(planned: PlannedStudy) -> bool:
-    """A study that is there is decided, and one that takes over trials keeps what they were trained by."""
+    """Whether settings may still be open: a stored study has fixed them, and a new version keeps its predecessor's."""
     return planned.is_new and planned.predecessor is None
 
 
 @contextmanager
 def _scratch(workspace: Workspace) -> Iterator[Path]:
-    """A folder where features would be kept; one that is left by a kill may be removed with all of the cache."""
+    """Yield a folder on the disk of the feature cache. If a kill leaves it behind, deleting the cache removes it."""
     cache = workspace.features.parent.resolve()
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="measuring-", dir=cache, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
-    with suppress(OSError):  # there may be something kept
+    with suppress(OSError):  # raised if the cache is not empty
         cache.rmdir()
 
 
 def _open(workspace: Workspace, planned: PlannedStudy, options: RunOptions) -> OpenChoices:
-    """What is left open of the settings of a new study."""
+    """Return a new study's open settings, with all that a worker needs to measure them."""
     settings, images = planned.settings, Images.of(PreparedSet.open(workspace.prepared))
     epoch = EpochSize.of(images.train, 1, settings.recipe["batch_size"])
     xla_is_open = options.is_open("xla") and keras_backend() == "tensorflow"
@@ -97,5 +107,5 @@ def _open(workspace: Workspace, planned: PlannedStudy, options: RunOptions) -> O
 
 
 def with_choice(planned: PlannedStudy, choice: dict[str, Any]) -> PlannedStudy:
-    """The planned study with what was chosen, unless another run has made the study meanwhile."""
+    """Return the planned study with the chosen settings, unless another run has made the study meanwhile."""
     return replace(planned, settings=replace(planned.settings, **choice)) if _decides(planned) else planned

@@ -1,4 +1,4 @@
-"""`hpsearch run --dry-run`: trains a little, says what the search would take, and leaves nothing behind."""
+"""`hpsearch run --dry-run`: train briefly, estimate what the search would take, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -36,22 +36,23 @@ from search.workspace import Workspace
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one study."""
+    """Estimated time, disk space and memory of one study."""
 
     search: PlannedSearch
     room: dict[str, int]
-    """Bytes by what they are for."""
+    """Bytes on disk, by purpose."""
     memory_mb: int
+    """Megabytes that the training process took."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a `run` was asked for, as far as it matters here.
+    """One study to be timed, with the options of `run` that decide what it takes.
 
     Attributes:
-        trials: that are still to come, those trained again afterwards included.
-        keep: trials whose weights are kept.
-        fresh: a new training process for each trial.
+        trials: Number of trials still to come, including those trained again afterwards.
+        keep: Number of trials whose weights are kept.
+        fresh: Whether each trial gets a new training process.
     """
 
     workspace: Workspace
@@ -61,7 +62,14 @@ class DryRun:
     fresh: bool
 
     def forecast(self, worker: Worker, scratch: Path) -> Forecast:
-        """Trains a little in the worker. SearchError when the network cannot be built or trained."""
+        """Train briefly in the worker, and return what the study would take.
+
+        Args:
+            scratch: Folder where the timed trials write.
+
+        Raises:
+            SearchError: The network cannot be built or trained.
+        """
         planned, images = self.planned, Images.of(PreparedSet.open(self.workspace.prepared))
         chosen = extremes(planned.definition)
         make = job_maker(self.workspace, planned)
@@ -94,10 +102,13 @@ class DryRun:
 
 @contextmanager
 def scratch_folder(workspace: Workspace) -> Iterator[Path]:
-    """On the disk that trials will use; stays only when the training process died, as its log in it tells why."""
+    """Yield a folder on the disk that trials will use, and remove it afterwards.
+
+    The folder stays if the training process died: the log in it says why.
+    """
     folder = Path(tempfile.mkdtemp(prefix=".dry-run-", dir=workspace.folder))
     died = False
-    before = signal.signal(signal.SIGTERM, _interrupt)  # which would end this process without clearing up
+    before = signal.signal(signal.SIGTERM, _interrupt)  # by default it would end the process before the cleanup below
     try:
         yield folder
     except WorkerDiedError:
@@ -114,7 +125,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def show(found: Forecast, workspace: Workspace, say: Callable[[str], None]) -> float:
-    """The forecast on the terminal; seconds in all."""
+    """Print the forecast, and return the estimated seconds in all."""
     search = found.search
     rows = [
         {name.removesuffix("_s"): _brief(value) if name.endswith("_s") else value for name, value in kind.row().items()}

@@ -1,4 +1,4 @@
-"""What a search will take, from the rates of its quickest and slowest trials: time, and room on the disk."""
+"""Estimate the time and disk space of a search from the rates of its quickest and slowest trials."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from studies.settings import PREFIX_CACHE_OFF
 FLOAT_BYTES = {PREFIX_CACHE_OFF: 0, "float16": 2, "float32": 4}
 
 LEAST_MOVED = 0.15
-"""A frozen fraction is taken for the nearest cut; what is nearer to it than this is as good."""
+"""Distance between a frozen fraction and the nearest cut above which the user is told."""
 
-# Hyperparameter -> what grows with the time of a trial. Of the others, whatever the space has in its middle will do.
+# Hyperparameter -> key that grows with the time of a trial. The others take a value from the middle of the space.
 SLOWER: dict[str, Callable[[Any], float]] = {
     "frozen_fraction": lambda value: -value,
     "input_mode": lambda value: value != BANK,
@@ -35,7 +35,7 @@ SLOWER: dict[str, Callable[[Any], float]] = {
 
 
 def extremes(definition: Definition) -> dict[str, dict[str, Value]]:
-    """The hyperparameters of the quickest trials and of the slowest; of one kind alone where all take the same."""
+    """Return the hyperparameters of the `quickest` and the `slowest` trials, or of `every` trial if they are equal."""
     found = {"quickest": _chosen(definition, min), "slowest": _chosen(definition, max)}
     return found if found["quickest"] != found["slowest"] else {"every": found["slowest"]}
 
@@ -58,7 +58,11 @@ def _middle(parameter: Parameter) -> Value:
 
 
 def frozen_fractions(planned: PlannedStudy, range_parts: int = 2) -> list[float]:
-    """What trials may freeze, the head phase included; of a range without steps, the ends of so many parts."""
+    """Return the fractions of the network that trials may freeze, with 1.0 for a head phase.
+
+    Args:
+        range_parts: Parts into which a range without steps is divided; the ends of the parts are returned.
+    """
     if planned.weights == UNTRAINED:
         return [0.0]
     (parameter,) = (one for one in planned.definition.parameters if one.name == "frozen_fraction")
@@ -70,7 +74,11 @@ def frozen_fractions(planned: PlannedStudy, range_parts: int = 2) -> list[float]
 
 
 def moved_fractions(planned: PlannedStudy, cut_fractions: Sequence[float]) -> str:
-    """A line about frozen fractions that a network cannot have; empty where it has all, or about."""
+    """Return a line on the frozen fractions that have no cut of the network within LEAST_MOVED; empty without any.
+
+    Args:
+        cut_fractions: Fractions of its layers at which the network can be cut.
+    """
     nearest = {wanted: min(cut_fractions, key=lambda cut: abs(cut - wanted)) for wanted in frozen_fractions(planned)}
     moved = [f"{wanted:.0%} as {cut:.0%}" for wanted, cut in nearest.items() if abs(cut - wanted) > LEAST_MOVED]
     if not moved:
@@ -83,7 +91,10 @@ def moved_fractions(planned: PlannedStudy, cut_fractions: Sequence[float]) -> st
 
 
 def kept_fractions(planned: PlannedStudy) -> list[float]:
-    """Those where frozen layers' output is kept, as far as there is any."""
+    """Return the frozen fractions for which the frozen layers' output is kept.
+
+    They may include 0, where there is no output to keep.
+    """
     settings = planned.settings
     if settings.prefix_cache == PREFIX_CACHE_OFF:
         return []
@@ -91,28 +102,30 @@ def kept_fractions(planned: PlannedStudy) -> list[float]:
 
 
 def parts(planned: PlannedStudy) -> int:
-    """How many parts of the network trials may train: cuts, times ways to feed them. Each is traced once."""
+    """Return how many different parts of the network trials may train: cuts times input modes. Each is traced once."""
     modes = [len(one.ends()) for one in planned.definition.parameters if one.name == "input_mode"]
     return len(set(frozen_fractions(planned)) - {1.0}) * max([1, *modes])
 
 
 def kept_cuts(planned: PlannedStudy) -> float:
-    """How many cuts have something to keep, the deepest one counting 1 and others by their depth, as their layers take
-    time."""
+    """Return the number of cuts with output to keep, weighted by depth.
+
+    The deepest counts 1 and the others in proportion, since time grows with the number of frozen layers.
+    """
     depths = [fraction for fraction in set(kept_fractions(planned)) if 0 < fraction < 1]
     return sum(depths) / max(depths) if depths else 0.0
 
 
 @dataclass(frozen=True)
 class Images:
-    """How many there are in a prepared set."""
+    """Image counts of a prepared set."""
 
     train: int
     copies: int
-    """Stored views of each training image, of all strengths."""
+    """Stored augmented views of each training image, over all strengths."""
     validation: int
     corrupted: int
-    """Views of each validation image."""
+    """Corrupted views of each validation image."""
     classes: int
 
     @staticmethod
@@ -127,82 +140,84 @@ class Images:
         )
 
     def views(self, hyperparameters: Mapping[str, Any]) -> Views:
-        """Of an epoch."""
+        """Return the number of views in an epoch."""
         return Views(self.train * int(hyperparameters.get("views_per_image", 1)), self.scored)
 
     @property
     def scored(self) -> int:
+        """Validation images with their corrupted views."""
         return self.validation * (1 + self.corrupted)
 
     @property
     def stored(self) -> int:
+        """All images and views whose features may be kept."""
         return self.train * (1 + self.copies) + self.scored
 
 
 @dataclass(frozen=True)
 class SpeedClass:
-    """Trials of one kind: the quickest, or the slowest."""
+    """One kind of trial, such as the quickest or the slowest, with its measured rates."""
 
     name: str
     rates: TrialRates
     views: Views
-    """Of one epoch."""
+    """Views in one epoch."""
     epochs: Mapping[str, int]
-    """Of each phase by its name."""
+    """Epochs of each phase, by its name."""
 
     @property
     def trial_s(self) -> float:
         return self.rates.trial_s(self.views, self.epochs)
 
     def row(self) -> dict[str, Any]:
-        """Seconds of an epoch of each phase and of a trial, and what was frozen."""
+        """Return the frozen fraction, the seconds of one epoch in each phase, and the seconds of a trial."""
         per_epoch = {f"{phase.name}_epoch_s": phase.epoch_s(self.views) for phase in self.rates.phases}
         return {"trials": self.name, "frozen": self.rates.frozen_fraction, **per_epoch, "trial_s": self.trial_s}
 
     def kept_s(self, images: Images, trials: int, phase_name: str) -> float:
-        """For the frozen layers' output of all views that so many trials come by in a phase, computed once."""
+        """Return the seconds for computing the frozen layers' output once for each view that trials use in a phase."""
         total, stored = 0.0, 1 + images.copies
         for phase in self.rates.phases:
             if phase.name == phase_name:
                 drawn = trials * self.epochs[phase.name] * self.views.trained / images.train
                 views_per_original = stored * (
                     1 - (1 - 1 / stored) ** drawn
-                )  # of the stored views of an image, drawn at random
+                )  # expected number of different stored views of an image among `drawn` random draws
                 total += phase.kept_view_s * (images.train * views_per_original + images.scored)
         return total
 
 
 @dataclass(frozen=True)
 class PlannedSearch:
-    """What is to come."""
+    """Trials still to come, with everything that decides how long they take."""
 
     trials: int
     images: Images
     kinds: Sequence[SpeedClass]
     parts: int
-    """As `parts` counts them."""
+    """Number of network parts to trace, as the function `parts` counts them."""
     start_s: float
-    """To start a training process and build the network."""
+    """Seconds to start a training process and build the network."""
     fresh: bool = False
-    """A new process for each trial."""
+    """Whether each trial gets a new training process."""
     kept_cuts: float = 0.0
-    """As `kept_cuts` counts them."""
+    """Weighted number of cuts with output to keep, as the function `kept_cuts` counts them."""
 
     def once_s(self) -> float:
-        """What is done once: starting, tracing, computing what frozen layers give."""
+        """Return the seconds for work done once: starting, tracing, and computing the frozen layers' output."""
         if not self.trials:
             return 0.0
         traces_s = sum(kind.rates.trace_s for kind in self.kinds)
         starts_s = self.start_s + max(1.0, min(self.trials, self.parts) / len(self.kinds)) * traces_s
         if self.fresh:
             starts_s = self.trials * (self.start_s + traces_s / len(self.kinds))
-        share = max(1, round(self.trials / self.parts))  # of the trials, those with one and the same cut
+        share = max(1, round(self.trials / self.parts))  # trials that share a cut
         heads_s = max(kind.kept_s(self.images, self.trials, HEAD) for kind in self.kinds)
         tuning_s = max(kind.kept_s(self.images, share, TUNING) for kind in self.kinds)
         return starts_s + heads_s + self.kept_cuts * min(1.0, self.trials / self.parts) * tuning_s
 
     def total_s(self) -> tuple[float, float, float]:
-        """With trials of all kinds alike; with the quickest alone; with the slowest alone."""
+        """Return the seconds in all for an equal mix of all kinds, for the quickest only, and for the slowest only."""
         each = [kind.trial_s for kind in self.kinds]
         once = self.once_s()
         mean = sum(each) / len(each)
@@ -211,24 +226,27 @@ class PlannedSearch:
 
 @dataclass(frozen=True)
 class DiskNeeds:
-    """What decides how much room a study takes on the disk."""
+    """Counts and sizes that decide how much disk space a study takes."""
 
     trials: int
     keep: int
+    """Number of trials whose weights are kept."""
     weights_bytes: int
     state_bytes: int
     feature_values: Sequence[int]
-    """Of an image at each cut."""
+    """Number of feature values of one image, at each cut."""
     precision: str
+    """Precision of kept features, a key of FLOAT_BYTES."""
     most_feature_bytes: int
+    """Limit for the features of all cuts together."""
 
     def rows(self, images: Images) -> dict[str, int]:
-        """Bytes by what they are for."""
+        """Return the bytes needed, by purpose."""
         cuts = [count * FLOAT_BYTES[self.precision] * images.stored for count in self.feature_values]
         fitting = sum(size for size in cuts if size <= self.most_feature_bytes)
         return {
             "weights": min(self.keep, self.trials) * self.weights_bytes,
-            "state": 2 * self.state_bytes,  # the old one goes when the new one is written
+            "state": 2 * self.state_bytes,  # the old state is deleted only after the new one is written
             "probabilities": self.trials * images.scored * images.classes * FLOAT_BYTES["float32"],
             "features": min(self.most_feature_bytes, fitting),
         }

@@ -1,4 +1,4 @@
-"""A planned study in the database, made where it is new, and the jobs of its trials."""
+"""Open a planned study in the database, or make it if it is new, and make the jobs of its trials."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ Say = Callable[[str], None]
 def open_study(
     storage: RDBStorage, planned: PlannedStudy, trials: Path, say: Say, hints: Hints | None = None
 ) -> optuna.Study:
-    """Open the planned study, or make it.
+    """Open the planned study, or make it if it is new.
 
-    The hyperparameters to try first are queued in a new one, or the trials of the version before it are taken over.
+    A new version takes over the trials of the version before it. Any other new study queues the hyperparameters to try
+    first.
 
     Args:
-        trials: The folder where trials leave their files.
-        say: Told what was taken over, queued or skipped, a line each.
-        hints: Of another study: queued before all others, in a study that is there too.
+        trials: Folder where trials leave their files.
+        say: Called with a line on whatever was taken over, queued or skipped.
+        hints: Best trials of another study. They are queued first, also in a study that exists already.
     """
     settings = planned.settings
     if planned.is_new:
@@ -68,12 +69,12 @@ def _queue_first(study: optuna.Study, planned: PlannedStudy, say: Say) -> None:
     for first in definition.first:
         if why := definition.why_not(first):
             say(f"hyperparameters to try first are skipped: {why} of the search space")
-        elif tried(study, definition.searched(first)) is None:  # a hint may be the same
+        elif tried(study, definition.searched(first)) is None:  # a hint may have queued the same values
             study.enqueue_trial(definition.searched(first))
 
 
 def network_source(workspace: Workspace, planned: PlannedStudy) -> NetworkSource:
-    """Return what a training process must know to build the study's network."""
+    """Return the data that a training process needs to build the study's network."""
     settings = planned.settings
     named = planned.weights in NAMED_WEIGHTS
     return NetworkSource(
@@ -86,7 +87,7 @@ def network_source(workspace: Workspace, planned: PlannedStudy) -> NetworkSource
 
 
 def job_maker(workspace: Workspace, planned: PlannedStudy) -> MakeJob:
-    """Return what makes the jobs of the study's trials."""
+    """Return the function that makes the jobs of the study's trials."""
     settings, source = planned.settings, network_source(workspace, planned)
 
     def make(number: int, hyperparameters: Mapping[str, Any], seed: int) -> TrainingJob:

@@ -1,4 +1,4 @@
-"""From a command's options to the study that would be searched: a new one, or a stored one that they fit."""
+"""Plan the study that a command's options ask for: a new one, or a stored one with the same settings."""
 
 from __future__ import annotations
 
@@ -30,42 +30,43 @@ from studies.trials import counted
 
 @dataclass(frozen=True)
 class PlannedStudy:
-    """A study's settings with what they mean here: its search space, its weights file, whether it is new."""
+    """A study's settings with its search space, its weights, and whether it is new."""
 
     settings: StudySettings
     definition: Definition
     weights: str
-    """`imagenet`, `none`, `own` or the path of the file."""
+    """Weights to start from: `imagenet`, `none`, `own` or the path of a file."""
     is_new: bool
     predecessor: StudySettings | None = None
-    """Of a new version: the study whose trials it takes over where they fit."""
+    """Study whose trials a new version takes over where they fit; None for any other study."""
     notes: tuple[str, ...] = ()
+    """Lines to show to the user."""
     resolutions: tuple[int, ...] = (0,)
-    """Those that trials may have: each is a network of its own."""
+    """Resolutions that trials may have; each needs its own network."""
 
     @property
     def head_epochs(self) -> int:
-        """Epochs of the head phase, which a network without pretrained weights does not have."""
+        """Epochs of the head phase; 0 without pretrained weights, where there is no such phase."""
         return 0 if self.weights == UNTRAINED else int(self.settings.recipe["head_epochs"])
 
     @property
     def most_epochs(self) -> int:
-        """Epochs of a trial that nothing ends early."""
+        """Epochs of a trial that is neither pruned nor stopped early."""
         return self.head_epochs + int(self.settings.recipe["epochs"])
 
 
 def plan_study(
     storage: RDBStorage | None, prepared: PreparedSet, backbone: Backbone, options: RunOptions
 ) -> PlannedStudy:
-    """Return what would be searched, without writing anything.
+    """Return the study that the options ask for, without writing anything.
 
     Raises:
         SearchError: A stored study of this name has other settings than asked for.
-        ModelError, StudyError: Weights, image size or space make no sense.
+        ModelError, StudyError: The weights, the image size or the search space are not valid.
     """
     weights = options["weights"] or default_weights(backbone)
     check_weights(backbone, weights)
-    Hyperparameters(resolution=options["resolution"] or 0)  # says so where it is none
+    Hyperparameters(resolution=options["resolution"] or 0)  # raises ModelError for an invalid one
     asked = read_definition(options.space, backbone.name, names(), [*(row.name for row in BACKBONES), backbone.name])
     check_definition(asked)
     possible = asked.without_levels(prepared.levels)
@@ -80,7 +81,7 @@ def plan_study(
         newest = existing_study(storage, wanted) or study
         wanted = replace(wanted, version=stored_settings(newest).version + 1)
         if "space" in options.given and any(parameter.name == "resolution" for parameter in asked.parameters):
-            # A new space may say it as well as the flag.
+            # A resolution in the user's own space counts as given, just as the flag does.
             options = replace(options, given=options.given | {"resolution"})
         later = versions(storage, wanted.backbone, wanted.fingerprint) if options.new_version else []
         match = match_stored(study, wanted, options, later)
@@ -98,7 +99,7 @@ def _lacking(prepared: PreparedSet) -> str:
 
 
 def _matched(match: Match, definition: Definition, weights: str, options: RunOptions) -> PlannedStudy:
-    """The study that a stored one led to, with its own space and weights."""
+    """Return the study that matches a stored one, with its own space and weights."""
     if match.is_remade:
         return PlannedStudy(match.settings, definition, weights, True)
     weights = match.weights_file(weights, options)
@@ -107,7 +108,7 @@ def _matched(match: Match, definition: Definition, weights: str, options: RunOpt
 
 
 def _at_its_resolutions(planned: PlannedStudy, backbone: Backbone, image_shape: tuple[int, int, int]) -> PlannedStudy:
-    """With the study's own resolution in its space. ModelError when one that it has is too small."""
+    """Return the study with its fixed resolution in its space. Raise ModelError if a resolution is too small."""
     definition = planned.definition
     if planned.settings.resolution is not None:
         definition = definition.fixed("resolution", planned.settings.resolution)
@@ -118,9 +119,11 @@ def _at_its_resolutions(planned: PlannedStudy, backbone: Backbone, image_shape: 
 
 
 def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str | None = None) -> optuna.Study | None:
-    """The study called `name`, or the latest version of this backbone's on this prepared set; None without any.
+    """Return the study called `name`, or the latest version of this backbone's study on this prepared set, if any.
 
-    SearchError when the one called `name` is of other data, or another backbone's, with what differs.
+    Raises:
+        SearchError: The study called `name` has another prepared set (the error names the differences) or another
+            backbone, or the workspace has no studies yet.
     """
     if name is not None:
         if storage is None:
@@ -141,7 +144,7 @@ def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str 
 
 
 def _earlier(storage: RDBStorage | None, wanted: StudySettings) -> tuple[str, ...]:
-    """A line for each study of this backbone on another preparation, with what differs."""
+    """Return a line for each study of this backbone on another prepared set, with the differences."""
     lines = []
     for name in study_names(storage) if storage else ():
         study = load_study(storage, name)  # type: ignore[arg-type]

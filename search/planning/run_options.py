@@ -1,8 +1,8 @@
-"""What `hpsearch run` was asked for, and the settings that a study made as asked has.
+"""The options of `hpsearch run`, and the settings of a study made from them.
 
-To add a setting: its option in search/commands/run.py, a field of the same name in models.training.recipe.Recipe (how
-trials are trained) or studies.settings.StudySettings (anything else that a study fixes), and its use. It travels from
-there to the trainer, is stored with the study and compared when the study is run again.
+To add a setting, add its option in search/commands/run.py and a field of the same name in models.training.recipe.Recipe
+(how trials are trained) or studies.settings.StudySettings (anything else that a study fixes), then use it. The setting
+is passed to the trainer, stored with the study, and compared when the study is run again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OPEN_VALUES: Mapping[str, tuple[str, ...]] = {
     "xla": (AUTO,),
     "prefix_cache": (AUTO,),
 }
-"""Setting -> values that leave it open: it is decided once, when the study is made (arithmetic_choice.py)."""
+"""Setting -> values that leave it open, to be decided once when the study is made (arithmetic_choice.py)."""
 PREFIX_CACHES = (AUTO, PREFIX_CACHE_OFF, "float32", "float16")
 PRECISION_CHOICES, XLA_CHOICES = (*OPEN_VALUES["precision"], *PRECISIONS), (AUTO, XLA_ON, XLA_OFF)
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
@@ -48,63 +48,63 @@ SETTING_DEFAULTS: Mapping[str, Any] = asdict(Recipe()) | {
     "xla": AUTO,
     "resolution": None,
 }
-"""What is asked for where the user says nothing, by setting."""
+"""Setting -> default value."""
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What is to be trained again after the search."""
+    """Trials to train again after the search."""
 
     top: int = 0
-    """How many of the best trials ..."""
+    """Number of best trials to train again on other seeds."""
     seeds: int = 0
-    """... on how many other seeds each."""
+    """Number of other seeds for each of the best trials."""
     folds: int = 0
-    """On how many folds of the training images the best trial is trained; 0: none."""
+    """Number of folds of the training images for cross-validating the best trial; 0: no cross-validation."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What `run` was asked for."""
+    """Options of one call of `hpsearch run`."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What a study fixes, by the names of SETTING_DEFAULTS; those left out have their defaults."""
+    """Settings that a study fixes, by the names of SETTING_DEFAULTS; missing ones have their defaults."""
     trials: int = 20
     preprocessing: str | None = None
-    """Of a backbone of the user's own."""
+    """Preprocessing that the user's own backbone was trained with."""
     space: str = "default"
     confirmation: Confirmation = field(default_factory=Confirmation)
     study: str | None = None
-    """The name of a stored study to go on with."""
+    """Name of the stored study to continue."""
     new_version: bool = False
-    """Where a stored study has other settings: start a study beside it, which takes over the trials that still fit."""
+    """Whether changed settings start a new version of the stored study, which takes over the trials that still fit."""
     given: frozenset[str] = frozenset()
-    """The options that the user wrote; the others may follow a stored study."""
+    """Options that the user gave; the others may take their values from a stored study."""
     in_file: frozenset[str] = frozenset()
-    """Those of `given` that stand in the config file."""
+    """Options among `given` that the config file sets."""
 
     @staticmethod
     def of(**values: Any) -> RunOptions:
-        """From the options of the command, a study's settings and others alike, by their names."""
+        """Sort the command's options, given by name, into a study's settings and the rest."""
         own = {key: value for key, value in values.items() if key not in SETTING_DEFAULTS}
         return RunOptions({key: value for key, value in values.items() if key not in own}, **own)
 
     def __getitem__(self, setting: str) -> Any:
-        """What is asked for: one of SETTING_DEFAULTS."""
+        """Return the value of a setting, or its default if the user gave none."""
         return self.settings.get(setting, SETTING_DEFAULTS[setting])
 
     def is_open(self, setting: str) -> bool:
-        """Whether this setting is to be decided when the study is made."""
+        """Return whether this setting is left to be decided when the study is made."""
         return self[setting] in OPEN_VALUES.get(setting, ())
 
 
 def wanted_settings(
     prepared: PreparedSet, backbone: Backbone, options: RunOptions, definition: Definition
 ) -> StudySettings:
-    """Return the settings of a study made as asked.
+    """Return the settings of a study made with these options.
 
     Raises:
-        SearchError: The set cannot give the objective, or JAX cannot do what is asked.
+        SearchError: The objective is unknown or needs images that the prepared set lacks, or XLA is off on JAX.
     """
     weights = options["weights"] or default_weights(backbone)
     asked = {one.name: options[one.name] for one in fields(StudySettings) if one.name in SETTING_DEFAULTS}
@@ -126,15 +126,22 @@ def wanted_settings(
 
 
 def chosen_cache(asked: str, weights: str) -> str:
-    """`auto` is float32, which changes no prediction by more than its rounding; without pretrained weights nothing is
-    frozen, and there is nothing to keep."""
+    """Return the precision in which the output of frozen layers is kept, or `off`.
+
+    `auto` is float32, which changes predictions by no more than its rounding. A network without pretrained weights has
+    no frozen layers, so nothing is kept.
+    """
     if weights == UNTRAINED:
         return PREFIX_CACHE_OFF
     return "float32" if asked == AUTO else asked
 
 
 def chosen_xla(asked: str) -> str:
-    """`on` or `off`, as it is before anything is measured. SearchError for what JAX cannot do."""
+    """Return `on` or `off`, before anything is measured.
+
+    Raises:
+        SearchError: XLA is asked to be off on JAX, which always compiles by XLA.
+    """
     if keras_backend() != "jax":
         return XLA_OFF if asked == AUTO else asked
     if asked == XLA_OFF:
@@ -143,8 +150,11 @@ def chosen_xla(asked: str) -> str:
 
 
 def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
-    """The objective asked for; left open on a set without corrupted images, the clean one. SearchError when such a set
-    cannot give what was asked for."""
+    """Return the objective: the one asked for, or the clean one if none was given and the set has no corrupted images.
+
+    Raises:
+        SearchError: The objective is unknown, or needs images that the prepared set lacks.
+    """
     objective: str = options["objective"]
     if (name := external_name(objective)) is not None:
         if name not in prepared.external_names:
@@ -168,12 +178,12 @@ def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
 
 
 def keras_backend() -> str:
-    """What Keras runs on here."""
+    """Return the name of the Keras backend that this process uses."""
     return os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 def weights_identity(weights: str) -> str:
-    """`imagenet`, `none` and `own` as they are; a file by its content, so that moving it changes nothing."""
+    """Return `imagenet`, `none` or `own` unchanged; for a file, the hash of its content, which survives a move."""
     if weights in NAMED_WEIGHTS:
         return weights
     return f"sha256:{hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"

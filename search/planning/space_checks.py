@@ -1,4 +1,4 @@
-"""What the search space of a study may hold, with this backbone on this prepared set."""
+"""Check and complete a study's search space for its backbone and prepared set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from studies.definition import Definition, Parameter
 
 
 def check_definition(definition: Definition) -> None:
-    """ModelError or SearchError when the space reaches outside what a hyperparameter may be."""
+    """Check that the space holds valid hyperparameters only.
+
+    Raises:
+        ModelError: A value is outside the range of its hyperparameter.
+        SearchError: An augmentation level is unknown.
+    """
     for parameter in definition.parameters:
         for value in parameter.ends():
             levels = Hyperparameters.from_dict({parameter.name: value}).levels
@@ -22,10 +27,10 @@ def check_definition(definition: Definition) -> None:
 
 
 def complete(definition: Definition, prepared: PreparedSet, backbone: Backbone) -> Definition:
-    """The definition with every hyperparameter in it, so that a study says what its trials are trained with.
+    """Return the definition with every hyperparameter in it, so that the study records how its trials are trained.
 
-    One that a user's space leaves out is fixed at its default; the augmentation at all that the prepared set has, the
-    resolution at what the backbone needs.
+    A hyperparameter that the user's space leaves out is fixed at its default: for the augmentation all levels of the
+    prepared set, for the resolution the one that the backbone needs.
     """
     resolution = default_resolution(backbone, prepared.image_shape)
     defaults = asdict(Hyperparameters(augmentation="+".join(prepared.levels) or "none", resolution=resolution))
@@ -35,11 +40,15 @@ def complete(definition: Definition, prepared: PreparedSet, backbone: Backbone) 
 
 
 def resolutions_of(definition: Definition) -> tuple[int, ...]:
-    """All that the space has. SearchError where it has too many."""
+    """Return all resolutions in the space.
+
+    Raises:
+        SearchError: The resolution is a range instead of a value or choices.
+    """
     found = [parameter for parameter in definition.parameters if parameter.name == "resolution"]
     if any(parameter.low is not None for parameter in found):
         raise SearchError("`resolution` needs `choices` or a `value`: each resolution is a network of its own")
     values = [int(value) for parameter in found for value in parameter.ends()]
-    if not found or found[0].when:  # studies of before do not name it
+    if not found or found[0].when:  # unused in some trials, or absent as in studies of earlier versions
         values.append(Hyperparameters.resolution)
     return tuple(dict.fromkeys(values))

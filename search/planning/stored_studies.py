@@ -1,4 +1,4 @@
-"""A stored study, from what a user calls it: its name, or that of a backbone whose latest study it is."""
+"""Find a stored study by its name, or by the backbone whose latest study it is."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from studies.storage import is_complete, load_study, study_names
 
 
 def latest_study(storage: RDBStorage, backbone: str, fingerprint: str) -> optuna.Study | None:
-    """The latest version of this backbone's study on this prepared set; None without any."""
+    """Return the latest version of this backbone's study on this prepared set; None without any."""
     mine = versions(storage, backbone, fingerprint)
     return load_study(storage, mine[0].name) if mine else None
 
 
 def versions(storage: RDBStorage, backbone: str, fingerprint: str) -> list[StudySettings]:
-    """Of this backbone's studies on this prepared set, the latest first."""
+    """Return the settings of every version of this backbone's study on this prepared set, latest first.
+
+    Studies whose making was cut off are left out.
+    """
     found = [load_study(storage, one) for one in study_names(storage)]
     whole = [stored_settings(study) for study in found if is_complete(study)]
     mine = [one for one in whole if (one.backbone, one.fingerprint) == (backbone, fingerprint)]
@@ -28,13 +31,17 @@ def versions(storage: RDBStorage, backbone: str, fingerprint: str) -> list[Study
 
 
 def study_here(storage: RDBStorage, prepared: PreparedSet, called: str) -> optuna.Study:
-    """The study of this name, or of this backbone, on the prepared set.
+    """Return the study with this name, or the latest study of this backbone, on the prepared set.
 
     Args:
-        called: a study's name, or what `run --backbone` takes: a name of the table, PATH.keras or module:function.
+        called: Name of a study, or a value of `run --backbone`: a name in the table of backbones, PATH.keras or
+            module:function.
 
-    SearchError when the backbone has none, or the study is of another prepared set or began from another file of that
-    name; StudyError when there is none of that name, ModelError when there is no such file.
+    Raises:
+        SearchError: The backbone has no study here, or the study belongs to another prepared set or began from another
+            file or function of the same name.
+        StudyError: There is no study with this name.
+        ModelError: There is no such file.
     """
     if not is_backbone(called):
         study = load_study(storage, called)
@@ -53,12 +60,12 @@ def study_here(storage: RDBStorage, prepared: PreparedSet, called: str) -> optun
 
 
 def is_backbone(called: str) -> bool:
-    """Whether this is what `run --backbone` takes, rather than the name of a study."""
+    """Return whether this is a value of `run --backbone`, not the name of a study."""
     return called in [row.name for row in BACKBONES] or called.endswith(".keras") or ":" in called
 
 
 def _check_is_own(settings: StudySettings, row: Backbone, called: str) -> None:
-    """SearchError when the study is of another network of the user's own that has the same name."""
+    """Raise SearchError if the study is of another network of the user's own that has the same name."""
     for key, what in (("sha256", "file"), ("function", "function")):
         if settings.own_backbone.get(key) != row.own.get(key):
             raise SearchError(
@@ -68,7 +75,11 @@ def _check_is_own(settings: StudySettings, row: Backbone, called: str) -> None:
 
 
 def check_is_here(settings: StudySettings, prepared: PreparedSet) -> None:
-    """SearchError when a study is bound to another prepared set, with what differs."""
+    """Check that a study is bound to this prepared set.
+
+    Raises:
+        SearchError: It is bound to another one; the error names the differences.
+    """
     if settings.fingerprint != prepared.fingerprint:
         now = {key: prepared.manifest[key] for key in ("source", "settings", "versions")}
         changed = differences(settings.preparation, now) or ["the source's content"]

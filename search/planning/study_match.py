@@ -1,4 +1,4 @@
-"""Whether a stored study has the settings that are asked for: go on with it, refuse, or start a version beside it."""
+"""Compare a stored study with the settings asked for, to continue it, refuse, or start a new version beside it."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ from search.terminal.config_file import stand_in_file
 from studies.settings import StudySettings, differences, stored_settings
 
 NOT_FOLLOWED = ("backbone", "fingerprint", "recipe", "preparation", "keras_backend", "own_backbone", "version")
-"""Settings that do not follow the stored study where the user says nothing; parts of two of them do (`_following`)."""
+"""Settings that are not taken from the stored study where the user gave none. `_following` takes parts of `recipe` and
+`own_backbone`."""
 FEW_DIFFERENCES = 3
-"""Differences that an error names in its one line; more stand above it, a line each."""
+"""Number of differences up to which an error names them in its own line; more are listed above it, one per line."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """What a stored study leads to."""
+    """Result of comparing a stored study with the settings asked for."""
 
     stored: StudySettings
     settings: StudySettings
-    """Of the study to be searched: the stored one, or a version of it."""
+    """Settings of the study to search: the stored study, or another version of it."""
     is_new: bool = False
     is_remade: bool = False
-    """The stored study has no trials: it is made again as asked."""
+    """Whether the stored study, which has no trials, is made again with the settings asked for."""
     predecessor: StudySettings | None = None
     notes: tuple[str, ...] = ()
 
     def weights_file(self, asked: str, options: RunOptions) -> str:
-        """`asked` where the user named the weights, else the stored study's. SearchError where those are in a file."""
+        """Return `asked` if the user named the weights, else the stored study's weights.
+
+        Raises:
+            SearchError: The stored study's weights came from a file, whose path is not stored.
+        """
         if "weights" in options.given:
             return asked
         if self.stored.weights not in NAMED_WEIGHTS:
@@ -47,16 +52,17 @@ class Match:
 def match_stored(
     study: optuna.Study, wanted: StudySettings, options: RunOptions, later: Sequence[StudySettings]
 ) -> Match:
-    """Compare a stored study with what is asked for.
+    """Compare a stored study with the settings asked for.
 
     Args:
-        study: The stored one.
-        wanted: The settings of a study made as asked, with the number of the next version.
-        options: What was asked for.
-        later: The versions there are, of which this very command may have made one before.
+        study: The stored study.
+        wanted: Settings of a study made as asked, with the number of the next version.
+        options: Options of the command.
+        later: Settings of all versions in the storage. An earlier run of this same command may have made one of them.
 
     Raises:
-        SearchError: The stored study has other settings, and no new version is asked for.
+        SearchError: The stored study has other settings and no new version is asked for, or one is asked for and
+            nothing differs.
     """
     stored = stored_settings(study)
     following = _following(stored, wanted, _given(options))
@@ -67,23 +73,23 @@ def match_stored(
         return _new_version(stored, replace(following, version=wanted.version), later, changed)
     if changed:
         raise _refusal(stored, following, changed, options)
-    if options.new_version and stored.version == 1:  # a later one may be what this very command made, and was cut off
+    if options.new_version and stored.version == 1:  # this same command may have made a later version and been cut off
         raise SearchError(f"nothing differs from the study {stored.name}: give the new settings with --new-version")
     return Match(stored, stored)
 
 
 def _given(options: RunOptions) -> frozenset[str]:
-    """The options that must not follow the stored study. What was left open then was decided then."""
+    """Return the options that override the stored study. Settings left open do not: the stored study decided them."""
     given = options.given - {name for name in OPEN_VALUES if options.is_open(name)}
     return given | {"prefix_cache_from"} if "prefix_cache" in given else given
 
 
 def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[str]) -> StudySettings:
-    """The settings wanted, with the stored ones wherever the user said nothing."""
+    """Return the settings wanted, with the stored value wherever the user gave none."""
     own = {one.name: getattr(stored, one.name) for one in fields(StudySettings) if one.name not in NOT_FOLLOWED}
-    if stored.weights == UNTRAINED and "weights" in given:  # there was nothing to keep
+    if stored.weights == UNTRAINED and "weights" in given:  # it had no frozen layers to cache
         del own["prefix_cache"]
-    # A study of before knows nothing of settings that came later, and its trials were trained with their defaults.
+    # An older study lacks settings that were added since; its trials were trained with their defaults.
     said = {key: wanted.recipe[key] for key in given & wanted.recipe.keys()}
     recipe = stored.recipe | {
         key: value for key, value in said.items() if key in stored.recipe or value != SETTING_DEFAULTS[key]
@@ -98,7 +104,7 @@ def _following(stored: StudySettings, wanted: StudySettings, given: frozenset[st
 def _new_version(
     stored: StudySettings, following: StudySettings, later: Sequence[StudySettings], changed: list[str]
 ) -> Match:
-    """The version that this command has made before, or a new one."""
+    """Return the version that an earlier run of the same command made, or a new one."""
     for one in later:
         like_it = replace(following, version=one.version, measured=one.measured)
         if one.version > stored.version and not differences(asdict(one), asdict(like_it)):
@@ -125,13 +131,13 @@ def _refusal(stored: StudySettings, following: StudySettings, changed: list[str]
 
 
 def _in_file(changed: list[str], in_file: frozenset[str]) -> str:
-    """Which of the settings that differ stand in the config file."""
+    """Return a note on which of the differing settings are set in the config file."""
     keys = {part for line in changed for part in line.partition(":")[0].split(".")}
     return stand_in_file([name.replace("_", "-") for name in sorted(keys & in_file)], "run")
 
 
 def _still_measured(stored: StudySettings, following: StudySettings) -> dict[str, Any]:
-    """What of the stored measurements decided what is followed; the rest the user has chosen now."""
+    """Return the stored measurements behind settings that stay the same; drop those that the user now overrides."""
     decided = {"steps": ("precision", "xla"), "cuts": ("prefix_cache", "prefix_cache_from")}
     changed = [
         what for what, keys in decided.items() if any(getattr(stored, key) != getattr(following, key) for key in keys)

@@ -1,4 +1,4 @@
-"""A study whose space or settings changed: the next version of it takes over what still fits."""
+"""Take over the trials that still fit into the next version of a study whose space or settings changed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ from studies.settings import StudySettings, stored_settings
 from studies.trials import COUNTED, TAKEN_FROM
 
 MUST_AGREE = ("weights", "own_backbone", "recipe", "objective", "keras_backend", "precision")
-"""Settings without which two trials with the same hyperparameters are not the same trial."""
+"""Settings that must be equal for two trials with the same hyperparameters to be the same trial."""
 
 
 def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, trials: Path) -> dict[int, int]:
-    """Adds the finished trials of `old` that lie in the new study's space, with their files: old number -> new one.
+    """Add the finished trials of `old` that lie in the new study's space, with their files.
 
-    None is, where weights, a backbone of the user's own, recipe or objective differ.
+    Args:
+        definition: Search space of the new study.
+        trials: Folder where trials leave their files.
+
+    Returns:
+        Old trial number -> new one; empty if any setting in MUST_AGREE differs.
     """
     before, after = stored_settings(old), stored_settings(new)
     if any(getattr(before, key) != getattr(after, key) for key in MUST_AGREE):
@@ -58,8 +63,10 @@ def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, tria
 
 
 def take_over_replicates(storage: RDBStorage, old: str, new: StudySettings, taken: Mapping[int, int]) -> None:
-    """What trials that were `taken` over came to when they were trained again: the luckiest of the search would else be
-    the best of the new version."""
+    """Take over the retraining scores of the trials that were `taken` over (old number -> new one).
+
+    Without these scores, the luckiest trial of the search would be the best of the new version.
+    """
     for one in replicates_of(storage, old):
         if one.what.trial in taken and new.objective in one.scores:
             moved = replace(one, what=replace(one.what, trial=taken[one.what.trial]))
@@ -67,7 +74,7 @@ def take_over_replicates(storage: RDBStorage, old: str, new: StudySettings, take
 
 
 def stay_behind(left: int, old: str, counted_there: int, new: str) -> str:
-    """Of trials that a new version does not take over, since they have no figures yet."""
+    """Return a line on the trials that a new version does not take over because they have no scores yet."""
     them, s = ("it", "s") if left == 1 else ("them", "")
     return (
         f"{left} unfinished trial{'' if left == 1 else 's'} of {old}, waiting or running, stay{s} there: `hpsearch run "
@@ -77,13 +84,13 @@ def stay_behind(left: int, old: str, counted_there: int, new: str) -> str:
 
 
 def _whole(values: dict[str, Any], definition: Definition) -> dict[str, Any]:
-    """A trial of before knew nothing of hyperparameters that came later, and was trained with their defaults."""
+    """Return the values with defaults for hyperparameters added since: an older trial was trained with the defaults."""
     missing = [parameter.name for parameter in definition.parameters if parameter.is_used(values)]
     return {name: getattr(Hyperparameters, name) for name in missing} | values
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same files under another name, or copies of them where the disk knows no links."""
+    """Link a trial's files into another folder, or copy them where the disk supports no hard links."""
     target.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS_FILE, PROBABILITIES_FILE, CORRUPTED_FILE):
         if (source / name).exists():

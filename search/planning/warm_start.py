@@ -1,5 +1,7 @@
-"""The best trials of another study as hints for a new one: their hyperparameters are tried first. Their values are not
-taken over, since on another backbone or other images they come to something else."""
+"""Start a study from hints: the hyperparameters of another study's best trials are tried first.
+
+Their scores are not taken over, since they would differ on another backbone or on other images.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +21,26 @@ from studies.sqlite_reader import read_studies
 
 DEFAULT_HINTS = 5
 HINT_OF = "hpsearch:hint_of"
-"""User attribute: study and number of the trial that a trial's hyperparameters are from."""
+"""User attribute with the study and number of the trial that the hyperparameters come from."""
 
 
 @dataclass(frozen=True)
 class Hints:
-    """The best complete trials of one study, the best first."""
+    """The best complete trials of one study, best first."""
 
     study: str
     records: tuple[TrialRecord, ...]
 
 
 def read_hints(workspace: Workspace, source: str, count: int) -> Hints:
-    """`count` hints at most.
+    """Read the best trials of a study as hints, `count` at most.
 
     Args:
-        source: `STUDY`, of this workspace, or `WORKSPACE:STUDY`.
+        source: `STUDY` for a study of this workspace, or `WORKSPACE:STUDY`.
 
-    Raises SearchError when there is no such study, or no complete trial in it; StudyError when the other workspace has
-    no studies at all.
+    Raises:
+        SearchError: There is no such study, or it has no complete trial.
+        StudyError: The other workspace has no studies at all.
     """
     folder, _, name = source.rpartition(":")
     studies = {one.name: one for one in read_studies(_database(workspace, folder))}
@@ -57,8 +60,14 @@ def _database(workspace: Workspace, folder: str) -> Path:
 
 
 def take_hints(study: optuna.Study, definition: Definition, hints: Hints, say: Callable[[str], None]) -> int:
-    """Enqueues the hints that the study has not tried, and says what was changed to fit its space; how many there were.
-    A second call finds them all tried."""
+    """Enqueue the hints that the study has not tried yet; a second call enqueues none.
+
+    Args:
+        say: Called with a line on the enqueued hints and on each value that was changed to fit the space.
+
+    Returns:
+        The number of enqueued hints.
+    """
     before, notes = len(study.get_trials(deepcopy=False)), {}
     taken = 0
     for record in hints.records:
@@ -81,7 +90,7 @@ def take_hints(study: optuna.Study, definition: Definition, hints: Hints, say: C
 
 
 def _lines(taken: dict[int, Proposal]) -> list[str]:
-    """What was changed, a line each, with the numbers of the trials."""
+    """Return a line for each change, with the numbers of the trials it applies to."""
     numbers: dict[str, list[str]] = {}
     for number, proposal in taken.items():
         for note in proposal.notes:

@@ -1,4 +1,4 @@
-"""`hpsearch.toml` in the current folder: defaults of the options, a table per command, under the flags' own names.
+"""Read `hpsearch.toml` in the current folder: defaults of options, one table per command, by the flags' names.
 
 workspace = "cells"
 [run]
@@ -24,7 +24,12 @@ CONFIG_FILE = "hpsearch.toml"
 
 
 def read_config(path: Path, commands: Iterable[str]) -> dict[str, Any]:
-    """The file's content, empty without one. SearchError when it is no TOML or names an unknown command."""
+    """Return the content of the config file; empty if there is no file.
+
+    Raises:
+        SearchError: The file is not valid TOML, or a value has the wrong type.
+        StudyError: The file names an unknown command.
+    """
     if not path.is_file():
         return {}
     try:
@@ -41,9 +46,16 @@ def read_config(path: Path, commands: Iterable[str]) -> dict[str, Any]:
 
 
 def defaults_of(command: click.Command, table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A command's table under its parameters' names; keys are the flags' own names, or an argument's.
+    """Return the defaults in a command's table, by the names of the command's parameters.
 
-    SearchError for a key that the command does not have, or a value of the wrong shape.
+    Args:
+        command: The command.
+        table: Name of a flag without its dashes, or of an argument -> value.
+        where: Name of the table in error messages.
+
+    Raises:
+        StudyError: The command has no such flag or argument.
+        SearchError: A value has the wrong type, or is a list where only one value is allowed.
     """
     parameters = {_own_name(parameter): parameter for parameter in command.params}
     check_keys(table, set(parameters) - {"debug", "workspace"}, where)
@@ -55,20 +67,20 @@ def defaults_of(command: click.Command, table: Mapping[str, Any], where: str) ->
         are_scalars = all(isinstance(one, str | int | float | bool) for one in values)
         if not are_scalars or (isinstance(value, list) and not many):
             raise SearchError(f"{where}: `{key}` must be {'a list of values' if many else 'a value'}, but is {value!r}")
-        # As text, so that Click judges it as it judges a flag's value: 3.7 is no number of trials.
+        # As text, so that Click checks it like the value of a flag and refuses 3.7 as a number of trials.
         texts = [one if isinstance(one, bool) else str(one) for one in values]
         result[parameter.name or key] = texts if many else texts[0]
     return result
 
 
 def of_file(ctx: click.Context, message: str, parameter: click.Parameter | None = None) -> str:
-    """Says of the values that an error is about that they stand in the config file; nothing where none does.
+    """Return a note for an error message about values from the config file; empty if it is about none.
 
     Args:
-        ctx: of the command.
-        message: the error's. It is about options that it names, outside of the commands that it proposes, and about
-            texts that it repeats.
-        parameter: that the error is about; None where it does not say.
+        ctx: Context of the command.
+        message: The error message. It is about an option if it names the option, except in backquotes, which mark
+            proposed commands, or if it repeats the option's value.
+        parameter: Parameter that the error is about; None if the error does not say.
     """
     read = [
         one for one in ctx.command.params if ctx.get_parameter_source(one.name or "") == ParameterSource.DEFAULT_MAP
@@ -79,7 +91,12 @@ def of_file(ctx: click.Context, message: str, parameter: click.Parameter | None 
 
 
 def stand_in_file(names: Sequence[str], command: str) -> str:
-    """In brackets, for an error: that these options, by the flags' own names, stand in the file; nothing for none."""
+    """Return a note, in brackets, that these options are set in the config file; empty without any.
+
+    Args:
+        names: Flags without their dashes.
+        command: Command whose table has them.
+    """
     listed = " and ".join(f"`{name}`" for name in names)
     return f" ({listed} stand{'' if len(names) > 1 else 's'} in {CONFIG_FILE} [{command}])" if names else ""
 
@@ -88,15 +105,15 @@ def _is_named(ctx: click.Context, parameter: click.Parameter, message: str) -> b
     given = ctx.lookup_default(parameter.name or "")
     texts = [one for one in (given if isinstance(given, list) else [given]) if isinstance(one, str)]
     words = [one for one in parameter.opts if one.startswith("--")]
-    # A number or a mere word, such as `none`, may stand in a message for other reasons.
+    # A number or a single word, such as `none`, may be in a message for other reasons, so it proves nothing.
     words += [one for one in texts if not re.fullmatch(r"[\d.e+-]*|[^\W\d]+", one)]
-    if message.startswith(f"{_own_name(parameter).replace('-', ' ')} must "):  # as data_prep names its settings
+    if message.startswith(f"{_own_name(parameter).replace('-', ' ')} must "):  # data_prep starts its messages this way
         return True
     return any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", message) for word in words)
 
 
 def _own_name(parameter: click.Parameter) -> str:
-    """The long flag without its dashes; an argument's name."""
+    """Return the long flag of an option without its dashes, or the name of an argument."""
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len).lstrip("-")
     return parameter.name or ""

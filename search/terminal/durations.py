@@ -1,4 +1,4 @@
-"""Times as people write them: 45s, 90m, 8h, 2d, 1h30m; a bare number is seconds."""
+"""Durations as people write them: 45s, 90m, 8h, 2d, 1h30m; a bare number is in seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Duration(click.ParamType[float]):
-    """An option's value, in seconds."""
+    """Click type of an option whose value is a duration, converted to seconds."""
 
     name = "duration"
 
@@ -31,7 +31,7 @@ DURATION = Duration()
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s` or `2 h 5 min`."""
+    """Return a duration in words: `42 s`, `3 min 20 s` or `2 h 5 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes_left = divmod(minutes, 60)
     if hours:

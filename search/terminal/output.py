@@ -1,4 +1,4 @@
-"""Tables on the terminal, or the same rows as JSON."""
+"""Print tables on the terminal, or the same rows as JSON."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rich.text import Text
 
 MIN_WIDTH_WITHOUT_TERMINAL = 160
 NAMES = ("study", "backbone", "name")
-"""Columns of what other commands are given: never folded."""
+"""Columns whose values are arguments of other commands; they are never wrapped."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output, or error; wide where nobody looks, so that a log or a pipe is not folded."""
+    """Return a console on standard output or error; it is wide if that is no terminal, so that logs are not wrapped."""
     out = Console(highlight=False, stderr=stderr)
     if out.is_terminal:
         return out
@@ -27,11 +27,12 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_json(rows: Any) -> None:
+    """Print rows as indented JSON."""
     click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """One row per mapping; numbers to the right, floats to four places, absent values as a dash."""
+    """Print one row per mapping, with numbers right-aligned, floats to four decimals, and a dash for missing values."""
     out, table = console(), Table(box=box.SIMPLE_HEAD)
     for column in columns:
         numeric = all(isinstance(row.get(column), int | float) or row.get(column) is None for row in rows)
@@ -45,7 +46,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
 
 
 def _joined(texts: list[list[str]], columns: Sequence[str], width: int) -> list[list[str]]:
-    """All rows as one of many lines, where none has to be folded: rich takes a millisecond for each row."""
+    """Merge all rows into one of many lines if nothing needs wrapping, because rich takes a millisecond per row."""
     widths = (max(map(cell_len, (name, *column))) for name, *column in zip(columns, *texts, strict=True))
     fits = sum(widths) + 2 * len(columns) + len("  ") <= width
     is_plain = not any("\n" in text for row in texts for text in row)
@@ -53,6 +54,7 @@ def _joined(texts: list[list[str]], columns: Sequence[str], width: int) -> list[
 
 
 def cell(value: Any) -> str:
+    """Return the text of a table cell: four decimals, thousands separators, a dash for None."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -63,11 +65,12 @@ def cell(value: Any) -> str:
 
 
 def short(value: Any) -> str:
+    """Return a value as text, floats with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def with_interval(row: Mapping[str, Any], name: str) -> str:
-    """A figure with its 95 % interval, where the row has one."""
+    """Return the text of a figure, with its 95 % interval if the row has one."""
     low, high = row.get("intervals", {}).get(name, (None, None))
     return f"{cell(row[name])} ({cell(low)}-{cell(high)})" if low is not None else cell(row[name])
 

@@ -1,4 +1,4 @@
-"""Progress bars of preparing and checking, with rates."""
+"""Progress bars, with rates, of `prepare`, `check` and other long work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Rate(ProgressColumn):
 
 
 class Stages:
-    """A bar per stage, on standard error; one line per stage where that is no terminal. A data_prep Progress."""
+    """Progress of data_prep as one bar per stage on standard error, or one line per stage if that is no terminal."""
 
     def __init__(self) -> None:
         columns = (
@@ -50,10 +50,10 @@ class Stages:
         self._bars.stop()
 
     def start(self, title: str, total: int, unit: str = "images") -> None:
-        """A stage begins."""
+        """Begin a stage of `total` units of work."""
         self._task = self._bars.add_task(title, total=total, unit=unit)
 
     def advance(self, count: int) -> None:
-        """`count` more images of it are done."""
+        """Add `count` finished units to the current stage."""
         if self._task is not None:
             self._bars.advance(self._task, count)

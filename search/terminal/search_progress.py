@@ -1,4 +1,4 @@
-"""How a search shows its progress: live bars on a terminal, one line per finished trial elsewhere."""
+"""Progress of a search: live bars on a terminal, one line per finished trial elsewhere."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from studies.records import TrialRecord, best_record
 def observing(
     console: Console, backbone: str, counts: tuple[int, int], best: TrialRecord | None, searched: Collection[str]
 ) -> Iterator[Observer]:
-    """The view that suits the console, for one study.
+    """Yield the observer of one study that suits the console.
 
     Args:
-        console: where it is shown.
-        backbone: the study's.
-        counts: trials in all, and epochs of one at most.
-        best: the study's best trial so far.
-        searched: hyperparameters that differ from trial to trial, which alone are shown.
+        console: Console to print on.
+        backbone: Backbone of the study.
+        counts: Number of trials in total, and largest number of epochs of a trial.
+        best: The study's best trial so far.
+        searched: Hyperparameters that differ from trial to trial; only these are shown.
     """
     trials, epochs = counts
     lines = Lines(console, backbone, trials, best, searched)
@@ -46,7 +46,7 @@ def observing(
 
 
 class Lines:
-    """One line per finished trial, with counts, the best so far and the time left."""
+    """Observer that prints one line per finished trial, with counts, the best trial so far and the time left."""
 
     def __init__(
         self, console: Console, backbone: str, trials: int, best: TrialRecord | None, searched: Collection[str]
@@ -59,7 +59,7 @@ class Lines:
         self.done_before = done if self.done_before < 0 else self.done_before
 
     def epoch(self, number: int, figures: dict[str, Any]) -> None:
-        """Nothing: a log would drown in epochs."""
+        """Print nothing: a line per epoch would flood a log."""
 
     def trial_finished(self, record: TrialRecord, done: int) -> None:
         self.best = best_record([record] if self.best is None else [self.best, record])
@@ -70,7 +70,7 @@ class Lines:
         return f"{best}, {self.time_left(done)}"
 
     def time_left(self, done: int) -> str:
-        """From the mean time of the trials that this process finished."""
+        """Return the time left in words, estimated from the mean time of the trials that this process finished."""
         finished = done - self.done_before
         if finished <= 0:
             return "time left unknown"
@@ -86,7 +86,7 @@ class Lines:
 
 
 class Bars:
-    """Lines, and below them a bar for the trials and one for the running trial's epochs."""
+    """Observer that shows Lines, and below them a bar for the trials and one for the epochs of the running trial."""
 
     def __init__(self, lines: Lines, bars: Progress, epochs: int) -> None:
         self.lines, self.bars = lines, bars
@@ -116,12 +116,12 @@ class Bars:
 
 
 def chosen(hyperparameters: Mapping[str, Any], searched: Collection[str]) -> str:
-    """Those that are searched, in their order."""
+    """Return the searched hyperparameters as NAME=VALUE, in their order."""
     return " ".join(f"{key}={short(value)}" for key, value in hyperparameters.items() if key in searched)
 
 
 def one_line(record: TrialRecord, searched: Collection[str]) -> str:
-    """A finished trial in a line."""
+    """Return a finished trial in one line."""
     state = record.failure["kind"] if record.failure else record.state
     value = f" {record.value:.4f}" if record.value is not None else ""
     took = f"{len(record.epochs)} epochs in {duration(record.seconds)}"

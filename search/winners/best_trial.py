@@ -1,4 +1,4 @@
-"""Which trial is handed over: the best on the prepared set, by its mean over other seeds where there is one."""
+"""Choose the trial to export: the best on the prepared set, by its mean over other seeds if it was trained again."""
 
 from __future__ import annotations
 
@@ -19,25 +19,29 @@ from studies.sqlite_reader import StoredStudy, read_studies
 
 @dataclass(frozen=True)
 class Winner:
-    """The best trial of the studies on the prepared set, of one backbone or of all."""
+    """A trial chosen for export, with the settings of its study."""
 
     settings: StudySettings
     record: TrialRecord
     confirmed: float | None = None
-    """Its mean objective over other seeds, where it was trained again on some."""
+    """Mean objective over other seeds; None if the trial was not trained again."""
     picked: bool = False
-    """Somebody named it by its number; it is not the best of its study."""
+    """Whether the user chose it by its number and it is not the best of its study."""
     refit: Path | None = None
-    """The folder of its weights trained anew on training and validation images, where those are handed over."""
+    """Folder of the weights trained anew on training and validation images; None to export the trial's own weights."""
 
     @property
     def value(self) -> float:
-        """What it is compared by with the best of other studies."""
+        """Value for comparison with the best trials of other studies."""
         return self.confirmed if self.confirmed is not None else self.record.value or 0.0
 
 
 def find_winner(workspace: Workspace, prepared: PreparedSet, backbone: str | None) -> Winner:
-    """SearchError when no trial on this prepared set is complete, naming what there is instead."""
+    """Return the best trial on the prepared set, of one backbone or of all.
+
+    Raises:
+        SearchError: No trial on this prepared set is complete; the error names studies on earlier preparations.
+    """
     winners, others = [], []
     for study in read_studies(workspace.database):
         if backbone and study.settings.backbone != backbone:
@@ -54,8 +58,11 @@ def find_winner(workspace: Workspace, prepared: PreparedSet, backbone: str | Non
 
 
 def best_winner(winners: Sequence[Winner]) -> Winner:
-    """The best of the studies' best; where their objectives differ, by a figure that all of them have. Means over other
-    seeds count where all have one: beside the lucky value of a search they would lose."""
+    """Return the best of the studies' best trials.
+
+    If their objectives differ, a figure that all of them have decides. Means over other seeds are used only if all
+    trials have one: a mean would lose against the lucky value of a search.
+    """
     figure = common_figure({winner.settings.objective for winner in winners})
     if figure is None:
         fair = all(winner.confirmed is not None for winner in winners)
@@ -64,20 +71,20 @@ def best_winner(winners: Sequence[Winner]) -> Winner:
 
 
 def common_figure(objectives: Collection[str]) -> str | None:
-    """What trials of studies with these objectives are compared by; None where they have one objective."""
+    """Return the figure for comparing trials with different objectives; None if they share one objective."""
     return DEFAULT_OBJECTIVE if len(objectives) > 1 else None
 
 
 def figure_of(record: TrialRecord, figure: str) -> float:
-    """Of the validation images; without corrupted ones the clean macro-F1 stands for the mean with them."""
+    """Return a figure on the validation images, or the clean macro-F1 if there were no corrupted images for it."""
     validation = record.outcome["best"]["validation"]
     return float(validation.get(figure, validation[CLEAN_OBJECTIVE]))
 
 
 def best_of(study: StoredStudy) -> Winner | None:
-    """The trial with the best mean over other seeds, where any was trained again; else the best one of the search.
+    """Return the trial with the best mean over other seeds, or the best of the search if none was trained again.
 
-    The best of many is also the luckiest, so that its value in the search is no fair one.
+    The best of many trials is also the luckiest, so its value in the search is biased upwards.
     """
     by_number = {record.number: record for record in study.records if record.state == "complete"}
     retrained = [one for one in study.retrained if one.what.trial in by_number]
@@ -90,8 +97,14 @@ def best_of(study: StoredStudy) -> Winner | None:
 def best_members(
     workspace: Workspace, wanted: Callable[[StudySettings], bool], winner: Winner, count: int
 ) -> tuple[Winner, ...]:
-    """The winner and the next best complete trials of `wanted` studies with its prepared set and objective, of those
-    whose weights were kept; `count` at most, and one that several versions of its study have once."""
+    """Return the winner, followed by the next best complete trials whose weights were kept.
+
+    A trial that several versions of its study share counts once.
+
+    Args:
+        wanted: Whether trials of this study may take part. It also needs the winner's prepared set and objective.
+        count: Maximum number of trials, including the winner.
+    """
     found, own = [], winner.settings
     for study in read_studies(workspace.database):
         settings = study.settings
@@ -109,12 +122,16 @@ def best_members(
 
 
 def _weights_of(one: Winner) -> str:
-    """What two trials with the same weights share."""
+    """Return a key that is the same for trials with the same weights."""
     return one.record.outcome.get("weights_sha256") or f"{one.settings.name} {one.record.number}"
 
 
 def check_kept(workspace: Workspace, winner: Winner) -> None:
-    """SearchError when the trial's weights were removed."""
+    """Check that the trial's weights were kept.
+
+    Raises:
+        SearchError: They were removed.
+    """
     name, number = winner.settings.name, winner.record.number
     if not _has_weights(workspace, name, number):
         raise SearchError(

@@ -1,4 +1,4 @@
-"""After the search: the best trials trained again, on other seeds and on folds, to see what their scores are worth."""
+"""Train the best trials of a search again, on other seeds and on folds, to see how reliable their scores are."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from studies.trials import BATCH_DIVISOR
 
 @dataclass(frozen=True)
 class Confirmer:
-    """One study whose best trials are trained again."""
+    """Retraining of one study's best trials."""
 
     storage: RDBStorage
     study: optuna.Study
@@ -46,8 +46,12 @@ class Confirmer:
     trial_timeout_s: float = inf
 
     def run(self, wanted: Confirmation) -> None:
-        """Trains what is not stored yet. SearchError when the training process is killed or the disk is full,
-        StopRequestedError when the run is to leave; the same call goes on then."""
+        """Train the wanted repetitions that are not stored yet. After an error, the same call continues.
+
+        Raises:
+            SearchError: The training process was killed, or the disk is full.
+            StopRequestedError: The run was asked to stop.
+        """
         records = {record.number: record for record in records_of(self.study)}
         seeds = [
             Replicate(record.number, seed)
@@ -61,7 +65,7 @@ class Confirmer:
             self._train(folds, records)
 
     def best_trial(self, records: Iterable[TrialRecord]) -> int | None:
-        """The number of the trial with the highest mean over other seeds; without any, of the best one."""
+        """Return the number of the trial with the highest mean over other seeds, or of the best one without means."""
         retrained = replicates_of(self.storage, self.settings.name)
         if (found := best_replicated(retrained, self.settings.objective)) is not None:
             return found.trial
@@ -84,7 +88,7 @@ class Confirmer:
                 self.storage, self.settings.name, FinishedReplicate(what, best["validation"]), best["value"]
             )
             self.say(f"{name}: {best['value']:.4f}")
-            for file in (WEIGHTS_FILE, STATE_FILE):  # its figures are what it was for
+            for file in (WEIGHTS_FILE, STATE_FILE):  # only the scores are needed
                 (Path(job.folder) / file).unlink(missing_ok=True)
 
     def _trained(self, job: TrainingJob) -> dict[str, Any]:
@@ -110,13 +114,14 @@ class Confirmer:
 
 
 def described(what: Replicate) -> str:
+    """Return the fold or the seed in words."""
     return f"fold {what.fold + 1} of {what.folds}" if what.folds else f"seed {what.seed}"
 
 
 def summary(
     storage: RDBStorage, settings: StudySettings, records: Iterable[TrialRecord]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows for the terminal: of the trials on other seeds, and of those on folds; best mean first."""
+    """Return table rows for the trials on other seeds, and for those on folds; the best mean first."""
     finished = replicates_of(storage, settings.name)
     values = {record.number: record.value for record in records}
 

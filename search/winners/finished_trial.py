@@ -1,4 +1,4 @@
-"""A finished trial and the job that trained it, ready to be trained again exactly as it was."""
+"""Find a finished trial and the job that trained it, so that it can be trained again exactly as before."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from studies.trials import BATCH_DIVISOR, TAKEN_FROM
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """One finished trial.
+    """A finished trial with the job that trained it.
 
     Attributes:
-        settings: of the study in which it was trained; a new version of it may have taken it over since.
-        record: its own, with all figures of its epochs.
-        job: with its seed, hyperparameters, precision of kept features and parts of a batch; `folder` is the trial's.
+        settings: Settings of the study that trained it. A new version of that study may have taken it over since.
+        record: Stored record of the trial, with the figures of all epochs.
+        job: Job with the same seed, hyperparameters, cache precision and batch divisor; `folder` is the trial's.
     """
 
     settings: StudySettings
@@ -41,12 +41,13 @@ class FinishedTrial:
 def finished_trial(
     workspace: Workspace, storage: RDBStorage, study: optuna.Study, number: int, weights: str | None = None
 ) -> FinishedTrial:
-    """The trial of this number as the study that trained it has it.
+    """Return the trial with this number, from the study that trained it.
 
     Args:
-        weights: the file of a study whose pretrained weights came from one.
+        weights: File with the pretrained weights, for a study whose weights came from a file.
 
-    Raises SearchError when there is no such trial, it did not end well, or it cannot be trained here as it was.
+    Raises:
+        SearchError: There is no such trial, it failed or is not finished, or it cannot be trained here as before.
     """
     trial = _trial(study, number)
     record, settings = record_of(trial), stored_settings(study)
@@ -79,7 +80,7 @@ def _trial(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
 
 
 def _weights(settings: StudySettings, file: str | None) -> str:
-    """`imagenet`, `none`, or the file, when it is the one that the study started from."""
+    """Return the name of the study's weights, or the file after checking that the study started from it."""
     if settings.weights in NAMED_WEIGHTS:
         if file is not None:
             raise SearchError(

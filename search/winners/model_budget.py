@@ -1,4 +1,4 @@
-"""The best trial within a budget: what a model may cost whoever runs it. To add a limit: a row in LIMITS."""
+"""Choose the best trial within a budget for the cost of running the model. To add a limit, add a row to LIMITS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 
 
 class Amount(click.ParamType[float]):
-    """An option's value: a number above 0, as 500000, 500k, 5M or 0.6G."""
+    """Type of an option whose value is a number above 0, such as 500000, 500k, 5M or 0.6G."""
 
     name = "amount"
 
@@ -38,10 +38,10 @@ class Amount(click.ParamType[float]):
 
 @dataclass(frozen=True)
 class Limit:
-    """One thing that may be limited."""
+    """One cost that can be limited."""
 
     figure: str
-    """Of studies.trial_tables.COSTS."""
+    """Name of the cost in studies.trial_tables.COSTS."""
     help: str
     unit: str
 
@@ -52,11 +52,11 @@ LIMITS = {
     "max_ms": Limit("ms_per_image", "With at most so many milliseconds an image, as `compare` shows.", "ms an image"),
     "max_mb": Limit("weights_mb", "With at most so many megabytes of weights.", "MB"),
 }
-"""Parameter of `export-best` -> what it limits."""
+"""Parameter of `export-best` -> the cost that it limits."""
 
 
 def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command an option for each limit."""
+    """Add an option for each limit to a command."""
     for name, limit in reversed(LIMITS.items()):
         flag = f"--{name.replace('_', '-')}"
         command = click.option(flag, type=Amount(), help=limit.help)(command)
@@ -69,23 +69,27 @@ class Choice:
 
     winner: Winner
     left_out: Winner | None = None
-    """The best one of all, where it costs more."""
+    """Best trial regardless of the budget, if it costs more than allowed."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits by their names in LIMITS; without any, everything is within."""
+    """Limits by their names in LIMITS. Without limits, every trial is within the budget."""
 
     limits: Mapping[str, float]
 
     @staticmethod
     def of(options: Mapping[str, float | None]) -> Budget:
-        """From a command's parameters, None for those not given."""
+        """Build a budget from a command's parameters; those not given are None."""
         return Budget({name: value for name, value in options.items() if value is not None})
 
     def best(self, workspace: Workspace, prepared: PreparedSet, backbone: str | None) -> Choice:
-        """SearchError when no trial is within it, with the nearest one, none on this prepared set is complete, or the
-        best one's weights were removed."""
+        """Return the best trial within the budget.
+
+        Raises:
+            SearchError: No trial is within the budget (the error names the nearest), no trial on this prepared set is
+                complete, or its weights were removed.
+        """
         best = find_winner(workspace, prepared, backbone)
         if self.excess(best.record) <= 1:
             check_kept(workspace, best)
@@ -108,8 +112,10 @@ class Budget:
         raise SearchError(f"no trial is within the budget ({self}): {self._nearest(studies)}")
 
     def excess(self, record: TrialRecord) -> float:
-        """How many times as much as allowed the trial's network costs, by the limit that it misses most; infinite where
-        that was not measured, as of trials by earlier versions."""
+        """Return the trial's cost as a multiple of its limit, for the limit where that is largest; 0 without limits.
+
+        The result is infinite if a limited cost was not measured, as in trials of earlier versions.
+        """
         found = costs(record)
         shares = []
         for name, most in self.limits.items():
@@ -118,7 +124,7 @@ class Budget:
         return max(shares, default=0.0)
 
     def costs(self, record: TrialRecord) -> str:
-        """What is limited, as it is with this trial."""
+        """Return the trial's limited costs as text."""
         found = costs(record)
         return ", ".join(f"{_text(found[LIMITS[name].figure])} {LIMITS[name].unit}" for name in self.limits)
 
@@ -135,7 +141,7 @@ class Budget:
 
 
 def _only(study: StoredStudy, wanted: Callable[[TrialRecord], bool]) -> StoredStudy:
-    """The study with these of its complete trials."""
+    """Return the study with only the complete trials that are wanted."""
     records = tuple(record for record in study.records if record.state == "complete" and wanted(record))
     numbers = {record.number for record in records}
     return replace(study, records=records, retrained=tuple(one for one in study.retrained if one.what.trial in numbers))

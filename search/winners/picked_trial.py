@@ -1,4 +1,4 @@
-"""The trial that is handed over when somebody says which: by its number, or the best of a study by name."""
+"""Find the trial that the user asked to export, by its number or as the best of a named study."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from studies.sqlite_reader import StoredStudy, read_studies
 
 @dataclass(frozen=True)
 class Pick:
-    """What was asked for; nothing: the best of all."""
+    """Backbone, study and trial that the user asked for; with all None, the best trial of all."""
 
     backbone: str | None = None
     study: str | None = None
     trial: int | None = None
 
     def allows(self, settings: StudySettings) -> bool:
-        """Whether the study is one of those that were asked for."""
+        """Return whether the study fits the backbone and the study that the user asked for."""
         return self.backbone in (None, settings.backbone) and self.study in (None, settings.name)
 
 
 def picked(workspace: Workspace, prepared: PreparedSet, pick: Pick) -> Winner:
-    """SearchError when there is no such study or trial, it is not complete, or its weights were removed."""
+    """Return the trial that the user asked for.
+
+    Raises:
+        SearchError: There is no such study or trial, the trial is not complete, or its weights were removed.
+    """
     found = _picked(workspace, prepared, pick)
     check_kept(workspace, found)
     return found

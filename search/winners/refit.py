@@ -1,5 +1,7 @@
-"""The winner trained anew on training and validation images together, when its hyperparameters are settled: the same
-recipe, for as many epochs as its best one had, without anything that would choose among them."""
+"""Refit the winner: train it anew on training and validation images together, once its hyperparameters are settled.
+
+A refit uses the same recipe and stops after the trial's best epoch. It selects nothing, since no images are held out.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,16 @@ from studies.settings import PREFIX_CACHE_OFF
 from studies.storage import existing_storage, load_study
 
 DONE_FILE = "refit.json"
-"""The job that the weights beside it came of."""
+"""File that describes the job behind the weights in the same folder."""
 
 
 @dataclass(frozen=True)
 class Refitter:
-    """Refits trials of one workspace, and keeps them in its cache: the same trial is refitted once.
+    """Refits of one workspace's trials, kept in its cache so that each trial is refitted once.
 
     Attributes:
-        weights: the file of a study whose pretrained weights came from one.
-        say: told what goes on, a line each.
+        weights: File with the pretrained weights, for a study whose weights came from a file.
+        say: Called with each line of progress.
     """
 
     workspace: Workspace
@@ -42,9 +44,10 @@ class Refitter:
     command: Sequence[str] = WORKER_COMMAND
 
     def refitted(self, one: Winner) -> Winner:
-        """The same trial with the folder of its new weights. To be called while `workspace.exporting` is held.
+        """Return the same trial with the folder of its new weights. Hold `workspace.exporting` during the call.
 
-        SearchError when it cannot be trained again.
+        Raises:
+            SearchError: The trial cannot be trained again.
         """
         study = load_study(existing_storage(self.workspace.database), one.settings.name)
         trained = finished_trial(self.workspace, study._storage, study, one.record.number, self.weights)  # type: ignore[arg-type]
@@ -59,7 +62,7 @@ class Refitter:
         cache = self.workspace.refits.resolve()
         return replace(
             trained.job,
-            # The cache keeps what layers make of the training views alone.
+            # The prefix cache has no place for views of validation images in training.
             settings=replace(trained.job.settings, prefix_cache=PREFIX_CACHE_OFF),
             folder=str(cache / one.settings.name / trial_folder_name(one.record.number)),
             extra_views=str(cache / f"views-{self.prepared.fingerprint[:16]}"),
@@ -90,7 +93,7 @@ class Refitter:
 
 
 def _facts(job: TrainingJob) -> dict[str, Any]:
-    """All that decides the weights, wherever the workspace lies; the study in the folder's name is of one data set."""
+    """Return all that decides the weights, except the data: the folder is named after a study, which fixes them."""
     read_back: dict[str, Any] = json.loads(json.dumps(job.facts() | {"backbone_file": job.source.backbone_file}))
     return read_back
 
@@ -104,7 +107,7 @@ def _done(folder: Path) -> dict[str, Any] | None:
 
 
 def refit_facts(prepared: PreparedSet, members: Sequence[Winner]) -> dict[str, Any]:
-    """What metrics.json and the model card tell of it."""
+    """Return the facts about a refit for metrics.json and the model card."""
     counts = {split: len(prepared.labels(split)) for split in ("train", "validation")}
     return {
         "trained_on": counts,

@@ -1,4 +1,4 @@
-"""A finished trial trained once more, in a folder of its own, and held against what is stored of it."""
+"""Train a finished trial once more, in a separate folder, and compare it with the stored results."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ PROBABILITIES = {PROBABILITIES_FILE: "probabilities", CORRUPTED_FILE: "probabili
 
 @dataclass(frozen=True)
 class FigureDifference:
-    """One kind of figure in both trainings."""
+    """Difference in one kind of figure between both trainings."""
 
     figure: str
     values: int
-    """How many were compared."""
+    """Number of values compared."""
     largest_difference: float
-    """Infinite where there are not as many."""
+    """Largest absolute difference; infinite if the shapes differ or a difference is not finite."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A trial and its repetition."""
+    """Differences between a trial and its repetition."""
 
     rows: tuple[FigureDifference, ...]
-    """The objective's value first."""
+    """Differences by kind of figure, the objective's value first."""
     same_bits: bool
-    """Of the kept weights."""
+    """Whether the kept weights are identical bit by bit."""
 
     @property
     def largest(self) -> float:
@@ -45,9 +45,12 @@ class Comparison:
 
 
 def rerun_trial(one: FinishedTrial, worker: Worker, scratch: Path, say: Callable[[str], None]) -> Comparison:
-    """Trains it again, up to the epoch after which it was pruned if it was, and leaves what it wrote in `scratch`.
+    """Train a trial again and compare the results. Its new files stay in `scratch`.
 
-    SearchError when it does not come to its end.
+    A pruned trial is trained up to the epoch after which it was pruned.
+
+    Raises:
+        SearchError: The training fails.
     """
     stored = one.record.epochs
     again: list[dict[str, Any]] = []
@@ -89,14 +92,14 @@ def _row(title: str, stored: Sequence[Any] | np.ndarray, again: Sequence[Any] | 
 
 
 def _files(title: str, stored: Path, again: Path) -> FigureDifference:
-    """No values where either is not there: a pruned trial leaves none."""
+    """Compare two files; without either of them, as for a pruned trial, no values are compared."""
     if not (stored.is_file() and again.is_file()):
         return FigureDifference(title, 0, 0.0)
     return _row(title, np.load(stored, allow_pickle=False), np.load(again, allow_pickle=False))
 
 
 def restore(scratch: Path, folder: Path) -> None:
-    """Moves weights and probabilities into a trial's folder, on the same disk."""
+    """Move weights and probabilities from `scratch` into a trial's folder, which must be on the same disk."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*PROBABILITIES, WEIGHTS_FILE):
         if (scratch / name).exists():

@@ -1,4 +1,7 @@
-"""Which differences between trials are real: standard errors from retrainings, from the images, or a rule of thumb."""
+"""Tell real differences between trials from ties.
+
+Standard errors come from retrainings, from resampled validation images, or from a rule of thumb.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,11 @@ from studies.trial_tables import SCORES
 
 TIE_STANDARD_ERRORS = 1.96
 SEED_NOISE = 0.003
-"""Standard deviation between seeds where nothing better is known: the upper end of what MedMNIST+ (arXiv 2404.15786)
-reports for BloodMNIST."""
+"""Standard deviation between seeds, assumed where none was measured: the upper end of the values that MedMNIST+ (arXiv
+2404.15786) reports for BloodMNIST."""
 FEW_RESAMPLES, CLEARLY = 200, 2.0
-"""A difference that the few resamples find this many times above or below its limit is on that side of it."""
+"""Number of resamples for a first look, and the factor: a difference this many times above or below its limit in the
+first look needs no second one."""
 AT_ONCE = 16
 BEST, TIE = "best", "tie"
 BY_SEEDS = "retrainings on other seeds"
@@ -35,9 +39,9 @@ BY_RULE = f"a seed noise of {100 * SEED_NOISE:.1f} points, assumed"
 
 
 Key = tuple[str, int]
-"""A study's name and a trial's number."""
+"""Name of a study and number of a trial."""
 Row = Mapping[str, Any]
-"""Of studies.trial_tables."""
+"""Row of a trial, as in studies.trial_tables."""
 
 
 @dataclass
@@ -45,9 +49,9 @@ class DifferenceNoise:
     """Standard errors of differences between trials on the same prepared set.
 
     Attributes:
-        workspace: where their probabilities lie.
-        by_seeds: study -> figure -> standard deviation between seeds, of studies with retrainings.
-        used: the sources that were drawn on so far.
+        workspace: Workspace with the trials' validation probabilities.
+        by_seeds: Study -> figure -> standard deviation between seeds, for studies with retrainings.
+        used: Sources used so far: BY_SEEDS, BY_IMAGES, BY_RULE.
     """
 
     workspace: Workspace
@@ -55,7 +59,10 @@ class DifferenceNoise:
     used: set[str] = field(default_factory=set)
 
     def standard_errors(self, figure: str, best: Row, rows: Sequence[Row]) -> list[float]:
-        """Of the difference in a figure between `best` and each of the rows, by the best source there is."""
+        """Return the standard error of the difference in a figure between `best` and each row, from the best source.
+
+        The sources, best first, are retrainings on other seeds, resampled validation images, and SEED_NOISE.
+        """
         seeds = [self._by_seeds(figure, best, row) for row in rows]
         others = [row for row, found in zip(rows, seeds, strict=True) if found is None]
         images = self._images.standard_errors(figure, best, others) if others and self._images else {}
@@ -70,7 +77,7 @@ class DifferenceNoise:
     def _by_seeds(self, figure: str, first: Row, second: Row) -> float | None:
         spreads = [self.by_seeds.get(row["study"], {}).get(figure) for row in (first, second)]
         known = [spread for spread in spreads if spread is not None]
-        # A study that was not confirmed is taken to be as noisy as the other.
+        # A study without retrainings is assumed to be as noisy as the other one.
         return hypot(known[0], known[-1]) if known else None
 
     @cached_property
@@ -82,7 +89,7 @@ class DifferenceNoise:
 
 
 class _Images:
-    """Figures of trials over the same resamples of the validation images, so that differences are paired."""
+    """Figures of trials on the same resamples of the validation images, so that differences are paired."""
 
     def __init__(self, workspace: Workspace, prepared: PreparedSet) -> None:
         self._workspace, self._fingerprint = workspace, prepared.fingerprint
@@ -95,10 +102,10 @@ class _Images:
         self._found: dict[tuple[str, int], dict[Key, np.ndarray]] = {}
 
     def standard_errors(self, figure: str, best: Row, rows: Sequence[Row]) -> dict[Key, float]:
-        """By row; without those whose probabilities are gone, or on other images.
+        """Return the standard error by row, without rows whose probabilities are missing or are of other images.
 
-        Few resamples tell a standard error within a tenth or so. All are taken where that may matter to which side of
-        TIE_STANDARD_ERRORS a difference is on.
+        FEW_RESAMPLES give a standard error to within about a tenth. All resamples are drawn only where the difference
+        is near TIE_STANDARD_ERRORS.
         """
         found = self._compared(figure, best, rows, FEW_RESAMPLES)
         near = []
@@ -120,8 +127,13 @@ class _Images:
         return {_key(row): float(np.std(own - known[_key(row)][place])) for row in rows if _key(row) in known}
 
     def _resampled(self, name: str, rows: Sequence[Row], resamples: int) -> dict[Key, np.ndarray]:
-        """(2, resamples) of each trial that has left probabilities under this name: macro-F1 on all of its images or
-        views, and on the family where it is lowest."""
+        """Return macro-F1 on each resample, float64 (2, resamples), for each trial that stored probabilities.
+
+        The first row is over all images or views, the second over the corruption family where it is lowest.
+
+        Args:
+            name: File of the probabilities.
+        """
         paths = [trial_folder(self._workspace.trials, row["study"], row["trial"]) / name for row in rows]
         there = [(_key(row), path) for row, path in zip(rows, paths, strict=True) if path.is_file()]
         if not there or name not in self._sets:
@@ -135,7 +147,7 @@ class _Images:
             both = np.stack([found[0], by_family.min(axis=0)], axis=1)
             return {key: one for (key, _), one in zip(some, both, strict=True)}
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and SciPy let other threads work meanwhile
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and SciPy release the GIL
             parts = pool.map(look, [there[start : start + AT_ONCE] for start in range(0, len(there), AT_ONCE)])
         return {key: one for part in parts for key, one in part.items()}
 
@@ -145,9 +157,9 @@ def _key(row: Row) -> Key:
 
 
 def mark_ties(rows: Sequence[dict[str, Any]], noise: DifferenceNoise) -> None:
-    """Adds `standing` to each row: per figure of SCORES whether it is the best of these rows, or a tie with it.
+    """Add `standing` to each row: for each measured figure of SCORES, BEST, TIE (with the best of these rows) or None.
 
-    A tie differs from the best by less than TIE_STANDARD_ERRORS standard errors of the difference.
+    A tie differs from the best by at most TIE_STANDARD_ERRORS standard errors of the difference.
     """
     for row in rows:
         row["standing"] = {}
