@@ -33,7 +33,7 @@ def files(folder: Path) -> dict[str, Any]:
     report = folder / "files.xml"
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"HPSEARCH_EXAMPLES": "500"}
-    tests = str(ROOT / "tests" / "test_untrusted_files.py")
+    tests = str(ROOT / "tests" / "data_prep" / "sources" / "test_untrusted_files.py")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", tests, f"--junitxml={report}"], cwd=ROOT, env=environment, check=False
     )

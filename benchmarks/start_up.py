@@ -39,7 +39,7 @@ from search.engine.job import CORRUPTED_FILE, LOG_FILE, PROBABILITIES_FILE, tria
 from search.engine.loop import seed_of
 from search.workspace import Workspace
 from studies.definition import Definition, read_definition
-from studies.records import Ended, store_record
+from studies.records import TrialEnd, store_record
 from studies.samplers import SAMPLERS, PerTrialSampler
 from studies.settings import StudySettings
 from studies.storage import create_study, finish_study, open_storage
@@ -125,7 +125,7 @@ def add_trial(study: optuna.Study, definition: Definition, guesser: Guesser, wor
     outcome = {"best": epochs[-1], "stopped": pruned, "parameters": 420_456, "frozen_fraction": 0.5229}
     outcome |= {"frozen_parameter_fraction": 0.09786, "first_step_s": 2.555, "ms_per_image": 0.768}
     outcome |= {"weights_sha256": rng.bytes(32).hex(), "memory_mb": 830}
-    store_record(trial, Ended(chosen, epochs, outcome, seconds=sum(row["seconds"] for row in epochs)))
+    store_record(trial, TrialEnd(chosen, epochs, outcome, seconds=sum(row["seconds"] for row in epochs)))
     if pruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     else:

@@ -72,7 +72,7 @@ class _Subject:
 
     def image(self, split: str, row: int) -> str:
         """Describe an image by split, row and name."""
-        return f"{split} image {row} ({self.names.get((split, str(row)), 'in no table')})"
+        return f"{split} image {row} ({self.names.get((split, str(row)), 'not in images.csv')})"
 
 
 def check(folder: Path, progress: Progress | None = None) -> list[str]:
@@ -112,7 +112,8 @@ def _checksums(subject: _Subject) -> Iterator[str]:
             yield f"{place / MANIFEST} cannot be read ({error})"
             continue
         if mark != subject.prepared.fingerprint:
-            yield f"{place} belongs to another prepared set ({mark[:8]}, not {subject.prepared.fingerprint[:8]})"
+            own = subject.prepared.fingerprint[:8]
+            yield f"{place} belongs to another prepared set: its fingerprint is {mark[:8]}, not {own}"
         yield from _altered(place, files)
 
 
@@ -132,7 +133,7 @@ def _fingerprint(subject: _Subject) -> Iterator[str]:
         right = False
         yield f"{MANIFEST} lacks {error}"
     if not right:
-        yield f"{MANIFEST} was altered: its fingerprint does not follow from source, settings and versions"
+        yield f"{MANIFEST} was altered: its fingerprint does not match its source, settings and versions"
 
 
 def _labels(subject: _Subject) -> Iterator[str]:
@@ -158,7 +159,7 @@ def _table(subject: _Subject) -> Iterator[str]:
     for split in SPLITS:
         labels = subject.prepared.labels(split)
         if sorted(row.row for row in rows[split]) != sorted(str(place) for place in range(len(labels))):
-            yield f"images.csv must name each of the {len(labels)} rows of {split} once, but does not"
+            yield f"images.csv must list each of the {len(labels)} {split} images exactly once, but does not"
             continue
         if len(subject.hashes[split]) != len(labels):
             continue  # `_labels` reports this
@@ -167,7 +168,10 @@ def _table(subject: _Subject) -> Iterator[str]:
             if row.label != str(labels[place]):
                 yield f"{subject.image(split, place)} has label {labels[place]}, but images.csv says {row.label}"
             elif row.class_name != names.get(int(labels[place])):
-                yield f"{subject.image(split, place)} is of class {row.class_name}, but {MANIFEST} names it otherwise"
+                named = names.get(int(labels[place]), "none")
+                yield (
+                    f"{subject.image(split, place)} has class {row.class_name} in images.csv, but {named} in {MANIFEST}"
+                )
             if row.phash != f"{int(subject.hashes[split][place]):016x}":
                 yield f"{subject.image(split, place)} is not the picture that images.csv describes (its pHash differs)"
 
@@ -180,7 +184,7 @@ def _groups(subject: _Subject) -> Iterator[str]:
             sides[row.group].add(row.split)
     for group, splits in sides.items():
         if len(splits) > 1:
-            yield f"group {group} is on more than one side: {', '.join(sorted(splits))}"
+            yield f"group {group} must be in one split, but is in {' and '.join(sorted(splits))}"
     repeated = [name for name, count in Counter(row.name for row in subject.table).items() if count > 1]
     yield from (f"images.csv names {name} more than once" for name in repeated)
 
@@ -205,7 +209,7 @@ def _bank(subject: _Subject) -> Iterator[str]:
         for level in prepared.levels:
             views = prepared.bank(level, generation)
             if len(views) != trained:
-                yield f"{place / level}.npy must have {trained} rows, one a training image, but has {len(views)}"
+                yield f"{place / level}.npy must have {trained} rows, one per training image, but has {len(views)}"
             flat = views.reshape(-1, *views.shape[2:])
             subject.progress.start(f"checking views, level {level}", len(flat))
             hashes = hashing.phashes(flat, subject.progress)
@@ -246,7 +250,7 @@ def _external(subject: _Subject) -> Iterator[str]:
         pairs = enumerate(zip(labels, hashes, strict=True))
         known = [(str(place), str(label), f"{int(own):016x}") for place, (label, own) in pairs]
         if [(row.row, row.label, row.phash) for row in rows] != known:
-            yield f"{external_file(name, '.csv')} must tell row, label and pHash of each image of {name}, but does not"
+            yield f"{external_file(name, '.csv')} must give row, label and pHash of each image of {name}, but does not"
         counts = np.bincount(np.maximum(labels, 0), minlength=len(prepared.class_names)).tolist()
         stated = prepared.manifest["external"][name]["counts"].get("per_class")
         if counts != stated:

@@ -143,8 +143,8 @@ def _read_one(
     if found.images.shape[1:] != main.data.images.shape[1:]:
         shapes = [f"{shape[1]}x{shape[0]}" for shape in (found.images.shape[1:], main.data.images.shape[1:])]
         raise DataError(
-            f"{source} has images of {shapes[0]} pixels, and the main set has {shapes[1]}: give images of that size, "
-            "or a folder of pictures, which are resized"
+            f"{source} must have images of {shapes[1]} pixels like the main set, but has {shapes[0]}: resize them, "
+            "or give a folder of pictures, which hpsearch resizes"
         )
     labels = class_order(found, source, main.data.class_names)[found.labels]
     data = replace(found, labels=labels, class_names=main.data.class_names)
@@ -192,15 +192,18 @@ def class_order(found: LabelledImages, source: str, class_names: Sequence[str], 
     if numbered and count <= len(class_names) and not any(name.isdecimal() for name in class_names):
         return np.arange(count)
     raise DataError(
-        f"{source} has the class {strangers[-1]!r}, which the {owner} lacks, whose classes are "
-        f"{', '.join(class_names)}: rename it, or leave its images out"
+        f"{source} must only have classes of the {owner} ({', '.join(class_names)}), but has {strangers[-1]!r}: "
+        "rename that class, or remove its images"
     )
 
 
 def _not_empty(found: CleanedExternalSet) -> CleanedExternalSet:
     if len(found.kept) == 0:
         reasons = ", ".join(f"{reason}: {number:,}" for reason, number in found.counts()["rejected"].items())
-        raise DataError(f"no image of {found.source} is left ({reasons}): give images that the main set does not have")
+        raise DataError(
+            f"no image of {found.source} is left after cleaning ({reasons}): "
+            "give images that the main set does not have"
+        )
     return found
 
 
@@ -297,7 +300,7 @@ def _rows(found: CleanedExternalSet, main: MainSet) -> Iterator[ImageRow]:
         else:
             other = found.twins[index]
             twin, distance = main.data.names[other.of], str(other.distance)
-            detail = f"the main set's {twin}"
+            detail = f"matches {twin} of the main set"
             yield ImageRow(**known, decision=REJECTED, reason=other.reason, detail=detail, distance=distance, twin=twin)
     for bad in data.unreadable:
         yield ImageRow(name=bad.name, decision=REJECTED, reason="unreadable", detail=bad.reason)

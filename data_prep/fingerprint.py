@@ -70,7 +70,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old["source_kind"] != new["source_kind"]:
         found.append(f"source was {old['source_kind']}, now {new['source_kind']}")
     elif old["source_sha256"] != new["source_sha256"] and old["source_kind"] != "demo":
-        found.append("the source has other content")
+        found.append("the source's content changed")
     sets = [made["settings"].get("external", {}) for made in (old, new)]
     if sets[0] != sets[1]:
         names = [", ".join(f"{name} ({digest[:8]})" for name, digest in one.items()) or "none" for one in sets]
@@ -81,7 +81,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             if before != after and key != "external":
                 name = _FLAGS.get(key, key.replace("_", "-"))
                 found.append(f"{prefix}{name} was {_shown(before)}, now {_shown(after)}")
-    return found or ["its fingerprint"]
+    return found or ["its fingerprint differs"]
 
 
 def _shown(value: Any) -> str:

@@ -94,7 +94,7 @@ def prepare(
         if manifest["fingerprint"] != fingerprint(identity):
             what = "; ".join(differences(manifest, identity))
             raise DataError(
-                f"{folder} holds a prepared set made otherwise ({what}): give --force to replace it, "
+                f"{folder} holds a prepared set made differently ({what}): give --force to replace it, "
                 "or choose another --workspace"
             )
         return Outcome(False, manifest, tuple(manifest["warnings"]))
@@ -259,7 +259,7 @@ def table(data: LabelledImages, decisions: Decisions) -> list[ImageRow]:
             split, group = SPLITS[decisions.sides[index]], str(decisions.groups[index])
             rows.append(ImageRow(**known, decision=KEPT, group=group, split=split, row=str(places[index])))
         else:
-            rows.append(ImageRow(**known, decision=LEFT_OUT, detail="not in the part that --limit takes"))
+            rows.append(ImageRow(**known, decision=LEFT_OUT, detail="left out by --limit"))
     for bad in data.unreadable:
         rows.append(ImageRow(name=bad.name, decision=REJECTED, reason="unreadable", detail=bad.reason))
     return rows

@@ -91,7 +91,8 @@ class PrepareSettings:
             ),
             (
                 set(names) <= set(STRENGTHS) and len(set(names)) == len(names),
-                f"levels must be none or different ones of {', '.join(STRENGTHS)}, but are {', '.join(self.levels)}",
+                f"levels must be none, or one or more of {', '.join(STRENGTHS)}, each at most once, "
+                f"but are {', '.join(self.levels)}",
             ),
         )
         for holds, rule in rules:
@@ -118,12 +119,12 @@ def _check_external(given: Iterable[str]) -> None:
         name, _, source = one.partition("=")
         if not source or not EXTERNAL_NAME.fullmatch(name):
             raise DataError(
-                f"an external set must be NAME=PATH, its name 1 to 40 letters, digits, - or _, but is {one!r}: "
-                "write for example other=scanner-b.npz"
+                "an external set must be NAME=PATH, where NAME is 1 to 40 letters, digits, - or _, "
+                f"but is {one!r}: write for example other=scanner-b.npz"
             )
         if name.casefold() in taken_names:
             raise DataError(
-                f"external sets must have different names, and none of {', '.join(SPLITS)}, but {name!r} is taken: "
+                f"external sets must have different names, other than {', '.join(SPLITS)}, but {name!r} is taken: "
                 "give another name"
             )
         taken_names.add(name.casefold())

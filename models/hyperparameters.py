@@ -31,20 +31,26 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "augmentation": ("augmentation is a name", lambda value: isinstance(value, str)),
     "input_mode": (f"input_mode in {INPUT_MODES}", lambda value: value in INPUT_MODES),
     "strength_mix": (f"strength_mix in {STRENGTH_MIXES}", lambda value: value in STRENGTH_MIXES),
-    "views_per_image": ("1 <= views_per_image <= 16, whole", lambda value: value == int(value) and 1 <= value <= 16),
+    "views_per_image": (
+        "1 <= views_per_image <= 16, a whole number",
+        lambda value: value == int(value) and 1 <= value <= 16,
+    ),
     "curriculum": ("curriculum is true or false", lambda value: isinstance(value, bool)),
     "flips": ("flips is true or false", lambda value: isinstance(value, bool)),
     "masks": ("0 <= masks <= 1", lambda value: 0 <= value <= 1),
     "channel_shift": ("0 <= channel_shift <= 0.5", lambda value: 0 <= value <= 0.5),
     "mixing": (f"mixing in {MIXINGS}", lambda value: value in MIXINGS),
     "label_smoothing": ("0 <= label_smoothing < 1", lambda value: 0 <= value < 1),
-    "batch_size": ("batch_size >= 0, whole", lambda value: value == int(value) and value >= 0),
+    "batch_size": ("batch_size >= 0, a whole number", lambda value: value == int(value) and value >= 0),
     "layer_decay": ("0 < layer_decay <= 1", lambda value: 0 < value <= 1),
     "schedule": (f"schedule in {SCHEDULE_NAMES}", lambda value: value in SCHEDULE_NAMES),
-    "unfreezing_steps": ("1 <= unfreezing_steps <= 4, whole", lambda value: value == int(value) and 1 <= value <= 4),
+    "unfreezing_steps": (
+        "1 <= unfreezing_steps <= 4, a whole number",
+        lambda value: value == int(value) and 1 <= value <= 4,
+    ),
     "weight_averaging": ("0 <= weight_averaging < 1", lambda value: 0 <= value < 1),
     "resolution": (
-        "resolution == 0 or 8 <= resolution <= 1024, whole",
+        "resolution == 0 or 8 <= resolution <= 1024, a whole number",
         lambda value: value == int(value) and (value == 0 or 8 <= value <= 1024),
     ),
 }
@@ -133,7 +139,7 @@ class Hyperparameters:
         """
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
-            raise ModelError(f"unknown hyperparameter `{min(unknown)}`; known are {', '.join(names())}")
+            raise ModelError(f"unknown hyperparameter `{min(unknown)}`: the known ones are {', '.join(names())}")
         return cls(**values)
 
 

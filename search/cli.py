@@ -1,7 +1,7 @@
 """The command `hpsearch`. To add a command: a module in search/commands/ and a row in COMMANDS.
 
-Commands are imported when they are called, so that `hpsearch --help` stays quick; the second column is what
-the list shows.
+Commands are imported when they are called, so that `hpsearch --help` stays fast. The second column is what the list of
+commands shows.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from typing import Any
 import click
 
 from search.errors import USER_ERRORS, outside_cause
-from search.terminal.config_file import CONFIG_FILE, defaults_of, of_file, read_config
+from search.terminal.config_file import CONFIG_FILE, config_file_note, defaults_of, read_config
 from search.workspace import Workspace, default_folder
 
 COMMANDS = {
     "prepare": "Clean, split and augment a set of labelled images, once.",
-    "check": "Re-verify the prepared set from its files.",
-    "run": "Search: one study per backbone, resumed by the same command.",
-    "enqueue": "Propose hyperparameters for a trial.",
-    "rerun": "Repeat a finished trial, and see whether its figures come out again.",
-    "status": "What ran, and what it cost.",
-    "backup": "Copy the studies to one file, also while trials run.",
-    "compare": "The best trial of each backbone, side by side.",
+    "check": "Verify the prepared set from its files.",
+    "run": "Search for the best hyperparameters, one study per backbone. The same command resumes.",
+    "enqueue": "Add a trial with hyperparameters of your choice.",
+    "rerun": "Train a finished trial again, and compare its figures.",
+    "status": "Show the studies: trials by state, time, best value.",
+    "backup": "Copy the studies to one file, even while trials run.",
+    "compare": "Compare the best trial of each study.",
     "dashboard": "Browse the studies in optuna-dashboard.",
-    "export-best": "Hand over the winner as a verified model folder.",
+    "export-best": "Export the best trial as a verified model folder.",
     "evaluate": "Score an exported model on images, or estimate its accuracy without labels.",
     "predict": "Label new images with an exported model.",
-    "backbones": "The backbones there are.",
-    "demo": "The whole way on the built-in set, in minutes.",
+    "backbones": "List the backbones.",
+    "demo": "Run the whole workflow on a built-in set, in minutes.",
 }
 
 
 _COMMAND = "search.cli.command"
-"""In Click's own table of a call: the context of the command, for errors that come out of it."""
+"""Key in Click's `ctx.meta`: the context of the command that is called, for errors that it raises."""
 
 
 class Commands(click.Group):
-    """Loads commands late, gives each `-w` and `--debug`, and turns our errors into one line."""
+    """Group that imports commands when they are called, adds `-w` and `--debug`, and shows errors in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,16 +66,16 @@ class Commands(click.Group):
                 click.echo(f"  {line}", err=True)
             if ctx.meta.get("debug"):
                 raise
-            where = of_file(ctx.meta[_COMMAND], str(error)) if _COMMAND in ctx.meta else ""
+            where = config_file_note(ctx.meta[_COMMAND], str(error)) if _COMMAND in ctx.meta else ""
             raise click.ClickException(f"{error}{where}") from error
         except click.UsageError as error:
             message = error.format_message()
             parameter = error.param if isinstance(error, click.BadParameter) else None
-            if error.ctx and (where := of_file(error.ctx, message, parameter)):
+            if error.ctx and (where := config_file_note(error.ctx, message, parameter)):
                 raise click.UsageError(f"{message}{where}", error.ctx) from error
             raise
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
-            raise  # Click ends quietly when nobody reads on
+            raise  # Click ends quietly when the reader of a pipe is gone
         except Exception as error:
             if ctx.meta.get("debug"):
                 raise
@@ -101,7 +101,7 @@ def workspace_option(command: str) -> click.Option:
         ["-w", "--workspace"],
         callback=_set_workspace,
         expose_value=False,
-        help=f"The workspace folder [env: HPSEARCH_WORKSPACE; default: {default_folder(command)}].",
+        help=f"Workspace folder.  [env: HPSEARCH_WORKSPACE; default: {default_folder(command)}]",
     )
 
 
@@ -112,21 +112,21 @@ def debug_option() -> click.Option:
 
 
 @click.command(cls=Commands, params=[debug_option()], context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-w", "--workspace", envvar="HPSEARCH_WORKSPACE", help="The workspace folder.", show_envvar=True)
+@click.option("-w", "--workspace", envvar="HPSEARCH_WORKSPACE", help="Workspace folder.", show_envvar=True)
 @click.version_option(package_name="hpsearch", prog_name="hpsearch")
 @click.pass_context
 def main(ctx: click.Context, workspace: str | None) -> None:
-    """Find the best fine-tuned image classifier for a set of labelled images, with a score that holds up.
+    """Find the best fine-tuned image classifier for a set of labelled images, and a score for it that holds up.
 
     \b
     hpsearch prepare cells.npz
     hpsearch run --backbone efficientnetv2s --trials 50
     hpsearch export-best
 
-    Options come from flags, then from hpsearch.toml in the current folder, then from the defaults that each
-    command's --help shows.
+    Options come from flags, then from hpsearch.toml in the current folder, then from the defaults that
+    `hpsearch COMMAND --help` shows.
     """
-    # TensorFlow talks of processors and drivers otherwise, in each process; its errors come as exceptions anyway.
+    # Otherwise TensorFlow logs processors and drivers in each process. Its errors are exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     config = read_config(Path(CONFIG_FILE), COMMANDS)
     command = main.get_command(ctx, ctx.invoked_subcommand or "")

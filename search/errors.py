@@ -24,7 +24,7 @@ class SearchError(ValueError):
 
 def disk_full(why: str) -> SearchError:
     """Return the error that ends a run because the disk is full."""
-    return SearchError(f"the disk is full ({why}): free some space, and the same command goes on")
+    return SearchError(f"the disk is full ({why}): free some space, then run the same command again to continue")
 
 
 USER_ERRORS = (DataError, ModelError, StudyError, SearchError)
@@ -41,9 +41,10 @@ def outside_cause(error: BaseException) -> str | None:
         text = " ".join(str(cause).split())
         if (isinstance(cause, OSError) and cause.errno in FULL) or "database or disk is full" in text:
             place = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
-            return f"the disk is full{place}: free some space, and the same command goes on"
+            return f"the disk is full{place}: free some space, then run the same command again to continue"
         if isinstance(cause, OSError) and cause.errno in FORBIDDEN and cause.filename:
-            return f"{cause.filename} cannot be read or written ({cause.strerror}): change its rights, or name another"
+            why = f"{cause.filename} cannot be read or written ({cause.strerror})"
+            return f"{why}: change its permissions, or use another path"
         if "disk image is malformed" in text or "disk I/O error" in text:
             return (
                 f"the study database cannot be read or written ({text[:100]}): free some space if the disk is full; if "

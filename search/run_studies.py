@@ -34,7 +34,7 @@ from search.workspace import Workspace
 from studies.records import best_record, records_of
 from studies.settings import StudySettings
 from studies.storage import existing_storage, load_study, open_storage
-from studies.trials import counted
+from studies.trials import count_finished
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,10 @@ def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
     with run.workspace.shared():
         for backbone, planned in [(backbone, _planned(run, backbone)) for backbone in rows]:
             name = planned.settings.name
-            done = 0 if planned.is_new else counted(load_study(existing_storage(database), name))
+            done = 0 if planned.is_new else count_finished(load_study(existing_storage(database), name))
             trials = max(0, run.options.trials - done) + again.top * again.seeds + again.folds
-            run.say(f"timing {name}{' (new)' if planned.is_new else ''}, at most {planned.most_epochs} epochs a trial")
+            new = " (new)" if planned.is_new else ""
+            run.say(f"timing trials of {name}{new}, at most {planned.most_epochs} epochs per trial")
             with (
                 _kept_backbone(run, backbone),
                 scratch_folder(run.workspace) as scratch,
@@ -170,7 +171,7 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
     settings = planned.settings
     run.say(
         f"study {settings.name}{' (new)' if planned.is_new else ''}: weights {settings.weights}, at most "
-        f"{planned.most_epochs} epochs a trial, maximizing {settings.objective}{_unusual(settings)}"
+        f"{planned.most_epochs} epochs per trial, maximizing {settings.objective}{_unusual(settings)}"
     )
     folder = workspace.trials / settings.name
     keep = max(run.limits.keep, options.confirmation.top)  # Retention does not know the trials to confirm yet
@@ -217,8 +218,8 @@ def _confirm_best(run: Run, planned: PlannedStudy, worker: Worker) -> None:
 def _cut_fractions(worker: Worker, workspace: Workspace, planned: PlannedStudy, backbone: Backbone) -> list[float]:
     """Return the fractions of the layers that can be frozen; they are the same at any resolution.
 
-    It builds the study's networks, so that missing weights are noticed before the study is created. If a network cannot
-    be built, the log and the copy of the backbone of a new study are removed.
+    It builds the study's networks, so that missing weights are noticed before the study is created. If one cannot be
+    built, a new study's log and a copy of its backbone made here are removed, unless the worker died.
 
     Raises:
         SearchError: A network cannot be built; the message says why.

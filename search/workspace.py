@@ -14,13 +14,13 @@ from studies.file_locks import lock
 from studies.files import replacing
 
 DEFAULT_FOLDER = "hpsearch-workspace"
-OWN_FOLDERS = {"demo": "hpsearch-demo"}
+DEFAULT_FOLDERS_BY_COMMAND = {"demo": "hpsearch-demo"}
 """Commands with a default workspace of their own."""
 
 
 def default_folder(command: str) -> str:
     """Return the workspace folder of a command if the user names none."""
-    return OWN_FOLDERS.get(command, DEFAULT_FOLDER)
+    return DEFAULT_FOLDERS_BY_COMMAND.get(command, DEFAULT_FOLDER)
 
 
 def current_fingerprint(workspace: Workspace) -> str | None:
@@ -116,7 +116,8 @@ class Workspace:
         Raises:
             SearchError: A `run` or another `prepare` is using the workspace.
         """
-        with self._locked(".lock", refusal="a run or another prepare is at work in it; wait for it or stop it first"):
+        refusal = "`hpsearch run` or another `hpsearch prepare` is using it; wait until it ends, or stop it"
+        with self._locked(".lock", refusal=refusal):
             yield
 
     @contextmanager
@@ -126,7 +127,7 @@ class Workspace:
         Raises:
             SearchError: A `prepare` is using the workspace.
         """
-        with self._locked(".lock", shared=True, refusal="a prepare is at work in it; wait for it to end"):
+        with self._locked(".lock", shared=True, refusal="`hpsearch prepare` is using it; wait until it ends"):
             yield
 
     @contextmanager

@@ -113,9 +113,9 @@ class Definition:
                     continue  # a fixed parameter may be left out
                 return f"`{parameter.name}` is missing"
             if not parameter.contains(values[parameter.name]):
-                return f"`{parameter.name}` = {values[parameter.name]!r} is outside"
+                return f"`{parameter.name}` = {values[parameter.name]!r} is outside the search space"
         extra = set(values) - {parameter.name for parameter in used}
-        return f"`{min(extra)}` is not searched" if extra else None
+        return f"`{min(extra)}` is not in the search space" if extra else None
 
     def searched(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return the hyperparameters that Optuna chooses, without the fixed ones."""
@@ -198,7 +198,7 @@ def read_definition(source: str, backbone: str, known: Iterable[str], backbones:
     check_keys(space, known, f"{where} [space]")
     first = (override if "first" in override else content).get("first", [])
     if not isinstance(first, list) or not all(isinstance(table, dict) for table in first):
-        raise StudyError(f"{where}: `first` must be tables, [[first]] each, but is {first!r}")
+        raise StudyError(f"{where}: `first` must be a list of [[first]] tables, but is {first!r}")
     for table in first:
         check_keys(table, known, f"{where} [[first]]")
     return definition_of(space, tuple(first), where)
@@ -232,11 +232,15 @@ def definition_of(
 
 def _parameter(name: str, table: Mapping[str, Any], where: str) -> Parameter:
     place = f"{where} [space.{name}]"
-    kinds = {"choices": list, "when": dict, "log": bool, "value": str | int | float | bool}
-    for key, kind in kinds.items():
+    kinds = (
+        ("choices", list, "a list"),
+        ("when", dict, "a table"),
+        ("log", bool, "true or false"),
+        ("value", str | int | float | bool, "a single value"),
+    )
+    for key, kind, wanted in kinds:
         if key in table and not isinstance(table[key], kind):
-            wanted = getattr(kind, "__name__", "single value")
-            raise StudyError(f"{place}: `{key}` must be a {wanted}, but is {table[key]!r}")
+            raise StudyError(f"{place}: `{key}` must be {wanted}, but is {table[key]!r}")
     are_scalars = all(isinstance(choice, str | int | float | bool) for choice in table.get("choices", ()))
     if not are_scalars or not all(isinstance(values, list) for values in table.get("when", {}).values()):
         raise StudyError(f"{place}: `choices` must hold plain values, and `when` a list of values for each name")

@@ -7,4 +7,4 @@ class StudyError(ValueError):
 
 def way_back(name: str) -> str:
     """Return the end of an error message that says how to replace a damaged database of this file name."""
-    return f"remove {name}, {name}-wal and {name}-shm, and put a file that `hpsearch backup` made in its place"
+    return f"delete {name}, {name}-wal and {name}-shm, then restore a copy made with `hpsearch backup`"

@@ -57,7 +57,7 @@ def read_proposal(definition: Definition, texts: Sequence[str], where: str) -> P
 def allowed(parameter: Parameter) -> str:
     """Return the allowed values of a parameter, in words."""
     if parameter.value is not None:
-        return f"{parameter.value}, at which this study fixes it"
+        return f"{parameter.value} (fixed in this study)"
     if parameter.choices:
         return f"one of {', '.join(map(str, parameter.choices))}"
     steps = f" in steps of {parameter.step:g}" if parameter.step else ""
@@ -92,9 +92,10 @@ def _check_used(definition: Definition, values: dict[str, Value], where: str) ->
     for parameter in definition.parameters:
         for name, wanted in parameter.when.items() if parameter.name in values else ():
             if chosen.get(name) not in wanted:
-                way_out = f"leave it out, or give {name}={wanted[0]} as well"
+                condition = f"{name}={' or '.join(map(str, wanted))}"
                 raise StudyError(
-                    f"{where}: `{parameter.name}` is used with {name}={' or '.join(map(str, wanted))} alone: {way_out}"
+                    f"{where}: `{parameter.name}` is only used when {condition}: omit it, or also give "
+                    f"{name}={wanted[0]}"
                 )
 
 

@@ -13,6 +13,13 @@ if TYPE_CHECKING:  # readers start without Optuna
     from optuna.trial import FrozenTrial, Trial
 
 ATTRIBUTE = "hpsearch"
+SHOWN_SCORES = {
+    "macro_f1": "clean macro-F1",
+    "corrupted_macro_f1": "corrupted macro-F1",
+    "worst_family_macro_f1": "worst family macro-F1",
+    "accuracy": "clean accuracy",
+}
+"""Score of the kept epoch -> name of the attribute under which optuna-dashboard shows it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
-class Ended:
+class TrialEnd:
     """Content of the record that is stored when a trial ends."""
 
     hyperparameters: dict[str, Any]
@@ -48,13 +55,31 @@ class Ended:
     seconds: float | None = None
 
 
-def store_record(trial: Trial, ended: Ended) -> None:
-    """Store a trial's record as a single attribute, so that reading a thousand trials stays fast."""
+def store_record(trial: Trial, ended: TrialEnd) -> None:
+    """Store a trial's record as a single attribute, so that reading a thousand trials stays fast.
+
+    Before it, a few figures are stored in attributes of their own, for optuna-dashboard; hpsearch does not read them.
+    """
+    for name, value in shown_attributes(ended).items():
+        trial.set_user_attr(name, value)
     trial.set_user_attr(ATTRIBUTE, json.dumps(asdict(ended)))
 
 
+def shown_attributes(ended: TrialEnd) -> dict[str, Any]:
+    """Return what optuna-dashboard shows of a trial, by title: scores, minutes, and why a trial failed."""
+    scores = (ended.outcome.get("best") or {}).get("validation", {})
+    shown = {title: round(scores[name], 4) for name, title in SHOWN_SCORES.items() if scores.get(name) is not None}
+    if scores.get("worst_family"):
+        shown["worst family"] = scores["worst_family"]
+    if ended.seconds is not None:
+        shown["minutes"] = round(ended.seconds / 60, 2)
+    if ended.failure:
+        shown["failure"] = f"{ended.failure.get('kind')}: {ended.failure.get('message')}"
+    return shown
+
+
 @dataclass(frozen=True)
-class Columns:
+class OptunaColumns:
     """Values of a trial in Optuna's own columns."""
 
     number: int
@@ -76,7 +101,7 @@ class Columns:
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
     """Return the record of an Optuna trial."""
-    columns = Columns(
+    columns = OptunaColumns(
         number=trial.number,
         state=trial.state.name.lower(),
         value=trial.value,
@@ -88,7 +113,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
     return make_record(columns, trial.user_attrs.get(ATTRIBUTE))
 
 
-def make_record(columns: Columns, stored: str | None) -> TrialRecord:
+def make_record(columns: OptunaColumns, stored: str | None) -> TrialRecord:
     """Build a record from Optuna's columns and the stored attribute.
 
     Args:

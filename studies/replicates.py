@@ -108,7 +108,7 @@ def replicate_values(finished: Iterable[FinishedReplicate], figure: str, folds: 
     Args:
         finished: Replicates of one study.
         figure: Name of a score.
-        folds: Return values over folds (a row for each number of folds) instead of values over seeds.
+        folds: Use the replicates on folds, with a row per trial and number of folds, not those with other seeds.
     """
     values: dict[tuple[int, int], list[float]] = {}
     for one in finished:

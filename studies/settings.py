@@ -19,6 +19,10 @@ ABSENT: tuple[Any, ...] = (None, {})
 """Values that mean the same as a missing key."""
 
 
+SHOWN = ("backbone", "weights", "objective", "recipe", "sampler", "pruner", "precision", "seed")
+"""Settings that optuna-dashboard shows; hpsearch does not read these attributes."""
+
+
 @dataclass(frozen=True)
 class StudySettings:
     """Settings of one study: its prepared set, and everything that all of its trials share."""
@@ -77,6 +81,9 @@ def study_name(backbone: str, fingerprint: str) -> str:
 
 
 def store_settings(study: Study, settings: StudySettings) -> None:
+    """Store the settings as one attribute, and some in attributes of their own, which optuna-dashboard shows."""
+    for name in SHOWN:
+        study.set_user_attr(name.replace("_", " "), getattr(settings, name))
     study.set_user_attr(ATTRIBUTE, json.dumps(asdict(settings)))
 
 
@@ -88,7 +95,7 @@ def stored_settings(study: Study) -> StudySettings:
     """
     text = study.user_attrs.get(ATTRIBUTE)
     if text is None:
-        raise StudyError(f"the study {study.study_name} was not made by hpsearch; use another workspace")
+        raise StudyError(f"the study {study.study_name} was not created by hpsearch; use another workspace")
     return settings_from(text)
 
 
@@ -108,7 +115,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if isinstance(before, dict) and isinstance(after, dict) and before.keys() & after.keys():
             lines += [f"{key}.{line}" for line in differences(before, after)]
         elif before != after and not (before in ABSENT and after in ABSENT):
-            lines.append(f"{key}: {_text(before)} there, {_text(after)} here")
+            lines.append(f"{key}: {_text(before)} (stored), {_text(after)} (requested)")
     return lines
 
 

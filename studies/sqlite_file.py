@@ -27,6 +27,7 @@ OPTUNA_TABLES = {
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "nfs3", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afpfs", "9p", "afs", "ceph", "glusterfs"),
     *("lustre", "gpfs", "beegfs", "webdav", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs"),
+    *("fuse.drive", "fuse.rclone", "fuse.gcsfuse"),  # Google Drive on Colab, and mounted cloud storage
 )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from studies import records, replicates, settings
-from studies.records import Columns, TrialRecord, make_record
+from studies.records import OptunaColumns, TrialRecord, make_record
 from studies.replicates import FinishedReplicate, replicate_from_json
 from studies.settings import StudySettings, settings_from
 from studies.sqlite_file import check_exists, connected, opening
@@ -95,7 +95,7 @@ def _records(connection: sqlite3.Connection, study: int) -> list[TrialRecord]:
     found = []
     for trial, number, state, started, ended, value, kind, text in connection.execute(TRIALS, names):
         times = (_local(started), _local(ended))
-        columns = Columns(number, state, NOT_FINITE.get(kind, value), *times, reported[trial], chosen[trial])
+        columns = OptunaColumns(number, state, NOT_FINITE.get(kind, value), *times, reported[trial], chosen[trial])
         found.append(replace(make_record(columns, text), epochs=columns.epochs))
     return found
 

@@ -61,7 +61,7 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
     """
     names = study_names(storage)
     if name not in names:
-        raise StudyError(f"there is no study {name!r}; there are {', '.join(names) or 'none'}")
+        raise StudyError(f"there is no study {name!r}; existing studies: {', '.join(names) or 'none'}")
     return optuna.load_study(study_name=name, storage=storage)
 
 
@@ -88,8 +88,10 @@ def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
     names = optuna.study.get_all_study_names(storage)
     if settings.name in names:
         there = optuna.load_study(study_name=settings.name, storage=storage)
-        if there.trials and (ATTRIBUTE not in there.user_attrs or is_complete(there)):
-            raise StudyError(f"the study {settings.name} was not made by hpsearch; use another workspace")
+        if there.trials and ATTRIBUTE not in there.user_attrs:
+            raise StudyError(f"the study {settings.name} was not created by hpsearch; use another workspace")
+        if there.trials and is_complete(there):
+            raise StudyError(f"a study named {settings.name} exists already; use another workspace")
         optuna.delete_study(study_name=settings.name, storage=storage)
     if settings.name + SUFFIX in names:
         optuna.delete_study(study_name=settings.name + SUFFIX, storage=storage)

@@ -53,8 +53,8 @@ def training_text(settings: StudySettings) -> str:
     if not settings.measured.get("steps"):
         return "" if settings.arithmetic == "float32" else f"trained in {settings.arithmetic}"
     rows = [
-        f"{row['arithmetic']['precision']}{' with XLA' if row['arithmetic']['xla'] else ''} {row['step_ms']:.1f} ms a "
-        f"step and {row['compile_s']:.1f} s of compiling"
+        f"{row['arithmetic']['precision']}{' with XLA' if row['arithmetic']['xla'] else ''} {row['step_ms']:.1f} ms "
+        f"per step, {row['compile_s']:.1f} s compile time"
         for row in settings.measured["steps"]
     ]
     return f"trained in {settings.arithmetic}, measured on {settings.measured['device']}: {'; '.join(rows)}"
@@ -65,11 +65,11 @@ def cache_text(settings: StudySettings) -> str:
     if not (cuts := settings.measured.get("cuts")):
         return ""
     rows = [f"{row['frozen_fraction']:.0%} frozen {row['compute_ms']:.3f} and {row['read_ms']:.3f} ms" for row in cuts]
-    where = f" where {settings.prefix_cache_from:.0%} or more are frozen" if settings.prefix_cache_from else ""
-    what = "not kept" if settings.prefix_cache == "off" else f"kept{where}"
+    where = f" from {settings.prefix_cache_from:.0%} frozen on" if settings.prefix_cache_from else ""
+    what = "not cached" if settings.prefix_cache == "off" else f"cached{where}"
     return (
-        f"what frozen layers give is {what}, by measuring computing against reading it on "
-        f"{settings.measured['device']}, a view: {'; '.join(rows)}"
+        f"output of frozen layers is {what}; measured on {settings.measured['device']}, compute and read time per "
+        f"view: {'; '.join(rows)}"
     )
 
 

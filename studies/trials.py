@@ -21,12 +21,12 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 
-def counted(study: Study) -> int:
+def count_finished(study: Study) -> int:
     """Return the number of trials that count towards `--trials`: complete and pruned ones."""
     return len(study.get_trials(deepcopy=False, states=COUNTED))
 
 
-def unfinished(study: Study) -> int:
+def count_unfinished(study: Study) -> int:
     """Return the number of running and waiting trials."""
     return len(study.get_trials(deepcopy=False, states=UNFINISHED))
 

@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+import imagehash
 import numpy as np
 import scipy.fftpack
 from PIL import Image
@@ -35,6 +36,11 @@ def phashes(images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
             hashes[start : start + _BATCH] = batch
             progress.advance(len(batch))
     return hashes
+
+
+def phash(picture: Image.Image) -> np.uint64:
+    """Return the perceptual hash of one picture, as `phashes` returns it for its pixels."""
+    return np.uint64(int(str(imagehash.phash(picture)), 16))
 
 
 def _phashes(images: np.ndarray) -> np.ndarray:

@@ -98,7 +98,7 @@ def given_anomalies(candidates: Candidates, rejected: frozenset[int]) -> list[Re
         for version, index in copies.matches(*sets, copies.NEAR_COPY):
             if index not in rejected and index not in found:
                 distance = int(np.bitwise_count(picture.hashes[version] ^ candidates.hashes[index]))
-                found[index] = Rejection(index, "given anomaly", f"like {picture.name}", distance)
+                found[index] = Rejection(index, "given anomaly", f"looks like {picture.name}", distance)
     return list(found.values())
 
 
@@ -147,7 +147,7 @@ def reaching_later_sides(
         Rejection(
             int(indices[place]),
             "in a group with a later side",
-            f"in the source's {SPLITS[sides[place]]}, its group reaches into {SPLITS[sides[twins[place]]]}",
+            f"in the source's {SPLITS[sides[place]]} split, but its group is also in {SPLITS[sides[twins[place]]]}",
             int(np.bitwise_count(hashes[indices[place]] ^ hashes[indices[twins[place]]])),
             int(indices[twins[place]]),
             int(indices[twins[place]]),
@@ -179,7 +179,7 @@ def suspicious(candidates: Candidates, rejections: Sequence[Rejection]) -> list[
         if shares:
             warnings.append(
                 f"{taken.sum():,} copies of one picture ({reasons.most_common(1)[0][0]}) were left out, "
-                f"which takes {', '.join(shares)}: look at it in the report"
+                f"which removes {', '.join(shares)}: check the picture in the report"
             )
     return warnings
 

@@ -35,5 +35,6 @@ def read_anomalies(paths: Sequence[str], shape: tuple[int, ...]) -> tuple[GivenA
             whole.resize(size, Image.Resampling.LANCZOS),
         )
         images = np.stack([np.asarray(version) for version in versions])
-        pictures.append(GivenAnomaly(Path(path).name, images, hashing.phashes(images)))
+        hashes = np.array([hashing.phash(version) for version in versions])
+        pictures.append(GivenAnomaly(Path(path).name, images, hashes))
     return tuple(pictures)

@@ -55,7 +55,7 @@ def write_corrupted(folder: Path, settings: PrepareSettings, progress: Progress)
         path = folder / corrupted_file(split, used_by)
         seed = int.from_bytes(hashlib.sha256(f"{settings.seed} {split} {used_by}".encode()).digest()[:8], "big")
         plan = planned(len(images), views, used(used_by), seed)
-        progress.start(f"corrupting {split} images, {used_by} operations", len(plan))
+        progress.start(f"corrupting {split} images, {used_by} corruptions", len(plan))
         array = writer.new_array(path, (len(images), views, *images.shape[1:]))
         _fill(array, images, plan, seed, progress)
         array.flush()  # type: ignore[attr-defined]

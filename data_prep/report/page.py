@@ -103,7 +103,7 @@ def _external_sheets(external: CleanedExternalSet, main: LabelledImages) -> dict
     for index, twin in external.twins.items():
         lines = (
             f"{data.names[index]} · class {data.class_names[data.labels[index]]}",
-            f"the main set's: {main.names[twin.of]} · class {main.class_names[main.labels[twin.of]]}",
+            f"in the main set: {main.names[twin.of]} · class {main.class_names[main.labels[twin.of]]}",
             f"pHash distance {twin.distance}",
         )
         sheets[twin.reason].append(Exhibit((_embedded(data.images[index]), _embedded(main.images[twin.of])), lines))
@@ -122,7 +122,7 @@ def _rejected(data: LabelledImages, rejection: Rejection) -> Exhibit:
         pictures.append(data.images[rejection.like])
         kept = "kept" if rejection.twin is not None else "also left out"
         label = data.class_names[data.labels[rejection.like]]
-        described.append(f"twin: {data.names[rejection.like]} · class {label} ({kept})")
+        described.append(f"compared with: {data.names[rejection.like]} · class {label} ({kept})")
     if rejection.distance is not None:
         described.append(f"pHash distance {rejection.distance}")
     return Exhibit(tuple(_embedded(picture) for picture in pictures), tuple(described))
@@ -227,7 +227,7 @@ def _chart(data: LabelledImages, manifest: Mapping[str, Any]) -> str:
     axes.set_yticks(np.arange(len(names)), names, parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.08)
-    axes.set_xlabel("images (the number is what is used)", color=_INK)
+    axes.set_xlabel("images (the numbers count those in use)", color=_INK)
     axes.tick_params(colors=_INK, length=0)
     axes.grid(axis="x", color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -63,9 +63,9 @@ def download(url: str, path: Path, md5: str, title: str, progress: Progress) -> 
             raise DataError(f"{url} is not the published file (its MD5 sum is not {md5}): try again, {by_hand}")
         os.replace(part, path)
     except requests.RequestException as error:  # a subclass of OSError, so it is caught first
-        kept = f", {_size(part) / _MB:,.0f} MB of it are kept" if _size(part) else ""
+        kept = f", {_size(part) / _MB:,.0f} MB are kept to resume from" if _size(part) else ""
         raise DataError(
-            f"{path.name} cannot be downloaded ({_reason(error)}){kept}: try again with a network, {by_hand}"
+            f"{path.name} cannot be downloaded ({_reason(error)}){kept}: check the network and try again, {by_hand}"
         ) from error
     except OSError as error:
         raise DataError(
@@ -112,7 +112,7 @@ def _size(path: Path) -> int:
 
 def _go_on(url: str, part: Path, start: int, shown: _Shown, by_hand: str) -> bool:
     """Request the bytes from `start` on; return whether the file is complete now."""
-    with _answer(url, start) as answer:
+    with _answer(url, start, by_hand) as answer:
         if start and answer.status_code == requests.codes.requested_range_not_satisfiable:
             total = answer.headers.get("Content-Range", "").rpartition("/")[2]
             if total == str(start):
@@ -133,7 +133,7 @@ def _go_on(url: str, part: Path, start: int, shown: _Shown, by_hand: str) -> boo
             return file.tell() >= whole
 
 
-def _answer(url: str, start: int) -> requests.Response:
+def _answer(url: str, start: int, by_hand: str) -> requests.Response:
     """Return the host's response, which begins at byte `start` if the host supports ranges."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     asked = url
@@ -144,8 +144,11 @@ def _answer(url: str, start: int) -> requests.Response:
         answer.close()
         asked = urljoin(asked, answer.headers["Location"])
         if urlsplit(asked).hostname != urlsplit(url).hostname:
-            raise DataError(f"{url} sends on to another host ({urlsplit(asked).hostname}), which is not followed")
-    raise DataError(f"{url} sends on from one address to the next: try again later")
+            raise DataError(
+                f"{url} redirects to another host ({urlsplit(asked).hostname}), which hpsearch does not follow: "
+                f"try again later, {by_hand}"
+            )
+    raise DataError(f"{url} redirects {_REDIRECTS} times or more: try again later, {by_hand}")
 
 
 def _reason(error: requests.RequestException) -> str:

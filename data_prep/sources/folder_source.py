@@ -46,7 +46,9 @@ def _listed(folder: Path) -> Listing:
     parts = [_part(folder, place, side) for place, side in (sides or {folder: None}).items()]
     class_names = sorted({name for part in parts for name in part.class_names}, key=label_order)
     if not class_names:
-        raise DataError(f"{folder} has no folders in it: put the pictures into a folder per class, named as the class")
+        raise DataError(
+            f"{folder} has no subfolders: put the pictures into one folder per class, named after the class"
+        )
     require_distinct(class_names, str(folder))
     stray = [
         Unreadable(str(path.relative_to(folder)), _NO_CLASS)
@@ -72,7 +74,7 @@ def class_folders(folder: Path) -> list[Path]:
     folders = [path for path in _visible(folder) if path.is_dir()]
     for path in folders:
         if any("\ud800" <= sign <= "\udfff" for sign in path.name):
-            raise DataError(f"the folder name {path.name!r} in {folder} is no readable text: rename the folder")
+            raise DataError(f"the folder name {path.name!r} in {folder} is not valid Unicode: rename the folder")
     return folders
 
 

@@ -116,7 +116,7 @@ def require_distinct(class_names: Iterable[str], source: str) -> None:
         normalized = unicodedata.normalize("NFKC", name).casefold().strip()
         if normalized in by_normalized_name:
             raise DataError(
-                f"{source} has the classes {by_normalized_name[normalized]!r} and {name!r}, one name but for case, "
-                "accents or spaces: give both one name if they are one class, or clearly different ones"
+                f"{source} has the classes {by_normalized_name[normalized]!r} and {name!r}, which differ only in case, "
+                "spaces or the encoding of accents: use one name if they are one class, or clearly different names"
             )
         by_normalized_name[normalized] = name

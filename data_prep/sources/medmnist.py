@@ -241,12 +241,15 @@ def read_set(source: str, size: int, progress: Progress) -> LabelledImages:
         raise DataError(f"{path} is not the published file (its MD5 sum is not {md5}): remove it to download it again")
     data = read_npz(path)
     if len(data.class_names) != len(row.class_names) or data.sides is None:
-        raise DataError(f"{path} must have {len(row.class_names)} classes and a split, but has {len(data.class_names)}")
+        raise DataError(
+            f"{path} must have {len(row.class_names)} classes and a split, but has {len(data.class_names)} classes and "
+            f"{'no' if data.sides is None else 'a'} split: remove it to download it again"
+        )
     return replace(data, class_names=row.class_names)
 
 
 def _row(source: str) -> tuple[str, MedMnistSet]:
     name = source.lower()
     if name in LEFT_OUT:
-        raise DataError(f"{name} cannot be prepared, {LEFT_OUT[name]}: take one of {', '.join(SETS)}")
+        raise DataError(f"{name} cannot be prepared, because {LEFT_OUT[name]}: choose one of {', '.join(SETS)}")
     return name, SETS[name]

@@ -30,7 +30,9 @@ def check_label_header(shape: tuple[int, ...], dtype: np.dtype, key: str, path: 
         if dtype.kind not in "iufb":
             raise DataError(f"{path}: one-hot {key} must be numbers, but are {dtype}: write 0 and 1")
         if shape[1] > MAX_CLASSES:
-            raise DataError(f"{path}: {key} must have at most {MAX_CLASSES} columns, one a class, but have {shape}")
+            raise DataError(
+                f"{path}: {key} must have at most {MAX_CLASSES} columns, one per class, but have the shape {shape}"
+            )
         return
     if dtype.kind not in "iu" + _TEXT:
         raise DataError(f"{path}: {key} must be integers or names, but are {dtype}: number the classes 0, 1, 2, ...")
@@ -61,11 +63,16 @@ def classes_of(labels: Mapping[str, np.ndarray], path: Path) -> tuple[list[np.nd
         return [numbers for numbers, _ in read], tuple(str(label) for label in range(max(count for _, count in read)))
     if len(texts) < len(labels):
         others = ", ".join(key for key in labels if key not in texts)
-        raise DataError(f"{path}: {', '.join(texts)} are names and {others} are numbers: write all of them in one way")
+        raise DataError(
+            f"{path}: labels must be all names or all numbers, but {', '.join(texts)} are names and {others} are "
+            "numbers: write one kind everywhere"
+        )
     words = [_words(array.reshape(-1), key, path) for key, array in labels.items()]
     names = sorted({word for some in words for word in some}, key=label_order)
     if len(names) > MAX_CLASSES:
-        raise DataError(f"{path}: {', '.join(texts)} have {len(names):,} names, beyond {MAX_CLASSES} classes")
+        raise DataError(
+            f"{path}: {', '.join(texts)} must have at most {MAX_CLASSES} different names, but have {len(names):,}"
+        )
     require_distinct(names, str(path))
     numbers = {name: number for number, name in enumerate(names)}
     return [np.array([numbers[word] for word in some], np.int64) for some in words], tuple(names)
@@ -77,7 +84,7 @@ def _words(labels: np.ndarray, key: str, path: Path) -> list[str]:
         texts = np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
         words = [str(word).strip() for word in texts]
     except ValueError as error:  # invalid UTF-8 or Unicode
-        raise DataError(f"{path}: {key} are no names that can be read ({error}): write them as UTF-8") from error
+        raise DataError(f"{path}: {key} must be readable names, but are not ({error}): write them as UTF-8") from error
     for row, word in enumerate(words):
         if not (word and word.isprintable()):
             raise DataError(f"{path}: each name in {key} must be printable text, but row {row} is {word!r}")
@@ -106,7 +113,7 @@ def class_numbers(labels: np.ndarray, key: str, path: Path) -> tuple[np.ndarray,
         raise DataError(f"{path}: {key} must be 0 or more, but row {int(numbers.argmin())} has {low}")
     if high >= MAX_CLASSES:
         raise DataError(
-            f"{path}: {key} are out of range: row {int(numbers.argmax())} has {high}, beyond {MAX_CLASSES} classes: "
+            f"{path}: {key} must be below {MAX_CLASSES}, but row {int(numbers.argmax())} has {high}: "
             "number the classes 0, 1, 2, ... without gaps"
         )
     return numbers.astype(np.int64), high + 1
@@ -120,7 +127,7 @@ def _from_one_hot(labels: np.ndarray, key: str, path: Path) -> np.ndarray:
         row = labels[wrong[0]]
         shown = " ".join(f"{float(value):g}" for value in row[:12]) + (" ..." if len(row) > 12 else "")
         raise DataError(
-            f"{path}: each row of one-hot {key} must have one 1 and else 0, but row {wrong[0]} is {shown}: "
+            f"{path}: each row of one-hot {key} must be one 1 and otherwise 0, but row {wrong[0]} is {shown}: "
             "an image can have one class only"
         )
     numbers: np.ndarray = ones.argmax(axis=1).astype(np.int64)

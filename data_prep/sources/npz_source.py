@@ -134,7 +134,7 @@ def _layout(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[str, str], ...]
     if len(there) > 1 or (there and set(images) & set(_OTHER_IMAGES)):
         raise DataError(
             f"{path} must have its images under one set of keys, but has {', '.join(images)}: "
-            "write a file without those that are not meant"
+            "write a file without the other keys"
         )
     return there[0] if there else LAYOUTS[0]
 
@@ -152,7 +152,7 @@ def _header(archive: zipfile.ZipFile, key: str, path: Path) -> _Header:
         raise _damaged(path, key, error) from error
     if header.dtype.hasobject:
         raise DataError(
-            f"{path}: {key} holds pickled objects, which are never loaded: save a plain array, of names by .astype(str)"
+            f"{path}: {key} holds pickled objects, which are never loaded: save a plain array (names with .astype(str))"
         )
     return header
 
@@ -168,8 +168,8 @@ def _check_images(header: _Header, key: str, path: Path) -> None:
     pixel_values.require_numbers(dtype, f"{path}: {key}")
     if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or not all(8 <= s <= MAX_SIDE for s in shape[1:3]):
         raise DataError(
-            f"{path}: {key} must have the shape (n, h, w, 3), or (n, h, w) for grey ones, sides 8..{MAX_SIDE}, "
-            f"but have {shape}"
+            f"{path}: {key} must have the shape (n, h, w, 3), or (n, h, w) for grey images, with sides of 8 to "
+            f"{MAX_SIDE} pixels, but have {shape}"
         )
     if shape[0] == 0:
         raise DataError(f"{path} has no images: {key} is empty: give a file with labelled images")
@@ -178,7 +178,10 @@ def _check_images(header: _Header, key: str, path: Path) -> None:
 def _check_as_many(headers: Mapping[str, _Header], pair: tuple[str, str], path: Path) -> None:
     images, labels = (headers[key].shape[0] for key in pair)
     if images != labels:
-        raise DataError(f"{path}: {pair[0]} and {pair[1]} must be as many, but there are {images} and {labels}")
+        raise DataError(
+            f"{path}: {pair[0]} and {pair[1]} must have the same length, but have {images} and {labels}: "
+            "give each image one label"
+        )
 
 
 def _read_labels(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> np.ndarray:
@@ -190,7 +193,7 @@ def _read_labels(archive: zipfile.ZipFile, key: str, header: _Header, path: Path
     except _BROKEN as error:
         raise _damaged(path, key, error) from error
     except MemoryError as error:
-        raise DataError(f"{path}: {key} does not fit into memory: prepare a smaller file") from error
+        raise DataError(f"{path}: {key} do not fit into memory: prepare a smaller file") from error
 
 
 def _read_images(archive: zipfile.ZipFile, headers: Mapping[str, _Header], path: Path, asked: str | None) -> np.ndarray:
@@ -198,7 +201,7 @@ def _read_images(archive: zipfile.ZipFile, headers: Mapping[str, _Header], path:
     kinds = {key: (header.shape[1:], header.dtype) for key, header in headers.items()}
     if len(set(kinds.values())) > 1:
         found = "; ".join(f"{key} {dtype} {shape}" for key, (shape, dtype) in kinds.items())
-        raise DataError(f"{path}: images of all sides must have one size and dtype, but are {found}")
+        raise DataError(f"{path}: images of all splits must have one size and dtype, but are {found}")
     for key, header in headers.items():
         _check_claim(archive, key, header, path)
     first = next(iter(headers.values()))
@@ -239,7 +242,7 @@ def _values(archive: zipfile.ZipFile, key: str, header: _Header, path: Path) -> 
                 chunk = member.read(min(most, left))
                 left -= len(chunk)
                 if not chunk or len(chunk) % header.dtype.itemsize:
-                    raise EOFError(f"{header.shape} values announced, {left:,} bytes are missing")
+                    raise EOFError(f"the header says {header.shape} values, but {left:,} bytes are missing")
                 yield np.frombuffer(chunk, header.dtype)
     except _BROKEN as error:
         raise _damaged(path, key, error) from error
@@ -249,7 +252,7 @@ def _check_claim(archive: zipfile.ZipFile, key: str, header: _Header, path: Path
     """Reject a header that claims more bytes than the archive lists, before any memory is reserved for them."""
     size = math.prod(header.shape) * header.dtype.itemsize
     if size > archive.getinfo(f"{key}.npy").file_size:
-        raise _damaged(path, key, ValueError(f"{header.shape} values do not fit into what it holds"))
+        raise _damaged(path, key, ValueError(f"the header says {header.shape} values, more than the file holds"))
 
 
 def _damaged(path: Path, key: str, error: Exception) -> DataError:

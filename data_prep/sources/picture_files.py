@@ -151,9 +151,9 @@ def _refused(picture: Image.Image) -> str:
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         return "several pages" if picture.format == "TIFF" else "animated"
     if picture.mode not in _MODES and not _sixteen_bits_grey(picture):
-        return f"neither 8 nor 16 bits a channel, or unknown colours (mode {picture.mode})"
+        return f"neither 8 nor 16 bits per channel, or unknown colours (mode {picture.mode})"
     if _unread_sixteen_bits(picture):
-        return "16 bits a channel in an unusual layout: save it as RGB, RGBA or grey, channels beside each other"
+        return "16 bits per channel in an unusual layout: save it as RGB, RGBA or grey, with interleaved channels"
     return ""
 
 
@@ -181,7 +181,7 @@ def _sixteen_bits_grey(picture: Image.Image) -> bool:
 
 
 def _unread_sixteen_bits(picture: Image.Image) -> bool:
-    """Return whether a picture has 16 bits a channel in a layout that Pillow cannot read in full."""
+    """Return whether a picture has 16 bits per channel in a layout that this module cannot read."""
     tiles = [tile.args for tile in getattr(picture, "tile", ())]
     bits = getattr(picture, "tag_v2", {}).get(TIFF_BITS, ())
     deep = 16 in (bits if isinstance(bits, tuple) else (bits,)) or any(";16" in str(args) for args in tiles)

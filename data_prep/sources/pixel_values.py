@@ -43,7 +43,9 @@ def require_numbers(dtype: np.dtype, where: str) -> None:
         DataError: The dtype is neither.
     """
     if dtype.kind not in "uifb":
-        raise DataError(f"{where} must be numbers, best uint8 with values 0..255, but are {dtype}: convert them first")
+        raise DataError(
+            f"{where} must be numbers, ideally uint8 with values 0..255, but are {dtype}: convert them first"
+        )
 
 
 def range_of(dtype: np.dtype, asked: str | None, chunks: Iterable[np.ndarray], where: str) -> str:
@@ -69,19 +71,20 @@ def range_of(dtype: np.dtype, asked: str | None, chunks: Iterable[np.ndarray], w
         extent = extent.with_values(values)
     low, high = extent.low, extent.high
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError(
-            f"{where} must have finite values, but some are NaN or infinite: mend or leave out those images"
-        )
+        raise DataError(f"{where} must have finite values, but some are NaN or infinite: fix or remove those images")
     if low < 0 or high > 255:
         raise DataError(f"{where} must have values in 0..255 or 0..1, but have {low:g}..{high:g}: rescale them first")
     if asked == UNIT and high > 1:
-        raise DataError(f"{where} must have values up to 1 for --value-range {UNIT}, but go up to {high:g}: drop it")
+        raise DataError(
+            f"{where} must have values up to 1 for --value-range {UNIT}, but go up to {high:g}: drop --value-range"
+        )
     if asked is not None:
         return asked
     if extent.whole != (high > 1):
-        what = f"zeros and ones alone, {UNIT} or {BYTES}" if high <= 1 else f"some not whole, {BYTES} or neither"
+        fits = f"only zeros and ones, which fit {UNIT} and {BYTES}"
+        what = fits if high <= 1 else f"some of them fractions, which may be {BYTES} or another range"
         raise DataError(
-            f"{where} are {dtype} with values {low:g}..{high:g}, {what}: say which with `hpsearch prepare "
+            f"{where} are {dtype} with values {low:g}..{high:g}, {what}: give the range with `hpsearch prepare "
             "--value-range`, or convert them to uint8"
         )
     return BYTES if extent.whole else UNIT

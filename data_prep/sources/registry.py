@@ -31,7 +31,7 @@ class Source:
         digest: (source, seed) -> sha256 of its content, hexadecimal, without decoding it.
         resized: Whether images are resized to `image_size`.
         options: Further options of PrepareSettings that this kind takes, with their defaults.
-        brings_split: (source) -> whether it has its own split, judged by names or headers.
+        brings_split: (source) -> whether it has its own split; no pixels are read.
         fetch: (source, progress), downloads what `digest` reads; the attribute is None if no download is needed.
     """
 
@@ -74,14 +74,14 @@ def _listing_digest(listing: Listing) -> str:
 SOURCES = (
     Source(
         "demo",
-        "demo (a drawn set of about 1,500 cells)",
+        "demo, a built-in set of about 1,500 drawn blood cells",
         lambda source: source == "demo",
         lambda source, size, seed, progress: demo_set.demo_images(seed, progress).data,
         lambda source, seed: hashlib.sha256(f"demo {demo_set.VERSION} {seed}".encode()).hexdigest(),
     ),
     Source(
         "medmnist",
-        f"a set of MedMNIST by its name, fetched from Zenodo ({', '.join(medmnist.SETS)})",
+        f"the name of a MedMNIST set, downloaded from Zenodo ({', '.join(medmnist.SETS)})",
         medmnist.is_known,
         lambda source, image_size, seed, progress, size: medmnist.read_set(source, size, progress),
         lambda source, seed: medmnist.set_digest(source),
@@ -100,7 +100,8 @@ SOURCES = (
     ),
     Source(
         "folder",
-        f"a folder with a folder of {FORMAT_NAMES} pictures per class, or train/ and test/ folders with those in them",
+        f"a folder with one subfolder of {FORMAT_NAMES} pictures per class, "
+        "or with train/ and test/ folders that hold such subfolders",
         lambda source: Path(source).is_dir(),
         lambda source, size, seed, progress: read_listing(folder_source.list_folder(Path(source)), size, progress),
         lambda source, seed: _listing_digest(folder_source.list_folder(Path(source))),
@@ -118,8 +119,8 @@ SOURCES = (
     ),
     Source(
         "npz",
-        "an .npz file with `images` (n, h, w, 3), or (n, h, w) for grey ones, and `labels` (n,), numbers or names, "
-        "or one-hot, or with the keys of MedMNIST (`train_images`, `train_labels`, `val_images`, ...)",
+        "an .npz file with `images` (n, h, w, 3), or (n, h, w) for grey images, and `labels`, numbers or names (n,) "
+        "or one-hot (n, classes); or with the keys of MedMNIST (`train_images`, `train_labels`, `val_images`, ...)",
         lambda source: Path(source).is_file(),
         lambda source, size, seed, progress, value_range: npz_source.read_npz(Path(source), value_range),
         lambda source, seed: file_digest(Path(source)),
@@ -139,15 +140,17 @@ def find_source(source: str) -> Source:
         if row.recognise(source):
             return row
     near = difflib.get_close_matches(source, ("demo", *medmnist.SETS), 1, cutoff=0.7)
-    meant = f"did you mean {near[0]}?" if near else "`hpsearch prepare --help` lists what is taken"
+    meant = f"did you mean {near[0]}?" if near else "`hpsearch prepare --help` lists the kinds of source"
     kinds = ", ".join(row.kind for row in SOURCES)
-    raise DataError(f"there is no file or folder {source!r}, nor a set of that name ({kinds}): {meant}")
+    raise DataError(
+        f"there is no file or folder {source!r}, and no set of that name (kinds of source: {kinds}): {meant}"
+    )
 
 
 def source_options(settings: PrepareSettings) -> dict[str, Any]:
-    """Return the settings that only some kinds of source take, for the main source.
+    """Return all settings that only some kinds of source take, for the main source.
 
-    A setting that the main source does not take becomes None if an external set takes it.
+    A setting for an external set alone becomes None. One that nothing takes stays, and is refused later.
     """
     names = {name for row in SOURCES for name in row.options}
     taken, given = find_source(settings.source).options, {name: getattr(settings, name) for name in sorted(names)}
@@ -209,7 +212,7 @@ def read_source(
     data = row.read(source, image_size, seed, progress or Silent(), **resolved_options(row, **options))
     if len(data.images) == 0:
         bad = data.unreadable
-        why = f" (the first of {len(bad):,}, {bad[0].name}: {bad[0].reason})" if bad else ""
+        why = f" ({len(bad):,} unreadable, the first is {bad[0].name}: {bad[0].reason})" if bad else ""
         raise DataError(f"{source} has no readable images{why}: give a source with labelled images")
     return _named(data, tuple(class_names), source) if class_names else data
 
@@ -221,7 +224,9 @@ def _named(data: LabelledImages, names: tuple[str, ...], source: str) -> Labelle
         return data
     if data.class_names != tuple(map(str, range(classes))):
         shown = ", ".join(data.class_names[:5]) + (", ..." if classes > 5 else "")
-        raise DataError(f"class names are for sources that number their classes, but {source} has {shown}: drop them")
+        raise DataError(
+            f"class names are for sources that number their classes, but {source} has {shown}: drop --class-names"
+        )
     if len(names) != classes:
         raise DataError(f"class names must be one for each of the {classes} classes of {source}, but are {len(names)}")
     return replace(data, class_names=names)
@@ -239,7 +244,7 @@ def require_classes(data: LabelledImages, source: str) -> None:
         raise DataError(f"{source} has images of one class only ({present[0]}): a classifier needs two or more classes")
     if len(data.class_names) > len(data.labels):
         raise DataError(
-            f"{source} has labels up to {len(data.class_names) - 1} and {len(data.labels)} images, fewer than classes: "
+            f"{source} has labels up to {len(data.class_names) - 1}, but only {len(data.labels)} images: "
             "number the labels 0, 1, 2, ... without gaps"
         )
     empty = [name for name, count in zip(data.class_names, counts, strict=True) if not count]

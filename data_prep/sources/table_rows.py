@@ -74,9 +74,9 @@ def read_lines(path: Path) -> Table:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8 ({error.reason}): save it as UTF-8") from error
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
     except csv.Error as error:
-        raise DataError(f"{path} is no table ({error}): write it as CSV") from error
+        raise DataError(f"{path} is not a CSV table ({error}): write it as CSV") from error
     return Table(path, tuple(columns), tuple(lines))
 
 
@@ -95,8 +95,8 @@ def _read_csv(file: Iterator[str], path: Path) -> tuple[list[str], list[Line]]:
             continue
         if len(fields) > len(columns):
             raise DataError(
-                f"{path} line {number}: the row has {len(fields)} fields, and the header {len(columns)}: "
-                "put values with a delimiter in them into quotation marks"
+                f"{path} line {number}: the row has {len(fields)} fields, but the header only {len(columns)}: "
+                "quote values that contain the delimiter"
             )
         values = [field.strip() for field in fields] + [""] * (len(columns) - len(fields))
         lines.append(Line(number, dict(zip(columns, values, strict=True))))
@@ -115,9 +115,11 @@ def _json_lines(file: Iterator[str], path: Path) -> Iterator[Line]:
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} line {number}: the row is no JSON ({error}): write one object a line") from error
+            raise DataError(
+                f"{path} line {number}: the row is not valid JSON ({error}): write one object per line"
+            ) from error
         if not isinstance(values, dict):
-            raise DataError(f"{path} line {number}: the row must be a JSON object, but is {type(values).__name__}")
+            raise DataError(f"{path} line {number}: the row must be a JSON object, but is {text.strip()[:40]!r}")
         # `_text` replaces half surrogate pairs, which JSON may contain but which cannot be written to other files.
         yield Line(number, {_text(key): "" if value is None else _text(value) for key, value in values.items()})
 

@@ -44,8 +44,7 @@ def listing_of(table: Table, *, labelled: bool = True) -> Listing:
         name = Path(_filled(table, line, column)).as_posix()
         if name in line_of:
             raise DataError(
-                f"{table.path} line {line.number}: {name} stands in line {line_of[name]} already: "
-                "give one row a picture"
+                f"{table.path} line {line.number}: {name} is already in line {line_of[name]}: give each picture one row"
             )
         line_of[name] = line.number
         entries.append(

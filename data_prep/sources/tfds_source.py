@@ -39,7 +39,7 @@ def fetch_set(source: str, progress: Progress) -> None:
         raise DataError(f"{source} needs the package {name}, which is not installed: pip install {name}") from error
     except Exception as error:  # builders may raise any class of error
         raise DataError(
-            f"{source} cannot be downloaded and built ({_first_line(error)}): build it where there is a network, "
+            f"{source} cannot be downloaded and built ({_first_line(error)}): build it on a machine with a network, "
             f"and copy its folder to {builder.data_path}"
         ) from error
     progress.advance(1)

@@ -39,9 +39,11 @@ def stratified_part(labels: np.ndarray, count: int, seed: int, least: int = SIDE
     strata, places, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     floor = np.minimum(sizes, least)
     if count < floor.sum():
+        # With a least of 1, labels combine class and split: the source's own split is kept.
+        needed = f"{least} images of each class" if least > 1 else "an image of each class in each split"
         raise DataError(
-            f"limit must leave {SIDES} images or more a class ({floor.sum()} in all, of {len(labels)}), "
-            f"but is {count}: raise or drop --limit"
+            f"limit must be {floor.sum()} or more of the {len(labels)} images, to keep {needed}, but is {count}: "
+            "raise or drop --limit"
         )
     ideal = count * sizes / len(labels)
     takes = np.maximum(ideal.astype(np.int64), floor)
@@ -121,8 +123,9 @@ def completed(
         missing = [split for side, split in enumerate(SPLITS) if side not in sides[labels == label]]
         if missing:
             raise DataError(
-                f"class {name} must have images on each of {', '.join(SPLITS)}, but the source's own split has none on "
-                f"{' and '.join(missing)} after cleaning: add some, leave the class out, or give --split to split anew"
+                f"class {name} must have images in each of {', '.join(SPLITS)}, but the source's own split has none in "
+                f"{' and '.join(missing)} after cleaning: add images, leave the class out, or give --split "
+                "for a new split"
             )
     return sides
 
@@ -213,11 +216,11 @@ def _parted(members: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.
 def _too_few(name: str, groups: int) -> DataError:
     if groups >= SIDES:
         return DataError(
-            f"class {name} must be on each of train, validation and test, but no way was found to deal out the "
-            f"{groups} groups that hold it so, whole: give another --seed or --split, or smaller groups"
+            f"class {name} must have images in each of train, validation and test, but no split was found that keeps "
+            f"its {groups} groups whole: give another --seed or --split, or smaller groups"
         )
     return DataError(
-        f"class {name} must have a group of images of its own on each of train, validation and test, but has "
-        f"{groups} such group{'' if groups == 1 else 's'} after cleaning, and {SIDES} are needed: add different images "
+        f"class {name} must have images in {SIDES} or more groups (near copies form one group), one for each of train, "
+        f"validation and test, but has {groups} group{'' if groups == 1 else 's'} after cleaning: add different images "
         "of it, or leave the class out"
     )

@@ -50,7 +50,7 @@ def known_groups(data: LabelledImages, path: str | None) -> KnownGroups:
         alone = names.count("")
         if alone:
             warnings.append(
-                f"{alone:,} of {len(names):,} images have no row in {path}: each is a group of its own, with its copies"
+                f"{alone:,} of {len(names):,} images have no row in {path}: each forms its own group, with its copies"
             )
     return KnownGroups(np.concatenate([np.empty((0, 2), np.int64), *links]), tuple(warnings))
 
@@ -105,8 +105,8 @@ def large_groups(groups: np.ndarray, data: LabelledImages, kept: np.ndarray) -> 
     example = data.names[kept[int(np.flatnonzero(groups == group)[0])]]
     return [
         f"{number} of {len(counts)} groups hold{'s' if number == 1 else ''} more than {LARGE_SHARE:.0%} of a class; "
-        f"that of {example} has the most, {counts[group, label]:,} of the {sizes[label]:,} images of class "
-        f"{data.class_names[label]}: whole groups go to one side, so look at how even the sides are"
+        f"the group of {example} holds the most, {counts[group, label]:,} of the {sizes[label]:,} images of class "
+        f"{data.class_names[label]}: each group stays in one split, so check that the splits are even enough"
     ]
 
 
@@ -118,10 +118,14 @@ def _read(path: Path) -> dict[str, str]:
     for line in table.lines:
         name, group = line.values.get(name_column, ""), line.values.get(group_column, "")
         if not name or not group:
-            raise DataError(f"{path} line {line.number}: the row must have {name_column} and {group_column}")
+            raise DataError(
+                f"{path} line {line.number}: the row must have values for {name_column} and {group_column}: "
+                "fill in both, or remove the row"
+            )
         if by_name.setdefault(name, group) != group:
             raise DataError(
-                f"{path} line {line.number}: {name} has the group {group}, and {by_name[name]} before: give one of them"
+                f"{path} line {line.number}: {name} must have one group, but has {group} here and {by_name[name]} "
+                "in an earlier line: keep one of them"
             )
     return by_name
 
@@ -132,8 +136,8 @@ def _require_known(by_name: dict[str, str], data: LabelledImages, path: str) -> 
     if strangers:
         example = data.names[0] if data.names else "none"
         raise DataError(
-            f"{path} names {strangers[0]}, which is no image of the source ({len(strangers):,} such of "
-            f"{len(by_name):,}): name images as images.csv of the prepared set does, such as {example}"
+            f"{path} must only name images of the source, but {len(strangers):,} of {len(by_name):,} names are "
+            f"unknown, such as {strangers[0]}: write names as in images.csv of the prepared set, such as {example}"
         )
 
 

@@ -97,7 +97,7 @@ class PreparedSet:
                 "version of hpsearch; use that one, or run `hpsearch prepare --force`"
             )
         if problem := _problem(manifest):
-            raise DataError(f"{path} is damaged, {problem}: run `hpsearch prepare --force`")
+            raise DataError(f"{path} is damaged ({problem}): run `hpsearch prepare --force`")
         return cls(folder, manifest)
 
     @property
@@ -224,7 +224,8 @@ class PreparedSet:
         )
         if array.dtype != dtype or not fits:
             raise DataError(
-                f"{path} must be {np.dtype(dtype)} of shape {shape}, but is {array.dtype} of shape {array.shape}: "
+                f"{path} must be {np.dtype(dtype)} of shape {str(shape).replace('None', 'any')}, "
+                f"but is {array.dtype} of shape {array.shape}: "
                 "run `hpsearch prepare --force`"
             )
         return array
@@ -240,16 +241,17 @@ _KINDS: dict[str, type] = {
     "counts": dict,
     "files": dict,
 }
+_JSON_TYPES: dict[type, str] = {str: "text", dict: "an object", list: "a list"}
 
 
 def _problem(manifest: Mapping[str, Any]) -> str | None:
     """Return a description of what is wrong with a manifest; None if it is valid."""
     missing = sorted(_KINDS.keys() - manifest.keys())
     if missing:
-        return f"{', '.join(missing)} missing"
+        return f"it lacks {', '.join(missing)}"
     for key, kind in _KINDS.items():
         if not isinstance(manifest[key], kind):
-            return f"{key} must be a {kind.__name__}, but is {str(manifest[key])[:60]!r}"
+            return f"{key} must be {_JSON_TYPES[kind]}, but is {str(manifest[key])[:60]!r}"
     names, shape, weights = manifest["class_names"], manifest["image_shape"], manifest["class_weights"]
     if not all(isinstance(name, str) for name in names) or len(names) < 2:
         return "class_names must be two names or more"
@@ -269,14 +271,14 @@ def _problem_of_files(manifest: Mapping[str, Any]) -> str | None:
         return "corrupted.views must be a number"
     rows = corrupted.get("operations", {}) if corrupted["views"] else {}
     if not isinstance(rows, dict) or not all(_tells_of_use(row) for row in rows.values()):
-        return "corrupted.operations must tell family and used_by of each"
+        return "each of corrupted.operations must have a family and used_by"
     external = manifest.get("external", {})
     if not isinstance(external, dict) or not all(EXTERNAL_NAME.fullmatch(name) for name in external):
-        return "external must be a table by names of letters, digits, - and _"
+        return "external must be an object whose keys are letters, digits, - and _"
     if not all(isinstance(row, dict) and isinstance(row.get("counts"), dict) for row in external.values()):
-        return "external must tell counts of each set"
+        return "each set in external must have counts"
     outside = [name for name in manifest["files"] if Path(name).is_absolute() or ".." in Path(name).parts]
-    return f"the file {outside[0]} would lie outside of it" if outside else None
+    return f"the file {outside[0]} would lie outside the set's folder" if outside else None
 
 
 def _tells_of_use(row: Any) -> bool:
@@ -285,5 +287,5 @@ def _tells_of_use(row: Any) -> bool:
 
 def _known(name: str, names: tuple[str, ...]) -> str:
     if name not in names:
-        raise DataError(f"there is no {name!r} in the prepared set: it has {', '.join(names)}")
+        raise DataError(f"there is no {name!r} in the prepared set: it has {', '.join(names) or 'none'}")
     return name

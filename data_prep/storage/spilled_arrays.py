@@ -33,7 +33,7 @@ def room_for(shape: tuple[int, ...], what: str) -> np.ndarray:
     try:
         return np.empty(shape, np.uint8)
     except MemoryError as error:
-        raise DataError(f"{what} does not fit into memory: prepare a smaller source") from error
+        raise DataError(f"{what} do not fit into memory: prepare a smaller source") from error
 
 
 def check_memory(size: int, what: str) -> None:
@@ -50,7 +50,8 @@ def check_memory(size: int, what: str) -> None:
     if size > MEMORY_SHARE * available:
         raise DataError(
             f"{what} take {size / 1e9:.1f} GB unpacked, more than {MEMORY_SHARE:.0%} of the "
-            f"{available / 1e9:.1f} GB of free memory: prepare a smaller source, or give TMPDIR more space"
+            f"{available / 1e9:.1f} GB of free memory: prepare a smaller source, "
+            "or set TMPDIR to a folder with more space"
         )
 
 

@@ -181,7 +181,7 @@ def backbone_named(name: str) -> Backbone:
             return row
     known = [row.name for row in BACKBONES]
     near = difflib.get_close_matches(name.lower(), known, 1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
     raise ModelError(f"unknown backbone {name!r}: {hint}")
 
 
@@ -206,17 +206,17 @@ def check_weights(backbone: Backbone, weights: str) -> None:
         ModelError: The backbone has no such weights, or there is no such file.
     """
     if weights == IMAGENET and not backbone.has_imagenet:
-        raise ModelError(f"{backbone.name} has no ImageNet weights; use --weights none or a file of your own")
+        raise ModelError(f"{backbone.name} has no ImageNet weights: use --weights none or a file of your own")
     if weights == OWN and not backbone.has_own_weights:
-        raise ModelError(f"--weights own is for a backbone from a .keras file, and {backbone.name} is none")
+        raise ModelError(f"--weights own needs a backbone from a .keras file, but the backbone is {backbone.name}")
     if weights not in NAMED_WEIGHTS and not Path(weights).is_file():
-        raise ModelError(f"--weights takes imagenet, none, own or a file, and {weights!r} is no file")
+        raise ModelError(f"--weights must be imagenet, none, own or a file, but {weights!r} is not a file")
 
 
 def default_resolution(backbone: Backbone, image_shape: tuple[int, int, int]) -> int:
     """Return the default of `Hyperparameters.resolution`, in pixels.
 
-    It is 0 (the size of the images) if the images are large enough, else the backbone's default, or 0 if it has none.
+    It is 0 (images as they are) if they reach `min_size`, else the backbone's default, or 0 if it has none.
     """
     return 0 if min(image_shape[:2]) >= backbone.min_size else backbone.resolution or 0
 
@@ -239,9 +239,9 @@ def check_size(backbone: Backbone, image_shape: tuple[int, int, int], resolution
         return
     takes = f"{backbone.name} takes images of {backbone.min_size}x{backbone.min_size} or larger"
     if resolution:
-        raise ModelError(f"{takes}, and the resolution is {resolution}: give a larger one, or use small_cnn")
+        raise ModelError(f"{takes}, but the resolution is {resolution}: give a larger one, or use small_cnn")
     raise ModelError(
-        f"{takes}, and the prepared ones are {height}x{width}: resize them in the network with --resolution "
+        f"{takes}, but the prepared images are {height}x{width}: resize them in the network with --resolution "
         f"{backbone.min_size} or more, prepare larger ones (--image-size for folders), or use small_cnn"
     )
 
@@ -275,7 +275,10 @@ def _why_not_built(backbone: Backbone, weights: str, image_shape: tuple[int, int
     if weights == IMAGENET and backbone.weights_file:
         path = weights_path(backbone, image_shape)
         if path.is_file():
-            return f"the ImageNet weights of {backbone.name} in {path} do not load ({reason}); delete the file"
+            return (
+                f"the ImageNet weights of {backbone.name} in {path} do not load ({reason}): "
+                "delete the file to download it again"
+            )
         return (
             f"the ImageNet weights of {backbone.name} are not on this machine and cannot be downloaded: "
             f"put {path.name} into {path.parent}, or use --weights none ({reason})"

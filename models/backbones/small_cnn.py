@@ -18,7 +18,7 @@ def SmallCNN(
         input_shape: (h, w, 3).
     """
     if include_top:
-        raise ValueError("SmallCNN has no top of its own")
+        raise ValueError("SmallCNN must be built with include_top=False")
     image = keras.Input(input_shape)
     x = image
     for block, width in enumerate(WIDTHS, 1):

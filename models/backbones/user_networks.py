@@ -85,13 +85,16 @@ def network_from_function(weights: str | None, include_top: bool, input_shape: S
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ModelError(
-            f"{module_name} cannot be imported ({error}): call hpsearch in the folder where {module_name}.py lies, or "
-            f"install it"
+            f"{module_name} cannot be imported ({error}): run hpsearch in the folder of {module_name}.py, or "
+            f"install the module"
         ) from error
     builder = getattr(module, name, None)
     if not callable(builder):
         where = getattr(module, "__file__", module_name)
-        raise ModelError(f"{where} has no function {name!r} (installed modules and hpsearch's own come before yours)")
+        raise ModelError(
+            f"{where} has no function {name!r}: correct the name, or rename your module if this is another one "
+            "(installed modules are found first)"
+        )
     network = builder(weights=weights, include_top=include_top, input_shape=input_shape)
     if not (_takes_images(network) and len(network.outputs) == 1 and len(network.outputs[0].shape) == 4):
         raise ModelError(
@@ -124,8 +127,8 @@ def preprocessing_in(path: str) -> str:
         if x.shape[-1] == 3 and np.abs(np.asarray(x) - np.asarray(preprocess(colours))).max() < 0.01:
             return name
     raise ModelError(
-        f"what stands in front of the network in {path} is none of {', '.join(PREPROCESSING)}: say by --preprocessing "
-        f"which of them it was trained with"
+        f"the layers in front of the network in {path} match none of {', '.join(PREPROCESSING)}: give the one that the "
+        f"network was trained with as --preprocessing"
     )
 
 
@@ -134,11 +137,13 @@ def _loaded(path: str) -> keras.Model:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         raise ModelError(
-            f"{path} does not open with Keras alone ({' '.join(str(error).split())[:200]}): layers of your own need "
-            f"--backbone module:function"
+            f"{path} does not open with Keras alone ({' '.join(str(error).split())[:200]}): for a network with "
+            f"layers of your own, use --backbone module:function"
         ) from error
     if not _takes_images(model):
-        raise ModelError(f"{path} is no functional model with one input of images (n, h, w, 3): it is {_shapes(model)}")
+        raise ModelError(
+            f"{path} must be a functional model with one input of images (n, h, w, 3), but is {_shapes(model)}"
+        )
     return model
 
 
@@ -165,14 +170,18 @@ def _features(network: keras.Model, path: str) -> keras.Model:
             if features.count_params() > 0:
                 return features
             break
-    raise ModelError(f"{path} holds no single network with features (n, h, w, c): give a model of one network")
+    raise ModelError(
+        f"{path} must hold one network with features (n, h, w, c), but no such network was found: give a model with one"
+    )
 
 
 def _check_constraints(network: keras.Model, source: str) -> None:
     """Raise ModelError if weights have constraints: training updates all weights as one vector and ignores them."""
     for weight in network.trainable_weights:
         if getattr(weight, "constraint", None) is not None:
-            raise ModelError(f"{source} constrains {weight.path}, which training here does not keep to: leave that out")
+            raise ModelError(
+                f"{source} has a constraint on {weight.path}, which training would ignore: remove the constraint"
+            )
 
 
 def _takes_images(model: Any) -> bool:

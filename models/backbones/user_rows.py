@@ -45,9 +45,12 @@ def asked_backbone(text: str, preprocessing: str | None = None) -> Backbone:
     try:
         row = backbone_named(text)
     except ModelError as error:
-        raise ModelError(f"{error} (one of your own: PATH.keras or module:function)") from error
+        raise ModelError(f"{error} (for a network of your own, give PATH.keras or module:function)") from error
     if preprocessing:
-        raise ModelError(f"--preprocessing is for a backbone of your own; that of {row.name} is {row.preprocessing}")
+        raise ModelError(
+            f"--preprocessing is for a backbone of your own, but {row.name} always uses {row.preprocessing}: "
+            "leave the option out"
+        )
     return row
 
 
@@ -68,15 +71,13 @@ def stored_backbone(name: str, own: Mapping[str, str], file: str) -> Backbone:
         options = {"function": own["function"]}
         return Backbone(name, FUNCTION, own["preprocessing"], 0, 0, min_size=1, options=options, own=own)
     if not Path(file).is_file():
-        raise ModelError(
-            f"the network of the backbone {name} is not in {file} any more: put the .keras file back there"
-        )
+        raise ModelError(f"the backbone {name} needs the file {file}, which is missing: put the .keras file back there")
     return Backbone(name, FILE, own["preprocessing"], _image_size(file), 0, min_size=1, options={"path": file}, own=own)
 
 
 def _of_file(path: Path, preprocessing: str) -> Backbone:
     if not path.is_file():
-        raise ModelError(f"there is no file {path}: --backbone takes a name of `hpsearch backbones`, PATH.keras or "
+        raise ModelError(f"there is no file {path}: --backbone takes a name from `hpsearch backbones`, PATH.keras or "
                          f"module:function")  # fmt: skip
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -89,7 +90,7 @@ def _of_file(path: Path, preprocessing: str) -> Backbone:
 def _of_function(text: str, preprocessing: str) -> Backbone:
     module, _, function = text.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), function)):
-        raise ModelError(f"a function is named module:function, as in my_networks:tiny, and {text!r} is not")
+        raise ModelError(f"a function must be given as module:function, such as my_networks:tiny, but is {text!r}")
     return stored_backbone(_own_name(function), {"function": text, "preprocessing": preprocessing}, "")
 
 
@@ -105,7 +106,7 @@ def _image_size(path: str) -> int:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ModelError(f"{path} is no .keras file: {error}") from error
+        raise ModelError(f"{path} is not a .keras file ({error}): save the model with model.save") from error
     shape = _input_shape(config) or (None, None)
     return int(shape[1] or 0)
 

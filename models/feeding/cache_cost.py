@@ -115,7 +115,7 @@ def cut_costs(
             compute_ms = _compute_ms(network, prefix, batch_size)
             found[cut] = CutCost(fraction, compute_ms, _read_ms(prefix, batch_size, how, scratch))
         except Exception as error:  # each backend has its own errors for a lack of memory
-            print(f"{fraction:.0%} frozen is left out: {type(error).__name__}: {error}")
+            print(f"{fraction:.0%} frozen layers cannot be timed and are skipped: {type(error).__name__}: {error}")
     return list(found.values())
 
 

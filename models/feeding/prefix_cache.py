@@ -211,7 +211,7 @@ def cached_part(
         _make_room(settings, needed, paths.values())
         opened = {name: Features(paths[name], found, part.prefix, settings.precision) for name, found in images.items()}
     except OSError as error:
-        print(f"the frozen layers' output is not kept: {error}")
+        print(f"the output of the frozen layers is not cached: {error.strerror or error}")
         return None
     levels = [opened[name] for name in ("original", *data.views.names)]
     return CachedPart(part, FeatureViews(data.views, levels), opened["validation"], opened.get("validation-corrupted"))
@@ -289,7 +289,8 @@ def _make_room(settings: CacheSettings, needed: int, spared: Collection[Path]) -
     kept = sum(files[path].st_size for path in spared if path in files)
     if kept + needed > settings.most_bytes:
         raise OSError(
-            errno.ENOSPC, f"{(kept + needed) / 1e6:.0f} MB are more than the {settings.most_bytes / 1e6:.0f} MB allowed"
+            errno.ENOSPC,
+            f"it needs {(kept + needed) / 1e6:.0f} MB, more than the {settings.most_bytes / 1e6:.0f} MB allowed",
         )
     made = {path for path, found in files.items() if not _is_being_made(path, found)}
     for path in sorted(made - set(spared), key=lambda path: files[path].st_mtime):

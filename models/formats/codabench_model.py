@@ -39,7 +39,7 @@ class Model:
         images = np.asarray(X)
         images = images[np.newaxis] if images.ndim == 3 else images
         if images.shape[1:] != self.image_shape:
-            raise ValueError(f"X must be images of {self.image_shape}, but its shape is {np.shape(X)}")
+            raise ValueError(f"X must hold images of shape {self.image_shape}, but has the shape {np.shape(X)}")
         if images.dtype != np.uint8 and not ((images >= 0) & (images <= 255) & (images == np.floor(images))).all():
-            raise ValueError("X must hold raw pixels, whole numbers 0..255: preprocessing is inside the model")
+            raise ValueError("X must hold raw pixels, whole numbers 0..255, because preprocessing is part of the model")
         return images.astype(np.uint8, copy=False)

@@ -38,7 +38,9 @@ def check_installed(row: Format, writing: bool = False) -> None:
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         way_out = f"'hpsearch[{row.extra}]'" if row.extra else " ".join(missing)
-        raise ModelError(f"--format {row.name} needs {', '.join(missing)}, not installed: pip install {way_out}")
+        raise ModelError(
+            f"--format {row.name} needs {', '.join(missing)}, which must be installed: pip install {way_out}"
+        )
 
 
 def open_format(row: Format, path: Path) -> Runtime:
@@ -54,7 +56,9 @@ def open_format(row: Format, path: Path) -> Runtime:
         raise ModelError(f"{path} does not open as {row.title}: {' '.join(str(error).split())[:200]}") from error
     shape = runtime.image_shape
     if not (len(shape) == 3 and shape[2] == 3):
-        raise ModelError(f"{path} is no image classifier: it takes {shape}, not (height, width, 3)")
+        raise ModelError(
+            f"{path} must take images of shape (height, width, 3), but takes {shape}: give an image classifier"
+        )
     return runtime
 
 

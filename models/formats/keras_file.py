@@ -80,5 +80,5 @@ def load_model(path: Path) -> tuple[object, tuple[int, int, int]]:
         raise ModelError(f"{path} does not open as a Keras model: {' '.join(str(error).split())[:200]}") from error
     shape = getattr(model, "input_shape", None)
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and all(shape[1:])):
-        raise ModelError(f"{path} is no image classifier: its input is {shape}, not (images, height, width, 3)")
+        raise ModelError(f"{path} must take images of shape (images, height, width, 3), but its input is {shape}")
     return model, shape[1:]

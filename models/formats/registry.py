@@ -145,7 +145,7 @@ def open_codabench(path: Path) -> Runtime:
         # The challenge only calls `predict`, so its labels are checked against the probabilities.
         labels, probabilities = model.predict(images), np.asarray(model.predict_proba(images))
         if not np.array_equal(labels, probabilities.argmax(axis=1)):
-            raise ValueError("its predict gives other labels than those of its largest probabilities")
+            raise ValueError("`predict` must return the classes of the largest probabilities, but returns others")
         return probabilities
 
     return Runtime(answer, model.image_shape)
@@ -206,7 +206,7 @@ probabilities = model(image=images)["output_0"]
         "codabench", "Codabench submission", "codabench.zip", write_codabench, open_codabench,
         ("keras",), ("keras",), "",
         """\
-from model import Model  # unzipped into this folder: it needs Keras and NumPy alone
+from model import Model  # unzip it into this folder first; it needs only Keras and NumPy
 model = Model()
 labels = model.predict(images)  # int (n,): each image's class number, as in labels.json
 """,

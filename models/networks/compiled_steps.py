@@ -123,7 +123,7 @@ def _computing_in(precision: str, layers: Sequence[keras.layers.Layer]) -> Itera
 def _backend() -> Backend:
     name = keras.backend.backend()
     if name not in BACKENDS:
-        raise ModelError(f"training runs on {' or '.join(BACKENDS)}, and KERAS_BACKEND is {name}")
+        raise ModelError(f"KERAS_BACKEND must be {' or '.join(BACKENDS)}, but is {name}")
     return BACKENDS[name]
 
 

@@ -42,7 +42,8 @@ def step_times(
         try:
             times_s[arithmetic] = [_step_s(part, batch)]
         except Exception as error:  # XLA and the backends raise many kinds of errors
-            print(f"{arithmetic} is left out: {type(error).__name__}: {error}")
+            with_xla = " with XLA" if arithmetic.xla else ""
+            print(f"{arithmetic.precision}{with_xla} cannot be timed and is skipped: {type(error).__name__}: {error}")
             continue
         parts[arithmetic] = part
     for _ in range(steps):  # in turn, so that a busy spell of the machine affects all candidates
@@ -57,7 +58,7 @@ def _step_time(arithmetic: Arithmetic, first_s: float, *others_s: float) -> Step
 
 
 def _random_batch(settings: ClassifierSettings, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return random images, targets and weights."""
+    """Return random images, targets of all classes in turn, and weights of 1."""
     images = np.random.default_rng(0).integers(0, 256, (size, *settings.image_shape)).astype("uint8")
     targets = np.eye(settings.classes, dtype="float32")[np.arange(size) % settings.classes]
     return images, targets, np.ones(size, "float32")

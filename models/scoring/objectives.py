@@ -44,12 +44,12 @@ def objective_value(scores: Mapping[str, Any], objective: str) -> float:
     """
     if objective not in scores and (name := external_name(objective)) is not None:
         raise ModelError(
-            f"the objective `{objective}` needs the external set {name}, and the prepared set has none of that name: "
+            f"the objective `{objective}` needs the external set {name}, but the prepared set has none of that name: "
             f"prepare again with `--external {name}=PATH`"
         )
     if objective not in scores:
         raise ModelError(
-            f"the objective `{objective}` needs corrupted validation images, and the prepared set has none: choose the "
+            f"the objective `{objective}` needs corrupted validation images, but the prepared set has none: choose the "
             "objective `macro_f1`, or prepare again without `--corrupted-views 0`"
         )
     return float(scores[objective])

@@ -68,7 +68,10 @@ class Trust:
             if row.target_error == target_error:
                 return row
         known = ", ".join(f"{100 * row.target_error:g} %" for row in self.abstentions)
-        raise ModelError(f"the model has thresholds for {known} of wrong answers, none for {100 * target_error:g} %")
+        raise ModelError(
+            f"the share of wrong answers must be one that the model has a threshold for ({known}), "
+            f"but is {100 * target_error:g} %"
+        )
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities, float64 (n, classes), from the model's raw ones."""

@@ -75,5 +75,5 @@ class CheckpointFile:
         except FileNotFoundError:
             return None
         except Exception as error:  # zip, npy and JSON each raise other errors for a damaged file
-            print(f"{self.path} cannot be read ({error}): the trial begins again")
+            print(f"{self.path} cannot be read ({error}): the trial starts again from its first epoch")
             return None

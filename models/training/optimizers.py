@@ -90,7 +90,7 @@ class FlatOptimizer:
         extras: UpdateOptions | None = None,
     ) -> None:
         if name not in RULES:
-            raise ModelError(f"unknown optimizer {name!r}: there are {', '.join(RULES)}")
+            raise ModelError(f"unknown optimizer {name!r}: choose one of {', '.join(RULES)}")
         self.learning_rate = learning_rate
         """Learning rate of the next step. May be changed between steps."""
         self._update, self._hyperparameters = _compiled(name), hyperparameters

@@ -37,7 +37,7 @@ class Plan:
 
     @property
     def network(self) -> ClassifierSettings:
-        """Settings of the network: `classifier` at the resolution of the hyperparameters."""
+        """Network settings: `classifier` with the resolution of the hyperparameters."""
         return replace(self.classifier, resolution=int(self.hyperparameters.resolution))
 
     @property

@@ -49,9 +49,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             if not least <= getattr(self, name) < float("inf"):
-                raise ModelError(f"`{name} >= {least}` must hold, but it is {getattr(self, name)}")
+                raise ModelError(f"`{name} >= {least}` must hold, but {name} is {getattr(self, name)}")
         if self.class_weights not in CLASS_WEIGHTS:
-            raise ModelError(f"`class_weights in {CLASS_WEIGHTS}` must hold, but it is {self.class_weights!r}")
+            raise ModelError(
+                f"`class_weights in {CLASS_WEIGHTS}` must hold, but class_weights is {self.class_weights!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class TrainedPhase:
         )
 
     def take_weights(self) -> None:
-        """Copy the network's current weights into the flat vector that the optimizer updates."""
+        """Copy the current trained weights into the flat vector that the optimizer updates."""
         self.flat = keras.ops.convert_to_tensor(self.part.gathered())
 
     def train_epoch(self, feed: Feed, number: int, epoch: int) -> TrainedEpoch:

@@ -72,7 +72,7 @@ class TrialProgress:
         """
         if phase.name != HEAD and epoch >= COLLAPSE_GRACE_EPOCHS and self.collapsed_epochs >= 2:
             raise DivergedError(
-                f"one class alone is predicted since epoch {self.epochs[-1].step - 1}: the trial collapsed"
+                f"only one class has been predicted since epoch {self.epochs[-1].step - 1}: the trial collapsed"
             )
 
     def _is_best(self, figures: EpochFigures) -> bool:

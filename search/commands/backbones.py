@@ -13,15 +13,16 @@ from search.terminal.output import print_json, print_table
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backbones(as_json: bool) -> None:
-    """List the backbones: parameters (without the head), the side of the images they were pretrained on and of the
-    smallest they take, preprocessing, default weights, and the cut points: the shares of the layers that a trial can
-    freeze.
+    """List the backbones that `run` can fine-tune.
 
     \b
     hpsearch backbones
 
-    Others can be given to `run`: an earlier export (--backbone PATH.keras), or a function of your own that is called as
-    those of keras.applications are (--backbone module:function).
+    Shown are the parameters (without the head), the side of the images it was pretrained on, the smallest side it
+    takes, preprocessing, default weights, and the shares of its layers that a trial can freeze.
+
+    `run` also takes an earlier export (--backbone PATH.keras) and a function of your own that is called as the
+    functions of keras.applications are (--backbone module:function).
     """
     rows = [{key: value for key, value in asdict(row).items() if key != "own"} for row in BACKBONES]
     rows = [row | {"weights": default_weights(one)} for row, one in zip(rows, BACKBONES, strict=True)]

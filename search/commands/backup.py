@@ -16,13 +16,14 @@ from studies.storage import existing_storage
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.pass_obj
 def backup(workspace: Workspace, out: Path | None) -> None:
-    """Copy the studies to the file OUT (by default one with the time in its name, in the workspace's `backups/`).
+    """Copy the studies to the file OUT. By default it lies in the workspace's `backups/`, with the time in its name.
 
     \b
     hpsearch backup /media/stick/studies.db
 
-    Runs may go on meanwhile. To restore, put the copy in the place of the workspace's `studies.db`, while nothing runs,
-    and remove `studies.db-wal` and `studies.db-shm` beside it. Weights are not in it: they lie in `trials/`.
+    Runs may continue meanwhile. To restore a copy while nothing runs, put it in the place of the workspace's
+    `studies.db`, and remove `studies.db-wal` and `studies.db-shm` beside it. Weights are not part of the copy; they lie
+    in `trials/`.
     """
     existing_storage(workspace.database)
     target = out or workspace.folder / "backups" / f"studies-{datetime.now():%Y%m%d-%H%M%S}.db"

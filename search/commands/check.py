@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--what-if-leaky", is_flag=True, help="Show what splitting after augmenting would do to the score.")
-@click.option("--images", type=click.IntRange(30), default=900, help="For --what-if-leaky: originals, at most.")
-@click.option("--epochs", type=click.IntRange(1), default=40, help="For --what-if-leaky: of each training.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="For --what-if-leaky: of splits and trainings.")
+@click.option("--what-if-leaky", is_flag=True, help="Also show how splitting after augmentation inflates the score.")
+@click.option("--images", type=click.IntRange(30), default=900, help="With --what-if-leaky: most originals to use.")
+@click.option("--epochs", type=click.IntRange(1), default=40, help="With --what-if-leaky: epochs of each training.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="With --what-if-leaky: seed of splits and trainings.")
 @click.pass_context
 def check(ctx: click.Context, /, what_if_leaky: bool, images: int, epochs: int, seed: int) -> None:
-    """Re-verify the prepared set from its files: checksums, leaks between the splits, augmented views outside training.
+    """Verify the prepared set from its files: checksums, leaks between the splits, augmented views outside training.
 
     \b
     hpsearch check
     hpsearch check --what-if-leaky
 
-    Looks at pixels, so it also finds what was altered together with its checksum. Exit code 1 when something is wrong.
+    The check compares pixels, so it also finds files that were changed together with their checksums. Exit code 1 means
+    that something is wrong.
 
-    --what-if-leaky then trains the small baseline network twice on training images, once split after augmenting, a
-    common mistake, and once split first, and scores both on images kept out of both. It takes a minute or two and does
+    --what-if-leaky then trains the small network twice on training images: once split after augmentation, a common
+    mistake, and once split before. Both are scored on images that neither has seen. It takes a minute or two, and does
     not read the test set.
     """
     from data_prep.check import check as look
@@ -63,7 +64,7 @@ def _show_leak(workspace: Workspace, images: int, epochs: int, seed: int) -> Non
 
 
 def _rows(leaky: Measured, proper: Measured) -> list[dict[str, object]]:
-    """One row a figure, one column a way to split."""
+    """Return a row per figure, with a column per way to split."""
     lines = {
         "training images, views included": "training_images",
         "validation images, views included": "validation_images",

@@ -18,24 +18,28 @@ from studies.trial_tables import SCORES, trial_row, trial_rows
 
 TITLES = dict(zip(SCORES, ("clean F1", "corrupted F1", "worst family F1"), strict=True))
 COST_TITLES = ("GFLOPs", "ms/image", "MB")
-COLUMNS = ("study", "trial", "accuracy", "precision", "recall", *TITLES.values(), "parameters", *COST_TITLES)
+COLUMNS = ("study", "trial", *TITLES.values())
+DETAILED_COLUMNS = ("study", "trial", "accuracy", "precision", "recall", *TITLES.values(), "parameters", *COST_TITLES)
 CONFIRMED = "other seeds"
 LEAST_TRIALS = 5
 
 
 @click.command()
-@click.option("--trials", "all_trials", is_flag=True, help="Show every complete trial, not only the best of a study.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, hyperparameters included.")
+@click.option("--trials", "all_trials", is_flag=True, help="Show every complete trial, not only the best ones.")
+@click.option("--details", is_flag=True, help="Add further columns, hyperparameters and rank correlations.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with hyperparameters and rank correlations.")
 @click.pass_obj
-def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
-    """Show the best trial of each study side by side, by its figures on clean and on corrupted validation images.
+def compare(workspace: Workspace, all_trials: bool, details: bool, as_json: bool) -> None:
+    """Compare the best trial of each study, by its scores on clean and on corrupted validation images.
 
     \b
     hpsearch compare
-    hpsearch compare --trials
+    hpsearch compare --trials --details
 
-    FLOPs are twice the multiply-adds of convolutions and dense layers; MB are the weights as exported, in float32.
-    Differences that may be chance are marked as ties; rank correlations tell whether the columns agree on what is good.
+    A score marked with = differs from the best of its column by no more than chance explains. --details adds precision,
+    recall, parameters, milliseconds per image, hyperparameters, and rank correlations, which show whether the scores
+    agree on what is good. GFLOPs are twice the multiply-adds of convolutions and dense layers; MB is the size of the
+    exported weights.
     """
     studies = read_studies(workspace.database)
     everything = [row for study in studies for row in trial_rows(study)]
@@ -54,14 +58,15 @@ def compare(workspace: Workspace, all_trials: bool, as_json: bool) -> None:
     if as_json:
         print_json({"trials": rows, "noise": sorted(noise.used), "rank_correlations": correlations})
         return
-    _show(rows, noise, correlations)
+    _show(rows, noise, DETAILED_COLUMNS if details else COLUMNS)
     if figure:
         click.echo("The studies have different objectives: ordered by the mean of clean and corrupted macro-F1.")
     if others := {row["study"]: None for row in rows if row["fingerprint"] != current}:
-        click.echo(f"On another preparation, so on other validation images, not to be compared: {', '.join(others)}")
-    for row in () if all_trials else rows:
-        chosen = ", ".join(f"{key} {short(value)}" for key, value in row["hyperparameters"].items())
-        click.echo(f"{row['study']} trial {row['trial']}, {row['objective']} {row['value']:.4f}: {chosen}")
+        click.echo(f"Not comparable, since they were scored on the images of another preparation: {', '.join(others)}")
+    if details:
+        _show_details(rows, correlations)
+    else:
+        click.echo("Accuracy, costs, hyperparameters and rank correlations: hpsearch compare --details")
 
 
 def _best(studies: Sequence[StoredStudy]) -> list[dict[str, Any]]:
@@ -81,7 +86,7 @@ def _seed_noise(study: StoredStudy) -> dict[str, float]:
 
 
 def _correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row per pair of figures over the trials that have both; none with fewer than LEAST_TRIALS."""
+    """Return a row per pair of figures, over the trials that have both; none with fewer than LEAST_TRIALS."""
     from models.scoring.rank_correlation import rank_correlations
 
     found = []
@@ -93,24 +98,27 @@ def _correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _show(rows: Sequence[dict[str, Any]], noise: DifferenceNoise, correlations: Sequence[dict[str, Any]]) -> None:
+def _show(rows: Sequence[dict[str, Any]], noise: DifferenceNoise, columns: Sequence[str]) -> None:
     external = tuple(dict.fromkeys(_external_title(name) for row in rows for name in row["external"]))
     confirmed = (CONFIRMED,) if any(row["confirmed"] for row in rows) else ()
-    print_table([_shown(row) for row in rows], (*COLUMNS, *external, *confirmed))
+    print_table([_shown(row) for row in rows], (*columns, *external, *confirmed))
     if confirmed:
-        click.echo(f"{CONFIRMED}: mean objective of the trial trained again, and on how many seeds (`run --confirm`)")
+        click.echo(f"{CONFIRMED}: mean objective over other seeds, and their number (`run --confirm`)")
     if external:
-        click.echo(
-            "external F1: macro-F1 over the classes that the external set has; it had no part in the search, but in a "
-            "study with that objective"
-        )
+        click.echo("external F1: macro-F1 over the classes of the external set, which no trial was trained on")
     if any(TIE in row["standing"].values() for row in rows):
         click.echo(
-            "= differs from the best of its column by less than 1.96 standard errors, so that chance may explain it; "
-            f"by {' and '.join(sorted(noise.used))}"
+            "= chance may explain the difference to the best of the column: it is below 1.96 standard errors, "
+            f"estimated by {' and '.join(sorted(noise.used))}"
         )
+
+
+def _show_details(rows: Sequence[dict[str, Any]], correlations: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
+        chosen = ", ".join(f"{key} {short(value)}" for key, value in row["hyperparameters"].items())
+        click.echo(f"{row['study']} trial {row['trial']}, {row['objective']} {row['value']:.4f}: {chosen}")
     if correlations:
-        click.echo("How alike the columns rank the complete trials (1: the same, 0: not at all, -1: in reverse):")
+        click.echo("Rank correlations of the columns over the complete trials (1: same order, 0: none, -1: reversed):")
         print_table(correlations, ("columns", "trials", "kendall_tau", "spearman_rho"))
 
 
@@ -119,7 +127,7 @@ def _external_title(name: str) -> str:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """The row under the headings of the terminal."""
+    """Return the row under the headings of the terminal."""
     scores = {
         title: cell(row[name]) + (" =" if row["standing"].get(name) == TIE else "") for name, title in TITLES.items()
     }

@@ -12,11 +12,11 @@ from studies.storage import database_url, existing_storage
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--host", default="127.0.0.1", help="Address to listen on; other machines are shut out by default.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on. The default shuts out other machines.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, help="Port to listen on.")
 @click.pass_obj
 def dashboard(workspace: Workspace, host: str, port: int) -> None:
-    """Browse the studies in optuna-dashboard, until Ctrl-C.
+    """Browse the studies in optuna-dashboard. Press Ctrl-C to stop it.
 
     \b
     hpsearch dashboard --port 8081

@@ -10,30 +10,39 @@ import time
 
 import click
 
+from search.planning.demo_size import BACKBONE, FULL, FULL_STEP_MS, SHORT, SIZES, demo_step_ms, size_of_started
 from search.terminal.durations import duration
 from search.workspace import Workspace
 
-TRIALS, EPOCHS = 14, 12
 SPLIT = "60/20/20"  # of so few images, more than usual are needed to measure on
 
 
-@click.command(context_settings={"show_default": True})
-@click.option("-n", "--trials", type=click.IntRange(1), default=TRIALS, help="Trials of the search.")
-@click.option("--epochs", type=click.IntRange(1), default=EPOCHS, help="Epochs of a trial, at most.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the demo set and of the search.")
+@click.command()
+@click.option(
+    "--size",
+    type=click.Choice(list(SIZES)),
+    help="Size of the search: full (14 trials of 12 epochs) or short (8 of 6).  [default: by one timed training step]",
+)
+@click.option("-n", "--trials", type=click.IntRange(1), help="Trials of the search.  [default: by --size]")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of a trial, at most.  [default: by --size]")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the demo set and of the search."
+)
 @click.pass_context
-def demo(ctx: click.Context, /, trials: int, epochs: int, seed: int) -> None:
-    """Go the whole way on the built-in set of drawn cells: prepare, run, compare, export-best.
+def demo(ctx: click.Context, /, size: str | None, trials: int | None, epochs: int | None, seed: int) -> None:
+    """Run prepare, run, compare and export-best on a built-in set of drawn cells.
 
     \b
     hpsearch demo
+    hpsearch demo --size full
 
-    Works in the folder hpsearch-demo unless another is named; called again, it goes on where it stopped.
+    The results lie in the folder hpsearch-demo, unless -w names another. Called again, the demo continues where it
+    stopped. It takes at most three minutes on two processor cores: on slower ones its search is the short one.
     """
     workspace: Workspace = ctx.obj
     started = time.monotonic()
-    search = f"run --backbone small_cnn --trials {trials} --epochs {epochs} --seed {seed}"
-    for step in (f"prepare demo --seed {seed} --split {SPLIT}", search, "compare", "export-best"):
+    steps = [f"prepare demo --seed {seed} --split {SPLIT}", _search(workspace, size, trials, epochs, seed)]
+    for step in (*steps, "compare", "export-best"):
         code = _hpsearch(workspace, step.split())
         if code:
             ctx.exit(code)
@@ -45,8 +54,27 @@ The demo took {duration(time.monotonic() - started)}. Where the results are:
 To browse the trials:  {hpsearch} -w {shlex.quote(str(workspace.folder))} dashboard""")
 
 
+def _search(workspace: Workspace, size: str | None, trials: int | None, epochs: int | None, seed: int) -> str:
+    """Return the demo's `run` command; choose the size of the search where the options leave it open."""
+    if trials is None or epochs is None:
+        chosen = SIZES[size or size_of_started(workspace) or _timed_size()]
+        trials, epochs = trials or chosen.trials, epochs or chosen.epochs
+    return f"run --backbone {BACKBONE} --trials {trials} --epochs {epochs} --seed {seed}"
+
+
+def _timed_size() -> str:
+    click.echo("Timing one training step ...")
+    step_ms = demo_step_ms()
+    size = FULL if step_ms <= FULL_STEP_MS else SHORT
+    click.echo(
+        f"A step takes {step_ms:.0f} ms, and the {FULL} search needs at most {FULL_STEP_MS:.0f} ms to end within three "
+        f"minutes: this is the {size} one, {SIZES[size].trials} trials of at most {SIZES[size].epochs} epochs."
+    )
+    return size
+
+
 def _hpsearch(workspace: Workspace, arguments: list[str]) -> int:
-    """One command, as a user would give it, in a process of its own: its exit code."""
+    """Run one command in a process of its own, as a user would, and return its exit code."""
     click.echo()
     click.secho(f"$ hpsearch -w {workspace.folder} {' '.join(arguments)}", bold=True)
     sys.stdout.flush()

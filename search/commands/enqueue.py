@@ -15,25 +15,24 @@ from studies.proposals import allowed, read_proposal, tried
 from studies.proposals import enqueue as put_in
 from studies.settings import stored_settings
 from studies.storage import existing_storage
-from studies.trials import counted, unfinished
+from studies.trials import count_finished, count_unfinished
 
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[BACKBONE] KEY=VALUE...")
-@click.option("--study", help="Of this study.  [default: the backbone's latest on this prepared set]")
+@click.option("--study", help="Study that gets the trial.  [default: the backbone's latest]")
 @click.pass_obj
 def enqueue(workspace: Workspace, words: tuple[str, ...], study: str | None) -> None:
-    """Propose hyperparameters for a trial; it waits, and the next run takes it before others.
+    """Add a trial with hyperparameters of your choice. The next run takes it before others.
 
     \b
     hpsearch enqueue efficientnetv2s learning_rate=0.0001 dropout=0.2
     hpsearch enqueue --study efficientnetv2s-1a2b3c4d-v2 optimizer=sgd momentum=0.9
     hpsearch enqueue my-network.keras dropout=0.3
 
-    BACKBONE is what `run --backbone` takes, one of your own too: PATH.keras or module:function.
-
-    The sampler proposes what is left out. Names and values must lie in the study's search space, which is shown when
-    none are given. A run that is at work takes the trial too, as long as its --trials allow.
+    BACKBONE is what `run --backbone` takes. The sampler chooses the hyperparameters that you leave out. Names and
+    values must lie in the study's search space, which is shown when you give none. A run that is under way takes the
+    trial too, if its --trials allow.
     """
     backbones = [word for word in words if "=" not in word]
     if len(backbones) > 1 and study is None:
@@ -55,7 +54,7 @@ def enqueue(workspace: Workspace, words: tuple[str, ...], study: str | None) -> 
     if not proposal.values:
         raise click.UsageError(f"{settings.name} searches none of these: it fixes them at the values given")
     with workspace.making_studies():
-        before, waiting = tried(found, proposal.values), unfinished(found)
+        before, waiting = tried(found, proposal.values), count_unfinished(found)
         number = put_in(found, proposal)
     values = " ".join(f"{name}={short(value)}" for name, value in proposal.values.items())
     click.echo(f"trial {number} of {settings.name} waits with {values}; the sampler proposes the rest")
@@ -63,4 +62,4 @@ def enqueue(workspace: Workspace, words: tuple[str, ...], study: str | None) -> 
         click.echo(f"trial {before} has these values too")
     ahead = f", after {waiting} that run or wait already" if waiting else ""
     which = f"--study {settings.name}" if study else f"--backbone {shlex.quote(backbones[0])}"
-    click.echo(f"`hpsearch run {which} --trials {counted(found) + waiting + 1}` takes it first{ahead}")
+    click.echo(f"`hpsearch run {which} --trials {count_finished(found) + waiting + 1}` takes it first{ahead}")

@@ -20,6 +20,7 @@ from search.evaluating.known_images import LOCKED, known_images, warning_of
 from search.evaluating.suites import SUITES, print_suite, run_suite
 from search.exporting.figure_tables import print_classes, print_estimates, print_parts, print_trust
 from search.exporting.scored_parts import figures_of, parts_in, score_split
+from search.exporting.verdict import verdict_lines
 from search.terminal.output import print_json
 from search.terminal.progress_bars import Stages
 from search.workspace import Workspace
@@ -30,22 +31,23 @@ FEW_IMAGES = 100  # below, one image moves an estimate by more than a point
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.argument("data", required=False)
-@click.option("--test", "on_test", is_flag=True, help="Score the workspace's locked test set; the reading is counted.")
+@click.option("--test", "on_test", is_flag=True, help="Score the workspace's locked test set. Each use is recorded.")
 @click.option(
     "--format",
     "format_name",
     type=click.Choice(list(FORMATS)),
-    help="Score this format of the export, by its own runtime.  [default: keras]",
+    help="Score the export in this format, in its own runtime.  [default: keras]",
 )
 @click.option(
     "--corrupted-views",
     type=click.IntRange(0, 10),
     default=2,
     show_default=True,
-    help="Of each labelled image of DATA, scored under known and under unseen corruptions; 0: none.",
+    help="Corrupted views to score per labelled image, by known and by unseen corruptions each; 0: none.",
 )
-@click.option("--suite", type=click.Choice(list(SUITES)), help="Score published corruptions of the images as well.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: per class and the confusion matrix too.")
+@click.option("--suite", type=click.Choice(list(SUITES)), help="Also score a published list of corruptions.")
+@click.option("--details", is_flag=True, help="Show all figures: per part, family and class, calibration, abstaining.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: all figures, with the confusion matrix.")
 @VALUE_RANGE
 @click.pass_obj
 def evaluate(
@@ -56,20 +58,50 @@ def evaluate(
     format_name: str | None,
     corrupted_views: int,
     suite: str | None,
+    details: bool,
     as_json: bool,
     value_range: str | None,
 ) -> None:
-    """Score an exported MODEL (its folder) on images: DATA is an .npz file, a folder per class, or a CSV.
+    """Score an exported MODEL (its folder) on images. DATA is an .npz file, a folder per class, or a table.
 
     \b
     hpsearch evaluate my-model new-cells.npz
     hpsearch evaluate my-model --test --suite medmnist-c
     hpsearch evaluate my-model --test --format onnx
 
-    Without labels (an .npz file without `labels`, a folder of pictures, or a CSV of paths alone), the accuracy is
-    estimated. Images of another size are cropped to the middle and resized, as in training. Where images of the
-    workspace's locked test set are in DATA, it is a reading of that set, and counted.
+    Without labels (an .npz file without `labels`, a folder of pictures, a table of paths alone), the accuracy is
+    estimated. Images of another size are cropped to the middle and resized, as in training. If DATA holds images of the
+    workspace's locked test set, this is a reading of that set, and counted.
     """
+    _check_arguments(model, data, on_test)
+    if data is not None and not has_labels(data):
+        if suite:
+            raise click.BadParameter(f"{suite} needs labels, and {data} has none", param_hint="--suite")
+        _estimate(open_export(model, format_name), Path(data), as_json, value_range)
+        return
+    exported = open_export(model, format_name)
+    if data is None:
+        scores, images, labels = _score_test(workspace, exported)
+    else:
+        scores, images, labels = _score_data(exported, data, corrupted_views, value_range)
+        scores["known_images"] = known_images(workspace, exported, images)
+    if suite:
+        scores["suites"] = {suite: run_suite(suite, exported.predict, images, labels)}
+    locked = len(images) if on_test else scores["known_images"].get(LOCKED, 0)
+    reading = _count(workspace, exported, scores, "evaluate --test" if on_test else "evaluate") if locked else None
+    if as_json:
+        print_json(scores | ({"reading": reading} if reading else {}))
+        return
+    _show(exported, scores, "test images" if on_test else str(data), details)
+    if suite:
+        print_suite(suite, scores["suites"][suite])
+    if reading:
+        some = "" if on_test else f", {locked:,} images of which are among these"
+        click.echo(f"reading {reading} of the locked test set of {workspace.folder}{some}")
+
+
+def _check_arguments(model: Path, data: str | None, on_test: bool) -> None:
+    """Raise UsageError for arguments that exclude each other, and DataError if DATA does not exist."""
     from data_prep.sources.registry import find_source
 
     if on_test == (data is not None):
@@ -79,37 +111,21 @@ def evaluate(
             f"--test scores an export as it is, its {', '.join(files)}; got {model}", param_hint="MODEL"
         )
     if data is not None:
-        find_source(data)  # says at once where there is nothing
-    if data is not None and not has_labels(data):
-        if suite:
-            raise click.BadParameter(f"{suite} needs labels, and {data} has none", param_hint="--suite")
-        _estimate(open_export(model, format_name), Path(data), as_json, value_range)
-        return
-    exported = open_export(model, format_name)
-    if on_test:
-        scores, images, labels = _score_test(workspace, exported)
-    else:
-        with Stages() as stages:
-            found = labelled_images(str(data), exported.class_names, exported.image_shape, stages, value_range)
-            parts = scored_data(exported.predict, found, corrupted_views, stages)
-        images, labels = found.images, found.labels
-        scores = figures_of(parts, exported.class_names, exported.trust)
-        scores["known_images"] = known_images(workspace, exported, images)
-    if suite:
-        scores["suites"] = {suite: run_suite(suite, exported.predict, images, labels)}
-    locked = len(images) if on_test else scores["known_images"].get(LOCKED, 0)
-    reading = _count(workspace, exported, scores, "evaluate --test" if on_test else "evaluate") if locked else None
-    if as_json:
-        print_json(scores | ({"reading": reading} if reading else {}))
-        return
-    _show(scores, "test" if on_test else str(data), suite)
-    if reading:
-        some = "" if on_test else f", {locked:,} images of which are among these"
-        click.echo(f"reading {reading} of the locked test set of {workspace.folder}{some}")
+        find_source(data)
+
+
+def _score_data(
+    exported: ExportedModel, data: str, corrupted_views: int, value_range: str | None
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Return the figures of the labelled images in DATA, clean and corrupted, the images and their labels."""
+    with Stages() as stages:
+        found = labelled_images(data, exported.class_names, exported.image_shape, stages, value_range)
+        parts = scored_data(exported.predict, found, corrupted_views, stages)
+    return figures_of(parts, exported.class_names, exported.trust), found.images, found.labels
 
 
 def _score_test(workspace: Workspace, exported: ExportedModel) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Figures of the locked test set, corrupted too; its images and labels."""
+    """Return the figures of the locked test set, clean and corrupted, its images and labels."""
     from data_prep.storage.reader import PreparedSet
 
     prepared = PreparedSet.open(workspace.prepared)
@@ -141,7 +157,7 @@ def _count(workspace: Workspace, exported: ExportedModel, scores: dict[str, Any]
 
 
 def _sha256(path: Path) -> str:
-    """Of a file's bytes; of a folder's files in the order of their paths."""
+    """Return the hash of a file's bytes, or of a folder's files in the order of their paths."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     digest = hashlib.sha256()
     for file in files:
@@ -149,19 +165,26 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _show(scores: dict[str, Any], title: str, suite: str | None) -> None:
+def _show(exported: ExportedModel, scores: dict[str, Any], title: str, details: bool) -> None:
+    validation = {}
+    if title == "test images":
+        with suppress(SearchError):  # an export may have lost its figures
+            validation = {key: exported.facts().get(key) for key in ("validation", "refit")}
+    for line in verdict_lines({"test": scores} | validation, title):
+        click.echo(line)
+    if warning := warning_of(scores.get("known_images", {}), scores["images"]):
+        click.echo(warning, err=True)
+    if not details:
+        click.echo("Figures per class and family, calibration and abstaining: --details")
+        return
     rows = [(part.title.replace("test", title, 1), figures) for part, figures in parts_in({"test": scores})]
     print_parts(rows)
     print_classes(scores)
     print_trust(rows)
-    if suite:
-        print_suite(suite, scores["suites"][suite])
-    if warning := warning_of(scores.get("known_images", {}), scores["images"]):
-        click.echo(warning, err=True)
 
 
 def _estimate(exported: ExportedModel, data: Path, as_json: bool, value_range: str | None) -> None:
-    """Accuracy without labels, with what such estimates were off by on test images."""
+    """Print the accuracy estimated without labels, with the errors of such estimates on test images."""
     trust = exported.known_trust()
     found, reasons = [], dict[str, str]()
     with Stages() as stages:

@@ -13,11 +13,13 @@ from models.errors import ModelError
 from models.formats.conversion import check_installed
 from models.formats.registry import FORMATS
 from models.scoring.objectives import external_name
-from search.exporting.export import METRICS_FILE, Exported, export
+from search.exporting.export import CARD_FILE, METRICS_FILE, Exported, export
 from search.exporting.figure_tables import print_estimates, print_gaps, print_operations, print_parts, print_trust
 from search.exporting.format_files import print_formats
 from search.exporting.scored_parts import estimate_errors, parts_in
 from search.exporting.variants import ExportExtras
+from search.exporting.verdict import verdict_lines
+from search.terminal.help_sections import SectionedCommand, section_options
 from search.terminal.output import print_table
 from search.winners.model_budget import LIMITS, Budget, Choice, budget_options
 from search.winners.picked_trial import Pick, picked
@@ -25,24 +27,27 @@ from search.winners.refit import Refitter
 from search.workspace import Workspace
 from studies.sqlite_reader import read_studies
 
+_which, _model = map(section_options, ("Which trial", "Model"))
 
-@click.command(name="export-best")
-@click.option("-b", "--backbone", help="Of this backbone only.  [default: of all]")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: in the workspace]")
+
+@click.command(name="export-best", cls=SectionedCommand)
+@_which("-b", "--backbone", help="Consider this backbone only.  [default: all]")
+@_which("--study", help="Consider this study only.  [default: the one with the best trial]")
+@_which("--trial", type=click.IntRange(0), help="Export this trial.  [default: the best]")
+@budget_options
+@_model("--average", type=click.IntRange(2), help="Also try the average of this many of the best trials.")
+@_model("--tta", is_flag=True, help="Also try test-time augmentation: the average over mirrored and turned copies.")
+@_model("--refit", is_flag=True, help="Train the chosen trial again on training and validation images together.")
+@_model("--weights", help="With --refit: file of the pretrained weights, if the study used one.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: in the workspace]")
 @click.option(
     "--format",
     "formats",
     type=click.Choice(list(FORMATS)),
     multiple=True,
-    help="Write the model in this format as well; may be repeated.  [default: keras alone]",
+    help="Also write the model in this format. May be repeated.",
 )
-@click.option("--average", type=click.IntRange(2), help="Try the mean of so many of the best trials as well.")
-@click.option("--tta", is_flag=True, help="Try the mean over each image turned and mirrored as well.")
-@click.option("--study", help="Of this study.  [default: the one with the best trial]")
-@click.option("--trial", type=click.IntRange(0), help="This trial of it.  [default: the best]")
-@click.option("--refit", is_flag=True, help="Train it anew on training and validation images together.")
-@click.option("--weights", help="For --refit: the file, of a study whose pretrained weights came from one.")
-@budget_options
+@click.option("--details", is_flag=True, help="Show all figures: per part, family, calibration, abstaining.")
 @click.pass_obj
 def export_best(
     workspace: Workspace,
@@ -52,9 +57,10 @@ def export_best(
     study: str | None,
     trial: int | None,
     formats: tuple[str, ...],
+    details: bool,
     **options: Any,
 ) -> None:
-    """Hand over the best trial as a model folder: weights, preprocessing and class names inside, figures, model card.
+    """Export the best trial as a model folder: weights, preprocessing, class names, figures and a model card.
 
     \b
     hpsearch export-best --out my-model
@@ -63,18 +69,18 @@ def export_best(
     hpsearch export-best --trial 7 --refit
     hpsearch export-best --format onnx --format litert
 
-    The model is reloaded in a fresh process and must give the same probabilities before the command says done;
-    so must each --format, by its own runtime. All take raw uint8 images and give probabilities; codabench is a zip file
-    with the model.py that such challenges ask for, which gives labels.
-    The locked test set is read once for a trial, as it is and corrupted; exporting it again shows the stored figures.
-    --average and --tta (test-time augmentation) are kept only when they raise macro-F1 on the corrupted validation
-    images; they cost as many times the prediction as networks and views take part.
-    --max-params, --max-flops, --max-ms and --max-mb take the best trial, of all backbones, that costs no more; the
-    figures are those of `compare`, milliseconds as measured by the trial on its own machine.
-    --refit trains the chosen trial anew, for as many epochs as its best one had, on the validation images too. It has
-    no validation score then: the validation figures shown are those from before. With --average, what is kept is
-    settled first, and each of its trials trained anew.
-    Figures come with 95 % intervals. calibration.json keeps what `evaluate` and `predict` say of how sure they are.
+    The model takes raw uint8 images and gives probabilities. It is reloaded in a fresh process, where it must give the
+    probabilities of training; so must every --format, in its own runtime. codabench is a zip file with the model.py
+    that such challenges ask for.
+
+    The locked test set is read once per trial, clean and corrupted. Exporting a trial again shows the stored figures.
+
+    --average and --tta are kept only if they raise macro-F1 on the corrupted validation images. They multiply the time
+    of a prediction. The --max options take the best trial, of all backbones, that costs no more; milliseconds are those
+    that the trial measured on its own machine.
+
+    --refit trains for as many epochs as the trial's best one had. The refitted model has no validation score of its
+    own: the validation figures shown are those from before.
     """
     if backbone:
         check_backbone(workspace, backbone)
@@ -93,10 +99,8 @@ def export_best(
         name = f"{winner.settings.name}-trial-{winner.record.number}{'-refit' if refit else ''}"
         extras = ExportExtras(options["average"] or 1, pick.allows, options["tta"], refit)
         what = "picked by its number" if winner.picked else "the best of its study"
-        show(
-            export(workspace, prepared, winner, out or workspace.exports / name, extras, formats),
-            f"the best with {budget}" if budget.limits else what,
-        )
+        done = export(workspace, prepared, winner, out or workspace.exports / name, extras, formats)
+        show(done, f"the best with {budget}" if budget.limits else what, details)
     if choice.left_out:
         better = choice.left_out
         click.echo(
@@ -106,7 +110,7 @@ def export_best(
 
 
 def _check_budget(budget: Budget, pick: Pick, multiplied: bool) -> None:
-    """UsageError where a budget stands beside what it does not go with."""
+    """Raise UsageError if a budget is given with an option that excludes it."""
     if budget.limits and not (pick.study is None and pick.trial is None):
         raise click.UsageError("--study and --trial say which trial it is: leave them out, or the --max- options")
     if budget.limits and multiplied:
@@ -120,7 +124,7 @@ def _choice(workspace: Workspace, prepared: PreparedSet, budget: Budget, pick: P
 
 
 def check_backbone(workspace: Workspace, name: str) -> None:
-    """BadParameter for a name that is neither in the table nor that of a study's own backbone."""
+    """Raise BadParameter for a name that is neither in the table nor the backbone of a stored study."""
     try:
         backbone_named(name)
     except ModelError as error:
@@ -132,30 +136,42 @@ def check_backbone(workspace: Workspace, name: str) -> None:
         raise click.BadParameter(f"{error}{hint}", param_hint="--backbone") from error
 
 
-def show(done: Exported, what: str) -> None:
-    """The figures and how they were come by; `what` the trial is."""
-    record = done.winner.record
-    again = f", on other seeds {done.winner.confirmed:.4f} on average" if done.winner.confirmed is not None else ""
+def show(done: Exported, what: str, details: bool = False) -> None:
+    """Prints the verdict; with `details` all figures.
+
+    Args:
+        what: What the trial is, such as "the best of its study".
+    """
+    record, metrics = done.winner.record, done.metrics
+    again = f", {done.winner.confirmed:.4f} on average over other seeds" if done.winner.confirmed is not None else ""
     click.echo(f"trial {record.number} of {done.winner.settings.name}, {what}: {record.value:.4f}{again}")
+    for line in verdict_lines(metrics):
+        click.echo(line)
     if decisive := external_name(done.winner.settings.objective):
-        click.echo(f"chosen by macro-F1 on the external set {decisive}: its figures there flatter it")
-    if refit := done.metrics.get("refit"):
+        click.echo(f"chosen by macro-F1 on the external set {decisive}: its figures on that set are too high")
+    if refit := metrics.get("refit"):
         click.echo(
             f"refitted on {sum(refit['trained_on'].values()):,} training and validation images, "
             f"{' and '.join(map(str, refit['epochs']))} epochs: the score and the validation figures are from before"
         )
-    tried = done.metrics["tried"]
-    if len(tried) > 1:
-        print_table(tried, ("model", "clean", "corrupted", "kept"))
+    if len(metrics["tried"]) > 1:
+        print_table(metrics["tried"], ("model", "clean", "corrupted", "kept"))
         click.echo("Macro-F1 on the validation images; the corrupted ones decide what is kept.")
-    parts = [(part.title, figures) for part, figures in parts_in(done.metrics)]
-    print_parts(parts)
     which = f"reading {done.reading} of this workspace" if done.reading else "the stored figures of its first export"
-    click.echo(f"test: {which}")
-    print_operations(done.metrics["corruptions"], decisive is None)
-    print_gaps(done.metrics)
-    print_trust(parts)
-    print_estimates({}, estimate_errors(done.metrics["test"]))
+    click.echo(f"test set: {which}")
+    if details:
+        _show_details(metrics, decisive is None)
     click.echo(f"reloaded in a fresh process: probabilities within {done.difference:.1e} on every validation image")
-    print_formats(done.metrics["formats"])
+    print_formats(metrics["formats"])
     click.echo(f"done: {done.folder}")
+    if not details:
+        click.echo(f"All figures: {done.folder / CARD_FILE}, or --details")
+
+
+def _show_details(metrics: dict[str, Any], corruptions_decide: bool) -> None:
+    parts = [(part.title, figures) for part, figures in parts_in(metrics)]
+    print_parts(parts)
+    print_operations(metrics["corruptions"], corruptions_decide)
+    print_gaps(metrics)
+    print_trust(parts)
+    print_estimates({}, estimate_errors(metrics["test"]))

@@ -31,18 +31,27 @@ TARGETS = {f"{100 * target:g}": target for target in TARGET_ERRORS}
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path),
-              help=f"The file to write; JSON lines when it ends in .jsonl.  [default: new {DEFAULT_OUT}]")  # fmt: skip
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"File to write; JSON lines if it ends in .jsonl.  [default: {DEFAULT_OUT}, an existing one is not replaced]",
+)
 @click.option(
     "--format",
     "format_name",
     type=click.Choice(list(FORMATS)),
-    help="Use this format of the export, by its own runtime.  [default: keras]",
+    help="Use the export in this format, in its own runtime.  [default: keras]",
 )
-@click.option("--probabilities", is_flag=True, help="A column per class too, with its probability.")
-@click.option("--abstain", is_flag=True, help="Mark the rows whose confidence is too low to answer.")
-@click.option("--target-error", type=click.Choice(list(TARGETS)), default=f"{100 * DEFAULT_TARGET:g}",
-              show_default=True, help="Per cent of wrong answers that --abstain aims at.")  # fmt: skip
+@click.option("--probabilities", is_flag=True, help="Add one column per class with its probability.")
+@click.option("--abstain", is_flag=True, help="Mark images for which the model is not confident enough to answer.")
+@click.option(
+    "--target-error",
+    type=click.Choice(list(TARGETS)),
+    default=f"{100 * DEFAULT_TARGET:g}",
+    show_default=True,
+    help="Per cent of wrong answers that --abstain aims at.",
+)
 @VALUE_RANGE
 def predict(
     model: Path,
@@ -57,13 +66,14 @@ def predict(
     """Label the images in DATA with an exported MODEL (its folder).
 
     \b
-    hpsearch predict my-model new-cells --out labels.csv --abstain
+    hpsearch predict my-model new-cells --out labels.csv
+    hpsearch predict my-model new-cells --abstain
 
-    DATA is an .npz file with `images`, a folder with pictures, a CSV of their paths, or one picture. Images of another
-    size are cropped to the middle and resized, as in training.
+    DATA is an .npz file with `images`, a folder with pictures, a table of their paths, or one picture. Images of
+    another size are cropped to the middle and resized, as in training.
 
-    A row per image: its label and how probable it is, calibrated on validation images; of a picture that cannot be
-    read, the reason.
+    The file has a row per image: its label, and the label's probability, calibrated on the validation images. A picture
+    that cannot be read has the reason instead.
     """
     out = _checked(out, data)
     exported = open_export(model, format_name)
@@ -90,7 +100,7 @@ def predict(
 
 
 def _checked(asked: Path | None, data: Path) -> Path:
-    """Where to write. Nothing that the user has is replaced unless it was named, and the images never are."""
+    """Return the file to write. An existing file is replaced only if it was named, and the images never are."""
     out = asked or Path(DEFAULT_OUT)
     if asked is None and out.exists():
         raise click.BadParameter(f"{out} is there already: name the file to write", param_hint="--out")
@@ -119,11 +129,11 @@ class _Labelling:
 
     @property
     def class_columns(self) -> tuple[str, ...]:
-        """One a class, with a prefix, since a class may be called `label`; none unless they were asked for."""
+        """Return a column name per class, with a prefix, since a class may be called `label`; none unless asked for."""
         return tuple(f"probability_{name}" for name in self.exported.class_names) if self.of_all_classes else ()
 
     def rows(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
-        """One per image of the chunk, in order."""
+        """Return a row per image of the chunk, in order."""
         probabilities = iter(self._probabilities(chunk.images))
         for name in chunk.names:
             if name in chunk.reasons:
@@ -164,7 +174,7 @@ def _tell_abstention(exported: ExportedModel, labelling: _Labelling, target: flo
 
 
 def _write(target: Path, rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    """The whole file or none: `target` is replaced when the last row is written."""
+    """Write the whole file or nothing: `target` is replaced when the last row is written."""
     with (
         replacing(target, shared=True) as partial,
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from data_prep.errors import DataError
 from data_prep.settings import DEFAULT_SPLIT, SPLITS, STRENGTHS, VALUE_RANGES, PrepareSettings
+from search.terminal.help_sections import SectionedCommand, section_options
 from search.terminal.output import console, print_table
 from search.terminal.progress_bars import Stages
 from search.workspace import Workspace
@@ -34,12 +35,12 @@ def _percentages(ctx: click.Context, param: click.Parameter, value: Any) -> tupl
 
 
 def _levels(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str, ...]:
-    """Names with commas between them, or the word for none."""
+    """Return names from a list with commas, or none for the word that means none."""
     return () if value == NONE else tuple(part.strip() for part in str(value).split(","))
 
 
 def _class_names(ctx: click.Context, param: click.Parameter, value: Any) -> tuple[str, ...]:
-    """Names with commas between them, or the lines of a file."""
+    """Return names from a list with commas, or from the lines of a file."""
     if value is None:
         return ()
     path = Path(str(value))
@@ -51,8 +52,8 @@ def _class_names(ctx: click.Context, param: click.Parameter, value: Any) -> tupl
         raise click.BadParameter(f"{value!r} must be names with commas between them, or a file of lines") from error
 
 
-class _NamingSources(click.Command):
-    """Its help ends with the kinds of source there are, which need not be imported for anything else."""
+class _NamingSources(SectionedCommand):
+    """A command whose help ends with the kinds of source."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from data_prep.sources.registry import SOURCES
@@ -61,82 +62,105 @@ class _NamingSources(click.Command):
             formatter.write_dl([(row.kind, row.describe) for row in SOURCES])
 
 
+_images, _cleaning, _split = map(section_options, ("Images", "Cleaning", "Split"))
+_views, _scored = map(section_options, ("Augmentation", "Scoring"))
+
+
 @click.command(cls=_NamingSources, context_settings={"show_default": True})
 @click.argument("source", required=False)
-@click.option("--image-size", type=int, default=_DEFAULTS.image_size, help="Side in pixels; for pictures, not arrays.")
-@click.option("--anomaly", "anomalies", multiple=True, help="Picture whose copies are to go; may be repeated.")
-@click.option(
-    "--recurrence-limit", type=int, default=_DEFAULTS.recurrence_limit, help="A picture with more copies is an anomaly."
+@_images("--image-size", type=int, default=_DEFAULTS.image_size, help="Side in pixels to which pictures are resized.")
+@_images("--size", type=int, help="Side in pixels of the MedMNIST set to download: 28, 64, 128 or 224.")
+@_images(
+    "--value-range",
+    type=click.Choice(VALUE_RANGES),
+    help="Range of the pixel values in an .npz file that is not uint8, where it is not clear.",
 )
-@click.option(
-    "--levels",
-    callback=_levels,
-    default=",".join(_DEFAULTS.levels),
-    metavar="NAME[*COPIES],...",
-    help=f"Of augmentation: {', '.join(STRENGTHS)}; strong*4 asks for 4 copies of that one, none for no views.",
+@_images(
+    "--class-names",
+    callback=_class_names,
+    metavar="A,B,...|FILE",
+    help="Names of numbered classes, in order: a list, or a file with one name per line.",
 )
-@click.option(
-    "--copies",
+@_images("--limit", type=int, help="Use only this many images, in class proportion. For trying things out.")
+@_cleaning(
+    "--anomaly",
+    "anomalies",
+    multiple=True,
+    help="Picture whose copies and near copies are rejected. May be repeated.",
+)
+@_cleaning(
+    "--recurrence-limit",
     type=int,
-    default=_DEFAULTS.copies,
-    help="Augmented views per training image and level, where it does not say.",
+    default=_DEFAULTS.recurrence_limit,
+    help="Reject a picture, and all its copies, if it occurs more often than this.",
 )
-@click.option(
-    "--corrupted-views",
-    type=int,
-    default=_DEFAULTS.corrupted_views,
-    help="Corrupted views per validation and test image, by which trials are scored; 0 for none.",
-)
-@click.option(
+@_split(
     "--split",
     callback=_percentages,
     metavar="A/B/C",
     show_default=f"the source's own split, else {'/'.join(map(str, DEFAULT_SPLIT))}",
-    help="Percentages of train, validation and test; given, also a source with a split of its own is split anew.",
+    help="Percentages of train, validation and test. Also splits a source anew that has a split.",
 )
-@click.option("--size", type=int, help="Side in pixels of the set to fetch: MedMNIST has 28, 64, 128 and 224.")
-@click.option(
-    "--value-range",
-    type=click.Choice(VALUE_RANGES),
-    help="Of images in an .npz file that are not uint8, where their values do not tell.",
+@_split(
+    "--groups",
+    metavar="FILE",
+    help="Table of images and their groups, such as patients: .csv, .tsv or .jsonl. A group stays on one side.",
 )
-@click.option(
-    "--class-names",
-    callback=_class_names,
-    metavar="A,B,...|FILE",
-    help="Names of classes that the source numbers, by number; or a file with one a line.",
+@_split(
+    "--seed",
+    type=int,
+    default=_DEFAULTS.seed,
+    help="Seed of the split, the augmentation, the corruptions, --limit and the demo set.",
 )
-@click.option("--seed", type=int, default=_DEFAULTS.seed, help="Of the split, the augmentation and the corruptions.")
-@click.option("--limit", type=int, help="Take a stratified part of the images that cleaning keeps, for trying things.")
-@click.option("--groups", metavar="FILE", help="CSV with columns image and group (patient, slide) to keep together.")
-@click.option(
+@_views(
+    "--levels",
+    callback=_levels,
+    default=",".join(_DEFAULTS.levels),
+    metavar="NAME[*COPIES],...",
+    help=f"Augmentation levels: {', '.join(STRENGTHS)}. strong*4 stores 4 views per image of that level; "
+    f"{NONE} stores no views.",
+)
+@_views(
+    "--copies",
+    type=int,
+    default=_DEFAULTS.copies,
+    help="Augmented views per training image, for levels without a number of their own.",
+)
+@_scored(
+    "--corrupted-views",
+    type=int,
+    default=_DEFAULTS.corrupted_views,
+    help="Corrupted views per validation image, by which trials are scored, and per test image; 0: none.",
+)
+@_scored(
     "--external",
     multiple=True,
     metavar="NAME=PATH",
-    help="Further set, of another scanner or hospital, to score trials on; never trained on. May be repeated.",
+    help="Images of another scanner or hospital: every trial is scored on them, none is trained on them. May be "
+    "repeated.",
 )
 @click.option("--force", is_flag=True, help="Replace a prepared set that is there.")
 @click.pass_obj
 def prepare(workspace: Workspace, /, source: str | None, force: bool, **options: Any) -> None:
-    """Clean, split and augment a set of labelled images, once; everything else works on the result.
+    """Clean, split and augment a set of labelled images, once. All other commands work on the result.
 
     \b
     hpsearch prepare training_set.npz
     hpsearch prepare pictures/ --image-size 128 --anomaly shrek.png
     hpsearch prepare labels.csv --groups patients.csv
     hpsearch prepare bloodmnist --size 128
-    hpsearch prepare demo --seed 1
     hpsearch prepare training_set.npz --external ward-b=ward_b.npz
 
-    SOURCE is one of the kinds listed below; `demo` is taken when it is left out, and a folder that is called like a set
-    is written as ./bloodmnist. Groups of near copies, and those in the table named by --groups, stay together in the
-    split, and only training images are augmented. Where SOURCE brings its own split, that is kept, and images of an
-    earlier side whose group reaches into a later one (train, validation, test) are left out; a side that it lacks is
-    taken from its training images. What was left out, and why, is shown in prepared/report.html. Downloads go to
-    $HPSEARCH_DATA, or ~/.cache/hpsearch.
+    Near copies, and images that --groups joins, go to the same side of the split. Only training images are augmented,
+    after the split. A split that SOURCE brings is kept: an image whose group also has images on a later side (train,
+    validation, test) is left out, and a missing side is taken from the training images. prepared/report.html shows what
+    was left out, and why.
 
-    Pictures are cropped to the central square and resized. 16 bits a channel become 8 (65535 becomes 255; where no
-    value of a picture goes beyond 4095, which is 12 bits, that becomes 255), and transparency is dropped.
+    Pictures are cropped to their central square and resized. 16 bits per channel become 8 (65535 becomes 255; in a
+    picture without values above 4095, which is 12 bits, 4095 becomes 255). Transparency is dropped. Downloads go to
+    $HPSEARCH_DATA, by default ~/.cache/hpsearch.
+
+    Without SOURCE, the built-in demo set is prepared. Write ./bloodmnist for a folder with the name of a public set.
     """
     if source is None:
         source = "demo"
@@ -161,7 +185,7 @@ def prepare_shown(settings: PrepareSettings, workspace: Workspace, *, force: boo
 
 
 def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
-    """What was prepared, as tables; warnings; where the report is."""
+    """Print what was prepared as tables, the warnings, and where the report is."""
     manifest, out = outcome.manifest, console()
     counts, names = manifest["counts"], manifest["class_names"]
     mark = manifest["fingerprint"][:8]
@@ -191,7 +215,7 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
 
 
 def _show_external(manifest: Mapping[str, Any]) -> None:
-    """A row per external set: images read, left out and kept."""
+    """Return a row per external set: images read, left out and kept."""
     rows = []
     for name, entry in manifest.get("external", {}).items():
         counts = entry["counts"]

@@ -24,23 +24,23 @@ TOLERANCE = 1e-6
 @click.command(context_settings={"show_default": True})
 @click.argument("study")
 @click.argument("trial", type=click.IntRange(0))
-@click.option("--tolerance", type=click.FloatRange(0), default=TOLERANCE, help="Largest difference of a figure.")
-@click.option("--weights", help="The file, of a study whose pretrained weights came from one.")
-@click.option("--restore", is_flag=True, help="Put the weights back in the trial's folder if the figures match.")
+@click.option("--tolerance", type=click.FloatRange(0), default=TOLERANCE, help="Largest difference to accept.")
+@click.option("--weights", help="File of the pretrained weights, if the study used one.")
+@click.option("--restore", is_flag=True, help="If the figures match, put a complete trial's weights back.")
 @click.pass_context
 def rerun(ctx: click.Context, /, study: str, trial: int, tolerance: float, weights: str | None, restore: bool) -> None:
-    """Repeat a finished trial, and see whether its figures come out again; exit 1 if not.
+    """Train a finished trial again, and compare its figures with the stored ones. Exit code 1 if they differ.
 
     \b
     hpsearch rerun efficientnetv2s-1a2b3c4d 7
     hpsearch rerun efficientnetv2s 7 --restore
 
-    STUDY is the name of a study, or a backbone as `run --backbone` takes it, whose latest study is meant. The
-    trial is trained with its own seed and hyperparameters, a pruned one up to the same epoch; study and trial stay as
-    they are. On a CPU the same versions and number of threads give the same bits. A GPU does not: give a --tolerance
-    such as 0.01 there.
+    STUDY is the name of a study, or a backbone as `run --backbone` takes it, which stands for its latest study. The
+    trial is trained with its own seed and hyperparameters; a pruned one up to the epoch where it was pruned. The stored
+    study is not changed. On a CPU, the same versions and number of threads give identical results. On a GPU they do
+    not: give a --tolerance such as 0.01.
 
-    --restore brings back weights that were removed (`run --keep`), for `export-best --trial`.
+    --restore puts back weights that were removed (see `run --keep`), so that `export-best --trial` can use them.
     """
     from search.engine.job import trial_folder
     from search.engine.worker import Worker
@@ -95,7 +95,7 @@ def _show(found: Comparison, tolerance: float) -> None:
 
 
 def _show_noise(workspace: Workspace, study: str, found: Comparison) -> None:
-    """How much of it another seed would explain."""
+    """Print how much of the difference another seed would explain."""
     from search.winners.ties import BY_RULE, BY_SEEDS, SEED_NOISE, TIE_STANDARD_ERRORS
     from studies.replicates import seed_noise
     from studies.sqlite_reader import read_studies

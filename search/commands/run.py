@@ -32,6 +32,7 @@ from search.planning.run_options import (
 from search.planning.warm_start import DEFAULT_HINTS, read_hints
 from search.run_studies import Limits, Run, estimate_backbones, run_backbones
 from search.terminal.durations import DURATION
+from search.terminal.help_sections import SectionedCommand, section_options
 from search.terminal.output import console
 from search.workspace import Workspace
 from studies.pruners import PRUNERS
@@ -55,7 +56,7 @@ def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 
 
 def _objective(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """One of OBJECTIVES, or one on an external set, whose name the prepared set judges."""
+    """Check an objective: one of OBJECTIVES, or external:NAME, whose name is checked with the prepared set."""
     if value not in OBJECTIVES and not external_name(value):
         known = ", ".join(map(repr, (*OBJECTIVES, EXTERNAL_OBJECTIVE)))
         raise click.BadParameter(f"{value!r} is not one of {known}.")
@@ -63,91 +64,136 @@ def _objective(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """Numbers or names as CUDA_VISIBLE_DEVICES has them."""
+    """Return GPU numbers or names, as CUDA_VISIBLE_DEVICES takes them."""
     names = tuple(name.strip() for name in value.split(",")) if value else ()
     if len(set(names)) < len(names) or not all(names):
         raise click.BadParameter(f"{value!r} must be different GPUs, such as 0,1")
     return names
 
 
-def _setting(flag: str, **options: Any) -> Callable[[Command], Command]:
-    """An option that a study fixes: its default stands with the settings."""
-    return click.option(flag, default=SETTING_DEFAULTS[flag.removeprefix("--").replace("-", "_")], **options)
+_study, _training, _search = map(section_options, ("Study", "Training", "Search"))
+_after, _limits, _speed = map(section_options, ("After the search", "Limits", "Speed"))
 
 
-@click.command(context_settings={"show_default": True})
-@click.option(
+def _setting(section: Callable[..., Any], flag: str, **options: Any) -> Callable[[Command], Command]:
+    """Declare an option that a study fixes. Its default is that of the setting."""
+    option: Callable[[Command], Command] = section(
+        flag, default=SETTING_DEFAULTS[flag.removeprefix("--").replace("-", "_")], **options
+    )
+    return option
+
+
+@click.command(cls=SectionedCommand, context_settings={"show_default": True})
+@_study(
     "-b",
     "--backbone",
     "backbones",
     multiple=True,
-    help="A name of `hpsearch backbones`, PATH.keras or module:function; may be repeated.",
+    help="Network to fine-tune: a name from `hpsearch backbones`, PATH.keras, or module:function. May be repeated.",
 )
-@click.option("-n", "--trials", type=click.IntRange(1), default=20, help="Complete and pruned trials in all, a study.")
-@_setting("--weights", help="imagenet, none, own or a file.  [default: imagenet or own where there are any]")
-@click.option("--preprocessing", type=click.Choice(PREPROCESSING_NAMES), help="Of a backbone of your own.")
-@click.option("--space", default="default", help="Search space: default, robust, or a TOML file.")
+@_study("-n", "--trials", type=click.IntRange(1), default=20, help="Trials per study in total, over all runs.")
+@_setting(_study, "--seed", type=click.IntRange(0), help="Seed of the sampler, new weights and batches.")
+@_study("--study", help="Continue this stored study, for example an earlier version.")
+@_study("--new-version", is_flag=True, help="Start a new study for changed settings, beside the stored one.")
+@_study(
+    "--warm-start",
+    metavar="[WORKSPACE:]STUDY",
+    help="Try the best hyperparameters of another study first.",
+)
+@_study("--warm-start-trials", type=click.IntRange(1), default=DEFAULT_HINTS, help="Trials to take from that study.")
 @_setting(
+    _training,
+    "--weights",
+    help="Initial weights: imagenet, none (random), own (those of PATH.keras), or a file.  [default: as `hpsearch "
+    "backbones` shows; own for PATH.keras, none for module:function]",
+)
+@_training(
+    "--preprocessing", type=click.Choice(PREPROCESSING_NAMES), help="Pixel range that a backbone of your own expects."
+)
+@_setting(
+    _training,
+    "--resolution",
+    type=click.IntRange(0),
+    help="Pixels of the shorter side after the network resizes images; 0: no resizing.  [default: by the space]",
+)
+@_setting(
+    _training,
+    "--head-epochs",
+    type=click.IntRange(0),
+    help="Epochs that train the new last layer alone, before fine-tuning.",
+)
+@_setting(_training, "--epochs", type=click.IntRange(1), help="Most epochs of fine-tuning in a trial.")
+@_setting(_training, "--batch-size", type=click.IntRange(1), help="Images per training step.")
+@_setting(
+    _training, "--warmup-epochs", type=click.IntRange(0), help="Epochs over which the learning rate warms up from 0."
+)
+@_setting(
+    _training,
+    "--class-weights",
+    type=click.Choice(CLASS_WEIGHTS),
+    help="How classes count in the loss. balanced: rare classes as much as common ones; none: every image alike.",
+)
+@_setting(
+    _training,
+    "--gradient-clip-norm",
+    type=click.FloatRange(0),
+    help="Largest L2 norm of a step's gradient; longer gradients are scaled down. 0: no limit.",
+)
+@_search("--space", default="default", help="Search space: default, robust, or a TOML file.")
+@_setting(
+    _search,
     "--objective",
     callback=_objective,
     metavar=f"[{'|'.join((*OBJECTIVES, EXTERNAL_OBJECTIVE))}]",
-    help="What is maximized.",
+    help="Figure to maximize; external:NAME is macro-F1 on an external set.",
 )
-@_setting("--head-epochs", type=click.IntRange(0), help="Epochs of the new head alone.")
-@_setting("--epochs", type=click.IntRange(1), help="Epochs of fine-tuning, at most.")
-@_setting("--batch-size", type=click.IntRange(1), help="Images a training step.")
-@_setting(
-    "--warmup-epochs",
-    type=click.IntRange(0),
-    help="Over so many epochs the rate of fine-tuning rises from nothing.",
+@_setting(_search, "--sampler", type=click.Choice(list(SAMPLERS)), help="Optuna sampler that suggests hyperparameters.")
+@_setting(_search, "--pruner", type=click.Choice(list(PRUNERS)), help="Rule that ends poor trials early.")
+@_after("--confirm", callback=_confirm, metavar="KxS", help="Train the best K trials again, each with S other seeds.")
+@_after("--folds", type=click.IntRange(2, 20), help="Cross-validate the best trial on this many folds.")
+@_limits(
+    "--time-budget",
+    "time_budget_s",
+    type=DURATION,
+    help="Stop after this time, such as 90m or 8h. The next run continues.",
 )
-@_setting("--class-weights", type=click.Choice(CLASS_WEIGHTS), help="Of the images in the loss.")
-@_setting(
-    "--gradient-clip-norm",
-    type=click.FloatRange(0),
-    help="Scale a step's gradient down to this L2 norm where it is longer; 0: never.",
-)
-@_setting(
-    "--resolution",
-    type=click.IntRange(0),
-    help="Side in pixels that the network resizes images to; 0: none.  [default: as the search space says]",
-)
-@_setting("--sampler", type=click.Choice(list(SAMPLERS)), help="Who proposes.")
-@_setting("--pruner", type=click.Choice(list(PRUNERS)), help="Who ends poor trials early.")
-@_setting("--seed", type=click.IntRange(0), help="Of sampler, weights and batches.")
-@click.option("--study", help="Go on with this stored study, an earlier version for example.")
-@click.option("--new-version", is_flag=True, help="With changed settings: a study beside the stored one.")
-@click.option("--warm-start", metavar="[WORKSPACE:]STUDY", help="Try the best trials of another study first.")
-@click.option("--warm-start-trials", type=click.IntRange(1), default=DEFAULT_HINTS, help="So many of them.")
-@click.option("--confirm", callback=_confirm, metavar="KxS", help="Train the best K trials again on S other seeds.")
-@click.option("--folds", type=click.IntRange(2, 20), help="Cross-validate the best trial on so many parts.")
-@click.option(
-    "--time-budget", "time_budget_s", type=DURATION, help="Leave after this time, such as 90m or 8h; the trial is kept."
-)
-@click.option(
+@_limits(
     "--trial-timeout",
     "trial_timeout_s",
     type=DURATION,
-    help="End a trial that takes longer than this; it counts as poor.",
+    help="End a trial that takes longer, and count it as poor.",
 )
-@click.option("--keep", type=click.IntRange(1), default=DEFAULT_KEEP, help="Keep the weights of so many best trials.")
-@click.option("--disk-budget", "disk_budget_gb", type=GIGABYTES, help="Gigabytes that trials/ may take.")
-@click.option("--memory-limit", "memory_limit_gb", type=GIGABYTES, help="Gigabytes a training process may take.")
+@_limits("--keep", type=click.IntRange(1), default=DEFAULT_KEEP, help="Best trials whose weights stay on disk.")
+@_limits("--disk-budget", "disk_budget_gb", type=GIGABYTES, help="Most gigabytes for the folder trials/.")
+@_limits(
+    "--memory-limit",
+    "memory_limit_gb",
+    type=GIGABYTES,
+    help="Most gigabytes of main memory for a training process.  [default: 90 % of what is free]",
+)
 @_setting(
+    _speed,
     "--prefix-cache",
     type=click.Choice(PREFIX_CACHES),
-    help="Keep what frozen layers make of stored views, in this precision; auto: float32, where it pays.",
+    help="Precision in which outputs of frozen layers are cached. auto: float32 where that is faster; off: no cache.",
 )
-@_setting("--prefix-cache-gb", type=GIGABYTES, help="Gigabytes of it at most, on disk.")
+@_setting(_speed, "--prefix-cache-gb", type=GIGABYTES, help="Most gigabytes of disk for the prefix cache.")
 @_setting(
+    _speed,
     "--precision",
     type=click.Choice(PRECISION_CHOICES),
-    help="Of training steps; auto: the quickest of a short measurement on a GPU, float32 on a CPU; measure: on both.",
+    help="Precision of training. auto: the fastest on a GPU by a short measurement, float32 on a CPU; measure: "
+    "measure on a CPU too.",
 )
-@_setting("--xla", type=click.Choice(XLA_CHOICES), help="Compile training steps; auto: as above.")
-@click.option("--gpus", callback=_gpus, metavar="0,1", help="One run for each of these GPUs, on the same studies.")
-@click.option("--fresh-workers", is_flag=True, help="A new training process for each trial: slower, for comparison.")
-@click.option("--dry-run", is_flag=True, help="Train a little, say what the search would take, and store nothing.")
+@_setting(
+    _speed,
+    "--xla",
+    type=click.Choice(XLA_CHOICES),
+    help="Compile training steps with XLA. auto: on a GPU, if that is faster; on a CPU, off.",
+)
+@_speed("--gpus", callback=_gpus, metavar="0,1", help="Start one run per GPU, all on the same studies.")
+@_speed("--fresh-workers", is_flag=True, help="Start a new training process for each trial. Slower, for comparison.")
+@_speed("--dry-run", is_flag=True, help="Estimate the time, disk and memory that the search takes. Stores nothing.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -161,33 +207,28 @@ def run(
     warm_start_trials: int,
     **options: Any,
 ) -> None:
-    """Search for the best fine-tuning of each backbone: one study each, --trials trials each.
+    """Search for the best hyperparameters of each backbone.
 
     \b
     hpsearch run --backbone efficientnetv2s --trials 50
     hpsearch run --backbone vgg19 --backbone resnet101v2 --trials 20
+    hpsearch run --backbone mobilenetv2_035 --dry-run
 
-    The same command again goes on where it stopped, however it stopped: a trial that was cut off keeps its number and
-    goes on from its last finished epoch. Ctrl-C once leaves when the epoch is done, twice leaves now. Several runs may
-    work on one study at once; --trials is the total of all.
+    Each backbone gets a study of its own with --trials trials. The same command resumes it, however it was stopped: a
+    trial that was cut off keeps its number and continues from its last finished epoch. Press Ctrl-C once to stop after
+    the current epoch, twice to stop now. Several runs may share a study; --trials counts the trials of all of them.
 
-    Settings that a study fixed when it was made are kept; another value for one of them is refused with the difference.
-    --new-version starts a study with them instead, which takes over the trials that still fit.
+    A study fixes its settings when it is created. Another value later is refused, and the message names the difference.
+    --new-version starts a study with the new values, which takes over the trials that still fit.
 
-    A backbone of your own: PATH.keras is an earlier export or another Keras model, whose head is left out and whose
-    weights are the start; module:function is called as the functions of keras.applications are, and looked for in the
-    current folder. --preprocessing says what range of pixels it was trained with: an export knows it, any other is
-    taken to rescale inside.
+    A backbone of your own is PATH.keras (an earlier export or another Keras model; its head is left out and its weights
+    are the start) or module:function (called as the functions of keras.applications are, looked up in the current
+    folder). The pixel range of a model that holds the network as one nested model, such as an export, is recognised.
+    Any other network must rescale pixels of 0..255 itself, or --preprocessing names its range.
 
-    --warm-start STUDY tries the best trials of another study first, also of another backbone or in another workspace.
-    They are hints: their hyperparameters are brought into this study's space, and trained.
-
-    The best of many trials is also the luckiest. --confirm 3x3 trains the best 3 again on 3 other seeds and shows mean
-    and spread; --folds 5 cross-validates the best one: the training images are divided by group into 5 parts, each held
-    out in turn and scored, originals and corrupted views. export-best then takes the trial with the best mean.
-
-    --dry-run times the quickest and the slowest trials of the space on some of the images: what epochs, trials and the
-    whole search take in time, on the disk and in memory.
+    The best of many trials is also the luckiest. --confirm 3x3 trains the best 3 again with 3 other seeds each, and
+    shows mean and spread. --folds 5 cross-validates the best trial, by group. export-best then takes the trial with the
+    best mean.
     """
     limits = Limits(**{name: options.pop(name) for name in (one.name for one in fields(Limits))})
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
@@ -211,14 +252,14 @@ def run(
     except (KeyboardInterrupt, StopRequestedError):
         stop_request.interrupted = stop_request.interrupted or stop_request.time_left_s > 0
     if stop_request.interrupted:
-        out.print("\nInterrupted: everything that was finished is stored, and the same command goes on.")
+        out.print("\nInterrupted: everything that was finished is stored; run the same command again to continue.")
         ctx.exit(INTERRUPTED)
     if stop_request.wanted:
-        out.print("The time is over: everything that was finished is stored, and the same command goes on.")
+        out.print("The time is over: everything that was finished is stored; run the same command again to continue.")
 
 
 def _backbones(workspace: Workspace, names: tuple[str, ...], chosen: RunOptions) -> list[Backbone]:
-    """Those that were named, or the stored study's."""
+    """Return the backbones that were named, or the stored study's."""
     try:
         rows = [asked_backbone(name, chosen.preprocessing) for name in dict.fromkeys(names)]
     except ModelError as error:

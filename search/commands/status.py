@@ -19,13 +19,14 @@ COLUMNS = ("study", *STATES, "epochs", "time", "objective", "best_value", "best_
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(workspace: Workspace, as_json: bool) -> None:
-    """Show what ran and what it cost: trials by state, epochs, time and the best value of each study.
+    """Show the studies: trials by state, epochs, time and the best value of each.
 
     \b
+    hpsearch status
     hpsearch status --json
 
-    Waiting trials were enqueued or cut off, and the next run takes them first; cut off are those whose run ended before
-    they did. Trials that failed are counted by kind: diverged, out-of-memory, timeout, killed, refused or bug.
+    Waiting trials were enqueued, and cut-off ones were interrupted; the next run takes both first. Failed trials are
+    counted by kind: diverged, out-of-memory, timeout, killed, refused or bug.
     """
     studies = read_studies(workspace.database)
     changed = [_put_back(workspace, study) for study in studies]
@@ -51,7 +52,7 @@ def status(workspace: Workspace, as_json: bool) -> None:
 
 
 def _put_back(workspace: Workspace, study: StoredStudy) -> bool:
-    """Puts back the running trials whose process is gone: they do not run. Whether there were any."""
+    """Turn running trials whose process is gone into waiting ones. Return whether there were any."""
     running = [record.number for record in study.records if record.state == "running"]
     if not running:
         return False

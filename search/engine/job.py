@@ -29,7 +29,7 @@ STATE_FILE = "state.npz"
 LOG_FILE = "log.txt"
 """Output of the training process."""
 
-DECIDE_NOTHING = (
+IRRELEVANT_SETTINGS = (
     *("fingerprint", "sampler", "pruner", "seed", "space", "preparation", "measured", "keras_backend", "resolution"),
     *("version", "weights"),
 )
@@ -96,7 +96,7 @@ class TrainingJob:
 
         Checkpoints and refits are recognised by these facts, including files that earlier versions wrote.
         """
-        settings = {key: value for key, value in vars(self.settings).items() if key not in DECIDE_NOTHING}
+        settings = {key: value for key, value in vars(self.settings).items() if key not in IRRELEVANT_SETTINGS}
         own = ("hyperparameters", "seed", "batch_divisor", "folds", "fold", "fold_seed", "replayed")
         defaults = {one.name: one.default for one in (*fields(StudySettings), *fields(TrainingJob))}
         facts = settings | {key: getattr(self, key) for key in own} | {"weights": self.source.weights}

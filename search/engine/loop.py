@@ -22,10 +22,10 @@ from search.engine.stop_request import StopRequest
 from search.engine.worker import Worker, WorkerDiedError
 from search.errors import SearchError, disk_full
 from studies.definition import Definition
-from studies.records import Ended, TrialRecord, record_of, store_record
+from studies.records import TrialEnd, TrialRecord, record_of, store_record
 from studies.samplers import SAMPLERS, PerTrialSampler
 from studies.settings import StudySettings
-from studies.trials import BATCH_DIVISOR, counted, died_again, mark_infeasible, put_back, put_back_orphans
+from studies.trials import BATCH_DIVISOR, count_finished, died_again, mark_infeasible, put_back, put_back_orphans
 
 FAILURES_IN_A_ROW = 3
 """Trials in a row that end in a bug before the run gives up."""
@@ -97,12 +97,12 @@ class Search:
             if record is None:
                 continue
             bugs = [*bugs, record] if record.state == "fail" else []
-            self.observer.trial_finished(record, counted(self.study))
+            self.observer.trial_finished(record, count_finished(self.study))
             self.retention.sweep(self.study)
             if len(bugs) == FAILURES_IN_A_ROW and bugs[0].failure:
                 raise SearchError(
-                    f"{len(bugs)} trials in a row failed, the first with: {bugs[0].failure['message']} "
-                    f"({bugs[0].failure['place']}); the log is {bugs[0].failure['log']}"
+                    f"{len(bugs)} trials in a row failed. First error: {bugs[0].failure['message']} "
+                    f"(at {bugs[0].failure['place']}). Log: {bugs[0].failure['log']}"
                 )
 
     def _next(self, trials: int) -> optuna.Trial | None:
@@ -114,7 +114,7 @@ class Search:
         while not self.stop_request.wanted:
             with self.claims.deciding():
                 in_hand = put_back_orphans(self.study, self.claims.is_free)
-                done = counted(self.study)
+                done = count_finished(self.study)
                 if done >= trials:
                     return None
                 if done + in_hand < trials:
@@ -123,7 +123,8 @@ class Search:
                     self.definition.suggest(trial)  # under the lock, so that the next process sees these values
                     return trial
             if not announced:
-                self.observer.say(f"other processes have the last {in_hand} trials in hand: waiting for them")
+                running = "1 trial" if in_hand == 1 else f"{in_hand} trials"
+                self.observer.say(f"waiting for {running} that other processes are running")
                 announced = True
             time.sleep(WAIT_S)
         return None
@@ -131,7 +132,7 @@ class Search:
     def _one_trial(self, trial: optuna.Trial) -> TrialRecord | None:
         """Train a trial and return its record; None if it was put back to be tried again."""
         hyperparameters = self.definition.suggest(trial)
-        self.observer.trial_started(trial.number, hyperparameters, counted(self.study))
+        self.observer.trial_started(trial.number, hyperparameters, count_finished(self.study))
         job = self.make_job(trial.number, hyperparameters, self._seed_of(trial.number, "training"))
         job = replace(job, batch_divisor=trial.user_attrs.get(BATCH_DIVISOR, 1))
         attempt = Attempt(self, trial, job)
@@ -205,7 +206,7 @@ class Attempt:
             raise disk_full(failure["message"])
         if (kind == "killed" and not died_again(self.trial)) or (kind == "out-of-memory" and self._halved()):
             put_back(self.search.study, self.trial._trial_id)
-            self.search.observer.say(f"trial {self.trial.number}: {failure['message']}; it is gone on with")
+            self.search.observer.say(f"trial {self.trial.number}: {failure['message']}; trying it again")
             return None
         self._store({}, failure)
         if kind in INFEASIBLE:
@@ -226,7 +227,7 @@ class Attempt:
 
     def _store(self, outcome: dict[str, Any], failure: dict[str, Any] | None) -> None:
         seconds = self.earlier_s + time.monotonic() - self.started
-        store_record(self.trial, Ended(self.job.hyperparameters, self.epochs, outcome, failure, seconds))
+        store_record(self.trial, TrialEnd(self.job.hyperparameters, self.epochs, outcome, failure, seconds))
 
     def _told(self, state: TrialState, value: float | None = None) -> TrialRecord:
         return record_of(self.search.study.tell(self.trial, value, state=state))

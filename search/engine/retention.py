@@ -60,7 +60,11 @@ class Retention:
         return sorted(complete, key=lambda number: (-(trials[number].value or 0.0), number))
 
     def _keep_to_budget(self, dispensable: list[int]) -> None:
-        """Remove weights of the `dispensable` trials (the best first) from the end until the budget is met."""
+        """Remove weights of the `dispensable` trials (the best first) from the end until the budget is met.
+
+        Raises:
+            SearchError: Removing all of them is not enough.
+        """
         if self.budget_gb == inf:
             return
         for number in [*reversed(dispensable), None]:

@@ -41,7 +41,7 @@ def listening_for_signals(stop_request: StopRequest, say: Callable[[str], None])
         if stop_request.interrupted:
             raise KeyboardInterrupt
         stop_request.interrupted = True
-        say("Ctrl-C: leaving when the epoch is done; once more leaves now")
+        say("Ctrl-C: stopping after this epoch; press Ctrl-C again to stop now")
 
     def on_termination(number: int, frame: FrameType | None) -> None:
         stop_request.interrupted = True

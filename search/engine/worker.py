@@ -180,8 +180,8 @@ class Worker:
         code = self.process.wait(STOP_TIMEOUT_S)
         self.stop()
         if code == OUTGROWN:
-            message = f"the training process outgrew its limit of {self.limit_mb} MB: allow more with --memory-limit"
-            return WorkerDiedError(message, "out-of-memory")
+            exceeded = f"the training process exceeded its memory limit of {self.limit_mb} MB"
+            return WorkerDiedError(f"{exceeded}; raise it with --memory-limit", "out-of-memory")
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return WorkerDiedError(f"the training process {how}; its output is in {self.log}")
 

@@ -153,7 +153,8 @@ def _watch_memory(limit_mb: float) -> None:
     def watch() -> None:
         while (now := _memory_mb()) <= limit_mb:
             time.sleep(MEMORY_CHECK_S)
-        os.write(2, f"the training process has grown to {now} MB, beyond its limit of {limit_mb:.0f} MB\n".encode())
+        exceeded = f"the training process exceeded its memory limit of {limit_mb:.0f} MB with {now} MB"
+        os.write(2, f"{exceeded}; raise it with --memory-limit\n".encode())
         os._exit(OUTGROWN)
 
     if limit_mb < float("inf"):

@@ -137,4 +137,4 @@ def _read(folder: Path, name: str) -> Any:
     try:
         return json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SearchError(f"{folder} is no exported model: its {name} cannot be read") from error
+        raise SearchError(f"{folder} is not an exported model: cannot read its {name}") from error

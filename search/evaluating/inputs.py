@@ -27,9 +27,9 @@ CHUNK_BYTES = 2**26
 VALUE_RANGE = click.option(
     "--value-range",
     type=click.Choice(VALUE_RANGES),
-    help="Of the values in an .npz file that is not uint8, where they do not tell.",
+    help="Range of the values in an .npz file that is not uint8, if the values do not show it.",
 )
-KINDS = "a folder with pictures, a CSV of their paths, a picture, or an .npz file"
+KINDS = "a folder with pictures, a table of their paths, a picture, or an .npz file"
 
 
 @dataclass(frozen=True)
@@ -205,4 +205,7 @@ def _fitted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 def _require_square(shape: tuple[int, int, int]) -> None:
     if shape[0] != shape[1]:
-        raise SearchError(f"the model takes images of {shape}, pictures are cropped to squares: give an .npz file")
+        raise SearchError(
+            f"the model needs {shape[0]}x{shape[1]} images but pictures are cropped to squares: give an .npz file "
+            f"instead"
+        )

@@ -14,7 +14,7 @@ from search.workspace import Workspace
 if TYPE_CHECKING:  # not imported at run time, so that the command line starts quickly
     from search.evaluating.exported_model import ExportedModel
 
-PARTS = {"train": "trained on", "validation": "was chosen by"}
+PARTS = {"train": "its training images", "validation": "the validation images that chose it"}
 """Side of a prepared set -> how the model knows it."""
 LOCKED = "test"
 """Side that the model does not know; each reading of it is counted."""
@@ -59,7 +59,7 @@ def warning_of(known: Mapping[str, int], total: int) -> str | None:
         known: Side -> number of images, from `known_images`.
         total: Number of images scored.
     """
-    parts = [f"{count:,} are images that it {PARTS[side]}" for side, count in known.items() if count and side in PARTS]
+    parts = [f"{count:,} are among {PARTS[side]}" for side, count in known.items() if count and side in PARTS]
     if not parts:
         return None
     return f"Warning: the model knows some of these {total:,} images: {', '.join(parts)}; expect less on new ones"

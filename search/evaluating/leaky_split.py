@@ -49,7 +49,7 @@ class Versions:
     per_image: int
     """Number of versions of each image, including the image itself."""
 
-    def at(self, parents: np.ndarray) -> np.ndarray:
+    def rows_of(self, parents: np.ndarray) -> np.ndarray:
         """Return the rows of all versions of these images, int64 (len(parents) * per_image,)."""
         rows: np.ndarray = (parents[:, None] * self.per_image + np.arange(self.per_image)).ravel()
         return rows
@@ -104,8 +104,8 @@ def what_if_leaky(
         SearchError: A class has too few images or groups, or the prepared set has no augmented views.
     """
     versions = read_versions(prepared, images, seed)
-    pool, unseen = parted(versions, np.arange(len(versions.labels) // versions.per_image), UNSEEN_SHARE, seed)
-    unseen_rows = versions.at(unseen)
+    pool, unseen = divided_by_group(versions, np.arange(len(versions.labels) // versions.per_image), UNSEEN_SHARE, seed)
+    unseen_rows = versions.rows_of(unseen)
     measured = []
     for title, split in (
         ("split after augmenting", split_after(versions, pool, seed)),
@@ -124,7 +124,9 @@ def read_versions(prepared: PreparedSet, most: int, seed: int) -> Versions:
         SearchError: The prepared set has no augmented views, or a class has too few images.
     """
     if not prepared.levels:
-        raise SearchError("augmented views are what leaks, and the prepared set has none: prepare it with --levels low")
+        raise SearchError(
+            "--what-if-leaky needs augmented views, and the prepared set has none: run `hpsearch prepare --levels low`"
+        )
     labels = prepared.labels("train")
     rows = np.arange(len(labels))
     if most < len(labels):
@@ -143,17 +145,17 @@ def read_versions(prepared: PreparedSet, most: int, seed: int) -> Versions:
 def split_after(versions: Versions, pool: np.ndarray, seed: int) -> Split:
     """Make the leaky split: all versions of the pool's images at random, with the sizes of `split_first`."""
     size = len(split_first(versions, pool, seed).validation)
-    rows = versions.at(pool)
+    rows = versions.rows_of(pool)
     return Split(*_stratified(rows, versions.labels[rows], size, seed))
 
 
 def split_first(versions: Versions, pool: np.ndarray, seed: int) -> Split:
     """Make the correct split: whole groups of images to either side, then their versions."""
-    training, validation = parted(versions, pool, VALIDATION_SHARE, seed)
-    return Split(versions.at(training), versions.at(validation))
+    training, validation = divided_by_group(versions, pool, VALIDATION_SHARE, seed)
+    return Split(versions.rows_of(training), versions.rows_of(validation))
 
 
-def parted(versions: Versions, parents: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def divided_by_group(versions: Versions, parents: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide images into two parts by whole groups, with classes in proportion; the second gets `share` of groups."""
     groups = versions.groups[:: versions.per_image][parents]
     labels = versions.labels[:: versions.per_image][parents]
@@ -223,17 +225,17 @@ def _variance(versions: Versions, rows: np.ndarray, probabilities: np.ndarray) -
 
 
 def explain(leaky: Measured, proper: Measured) -> str:
-    """Return in plain words what the two measurements show and which number to trust."""
+    """Explain both measurements in plain words, and say which number to trust."""
     known = f"{leaky.known_share:.0%} of the validation images have another version of themselves in training"
     if leaky.overstated <= leaky.chance:
         return (
-            f"Split after augmenting, {known}; here the small network learns too little by heart for that to show "
-            f"beyond chance ({100 * leaky.chance:.0f} points with so few images), as larger networks do. "
+            f"Split after augmenting, {known}. Here the small network memorizes too little for the leak to show beyond "
+            f"chance ({100 * leaky.chance:.0f} points with so few images), unlike larger networks. "
             "Trust the number of a split that came first."
         )
     return (
-        f"Split after augmenting, {known}, so the network is asked about pictures that it has learnt by heart: its "
-        f"validation accuracy lies {_points(leaky)} above what it reaches on pictures that it has never seen. Where "
+        f"Split after augmenting, {known}, so the network is asked about pictures it has memorized: its validation "
+        f"accuracy lies {_points(leaky)} above what it reaches on pictures that it has never seen. Where "
         f"the split came first the difference is {_points(proper)}. Trust the number of the split that came first, "
         "lower or not: it is measured on pictures that the network does not know."
     )

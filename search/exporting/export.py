@@ -105,7 +105,7 @@ def export(
 def _refitted(
     chooser: Chooser, chosen: Candidate, tried: list[dict[str, Any]], extras: ExportExtras | None
 ) -> tuple[Candidate, list[dict[str, Any]], dict[str, Any]]:
-    """Return the refitted model in place of the chosen one if a refit was asked for, with a table row and its facts."""
+    """Return the model to export, the rows of the table and the facts of a refit; without a refit, nothing changes."""
     if not (extras and extras.refit):
         return chosen, tried, {}
     refit = chooser.refitted(chosen, extras.refit)

@@ -13,7 +13,7 @@ from search.terminal.output import percent, print_table, with_interval
 INTERVALS = ("accuracy", "macro_f1")
 
 
-FEW = 20
+FEW_IMAGES = 20
 """Number of images of a class below which bootstrap intervals are too narrow: a class that is all right or all wrong
 stays so in every resample."""
 
@@ -36,10 +36,10 @@ def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     if any("intervals" in figures for _, figures in parts):
         click.echo("In brackets: 95 % intervals, bootstrapped over images, those of a group together.")
     counts = [row["images"] for _, figures in parts for row in figures.get("per_class", {}).values()]
-    fewest = min((count for count in counts if count), default=FEW)
-    if fewest < FEW:
+    fewest = min((count for count in counts if count), default=FEW_IMAGES)
+    if fewest < FEW_IMAGES:
         images = "1 image" if fewest == 1 else f"{fewest} images"
-        click.echo(f"A class with {images} here: its intervals, and those of the means, are too narrow.")
+        click.echo(f"The smallest class has {images}: its intervals, and those of the means, are too narrow.")
 
 
 def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,12 +59,12 @@ def print_gaps(metrics: Mapping[str, Any]) -> None:
     """Print validation minus test macro-F1, with a warning if chance does not explain the gap."""
     for gap in gaps(metrics):
         low, high = gap["interval"]
-        what = f"validation less test, {gap['images']}"
-        click.echo(f"{what}: macro F1 {gap['gap']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}")
+        interval = f"95 % interval {low:+.4f} to {high:+.4f}"
+        click.echo(f"validation less test, {gap['images']}: macro F1 {gap['gap']:+.4f}, {interval}")
         if gap["beyond_chance"]:
             click.echo(
-                f"warning: {what}, is more than its interval: the validation images, by which the trial was chosen, "
-                "flatter it; expect the test figures",
+                f"warning: on {gap['images']} images, validation exceeds test by more than chance explains: the trial "
+                "was chosen by the validation images; expect the test figures",
                 err=True,
             )
 
@@ -103,7 +103,9 @@ def print_trust(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         rows.append(row)
     if rows:
         print_table(rows, tuple(rows[0]))
-        click.echo("Aim: so many of the answers given may be wrong; share of images answered / wrong among them.")
+        click.echo(
+            "Aim: accepted share of wrong answers. Cells: share of images answered / share of wrong answers among them."
+        )
 
 
 ESTIMATE_TITLES = {
@@ -124,8 +126,8 @@ def print_estimates(estimates: Mapping[str, float], errors: Mapping[str, Any]) -
         {
             "without labels": title,
             "estimate": estimates.get(name),
-            "off by, points": f"{100 * errors[name]['mean']:.1f}" if errors else None,
-            "at most by": f"{100 * errors[name]['largest']:.1f}" if errors else None,
+            "mean error, points": f"{100 * errors[name]['mean']:.1f}" if errors else None,
+            "largest error, points": f"{100 * errors[name]['largest']:.1f}" if errors else None,
         }
         for name, title in ESTIMATE_TITLES.items()
         if estimates or errors
@@ -134,6 +136,6 @@ def print_estimates(estimates: Mapping[str, float], errors: Mapping[str, Any]) -
         print_table(rows, tuple(name for name in rows[0] if name != "estimate" or estimates))
     if errors:
         click.echo(
-            f"Off by: mean and largest error on the export's {len(errors['blocks'])} blocks of test images, clean and "
-            "each family of corruptions."
+            f"Errors: mean and largest on the export's {len(errors['blocks'])} blocks of test images, clean and each "
+            "family of corruptions."
         )

@@ -68,7 +68,10 @@ def print_formats(rows: Mapping[str, Mapping[str, Any]]) -> None:
             if name != KERAS
         ]
         print_table(shown, tuple(shown[0]))
-        click.echo("From the Keras model's probabilities, on every validation image, each by its format's own runtime.")
+        click.echo(
+            "Largest difference from the Keras model's probabilities on every validation image, each format in its own "
+            "runtime."
+        )
 
 
 def _row(row: Format, folder: Path, difference: float) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def add_reading(workspace: Workspace, command: str, what: dict[str, Any], figure
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, **what, "figures": figures}
     with open(workspace.test_readings, "a+b") as file:
         file.seek(max(0, file.tell() - 1))
-        behind_a_cut = b"\n" if file.read(1) not in (b"", b"\n") else b""  # after a crash or a full disk
-        file.write(behind_a_cut + json.dumps(line).encode() + b"\n")
+        newline_after_cut_line = b"\n" if file.read(1) not in (b"", b"\n") else b""  # after a crash or a full disk
+        file.write(newline_after_cut_line + json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
     return len(readings(workspace))

@@ -137,8 +137,8 @@ class Chooser:
         difference = _difference(validation, folders) if known_difference is None else known_difference
         if not difference <= AGREEMENT:
             raise SearchError(
-                f"the reloaded model differs from the trained one by {difference:.2g} in a probability, more than "
-                f"{AGREEMENT}: nothing was exported; this is a bug of hpsearch or a damaged file in "
+                f"after reloading, a probability differs from training by {difference:.2g}, more than the allowed "
+                f"{AGREEMENT}: nothing was exported. This is a bug of hpsearch or a damaged file in "
                 f"{', '.join(map(str, folders))}"
             )
         return Candidate(variant, file, validation, difference)

@@ -22,10 +22,10 @@ from search.planning.estimate import (
     Images,
     PlannedSearch,
     SpeedClass,
-    extremes,
     kept_cuts,
     kept_fractions,
-    parts,
+    quickest_and_slowest,
+    traced_parts,
 )
 from search.planning.open_study import job_maker, network_source
 from search.planning.planned_study import PlannedStudy
@@ -62,7 +62,7 @@ class DryRun:
     fresh: bool
 
     def forecast(self, worker: Worker, scratch: Path) -> Forecast:
-        """Train briefly in the worker, and return what the study would take.
+        """Train briefly in the worker, and return the study's estimated time, disk space and memory.
 
         Args:
             scratch: Folder where the timed trials write.
@@ -71,7 +71,7 @@ class DryRun:
             SearchError: The network cannot be built or trained.
         """
         planned, images = self.planned, Images.of(PreparedSet.open(self.workspace.prepared))
-        chosen = extremes(planned.definition)
+        chosen = quickest_and_slowest(planned.definition)
         make = job_maker(self.workspace, planned)
         jobs = {name: replace(make(0, values, 0), folder=str(scratch)) for name, values in chosen.items()}
         source = network_source(self.workspace, planned)
@@ -84,7 +84,9 @@ class DryRun:
         rates = {name: TrialRates.from_dict(content) for name, content in reply["rates"].items()}
         epochs = {HEAD: planned.head_epochs, TUNING: int(planned.settings.recipe["epochs"])}
         kinds = [SpeedClass(name, rates[name], images.views(chosen[name]), epochs) for name in chosen]
-        search = PlannedSearch(self.trials, images, kinds, parts(planned), start_s, self.fresh, kept_cuts(planned))
+        search = PlannedSearch(
+            self.trials, images, kinds, traced_parts(planned), start_s, self.fresh, kept_cuts(planned)
+        )
         return Forecast(search, self._room(reply, kinds).rows(images), reply["memory_mb"])
 
     def _room(self, reply: Mapping[str, Any], kinds: Sequence[SpeedClass]) -> DiskNeeds:
@@ -133,17 +135,18 @@ def show(found: Forecast, workspace: Workspace, say: Callable[[str], None]) -> f
     ]
     print_table(rows, tuple(rows[0]))
     about, least, most = map(duration, search.total_s())
-    say(f"{search.trials} trials to come: about {about} ({least} to {most}), {duration(search.once_s())} of it once")
+    once = f"including {duration(search.once_s())} of one-time work"
+    say(f"{search.trials} trials to come: about {about} ({least} to {most}), {once}")
     room = ", ".join(f"{what} {_size(size)}" for what, size in found.room.items())
     free = shutil.disk_usage(workspace.folder).free
-    say(f"disk: {_size(sum(found.room.values()))} at most ({room}); {_size(free)} are free")
+    say(f"disk: at most {_size(sum(found.room.values()))} ({room}); {_size(free)} free")
     say(f"memory: the training process took {found.memory_mb:,} MB")
     return search.total_s()[0]
 
 
-RULE = """Timed on some of the images, on this machine as busy as it is, for trials one after the other that go on to
-their last epoch: pruning and early stopping shorten that. Once: starting, tracing, what frozen layers give.
-Nothing was stored."""
+RULE = """Timed on some of the images, on this machine under its current load, for one trial at a time that trains to
+its last epoch; pruning and early stopping shorten that. One-time work: starting, tracing, computing the output of
+frozen layers. Nothing was stored."""
 
 
 def _brief(seconds: float) -> str:

@@ -18,7 +18,7 @@ from studies.settings import PREFIX_CACHE_OFF
 
 FLOAT_BYTES = {PREFIX_CACHE_OFF: 0, "float16": 2, "float32": 4}
 
-LEAST_MOVED = 0.15
+NOTED_DISTANCE = 0.15
 """Distance between a frozen fraction and the nearest cut above which the user is told."""
 
 # Hyperparameter -> key that grows with the time of a trial. The others take a value from the middle of the space.
@@ -34,7 +34,7 @@ SLOWER: dict[str, Callable[[Any], float]] = {
 }
 
 
-def extremes(definition: Definition) -> dict[str, dict[str, Value]]:
+def quickest_and_slowest(definition: Definition) -> dict[str, dict[str, Value]]:
     """Return the hyperparameters of the `quickest` and the `slowest` trials, or of `every` trial if they are equal."""
     found = {"quickest": _chosen(definition, min), "slowest": _chosen(definition, max)}
     return found if found["quickest"] != found["slowest"] else {"every": found["slowest"]}
@@ -74,19 +74,19 @@ def frozen_fractions(planned: PlannedStudy, range_parts: int = 2) -> list[float]
 
 
 def moved_fractions(planned: PlannedStudy, cut_fractions: Sequence[float]) -> str:
-    """Return a line on the frozen fractions that have no cut of the network within LEAST_MOVED; empty without any.
+    """Return a line on the frozen fractions that have no cut of the network within NOTED_DISTANCE; empty without any.
 
     Args:
         cut_fractions: Fractions of its layers at which the network can be cut.
     """
     nearest = {wanted: min(cut_fractions, key=lambda cut: abs(cut - wanted)) for wanted in frozen_fractions(planned)}
-    moved = [f"{wanted:.0%} as {cut:.0%}" for wanted, cut in nearest.items() if abs(cut - wanted) > LEAST_MOVED]
+    moved = [f"{wanted:.0%} as {cut:.0%}" for wanted, cut in nearest.items() if abs(cut - wanted) > NOTED_DISTANCE]
     if not moved:
         return ""
     cuts = ", ".join(f"{cut:.0%}" for cut in cut_fractions)
     return (
-        f"the network can be cut at {cuts} of its layers alone, so that frozen_fraction is taken otherwise: "
-        f"{', '.join(moved)} (no cut lies where several tensors carry on, or between two calls of one layer)"
+        f"the network can be cut only at {cuts} of its layers; frozen_fraction uses the nearest cut: "
+        f"{', '.join(moved)} (a cut is not possible where several tensors cross it, or between two calls of one layer)"
     )
 
 
@@ -101,7 +101,7 @@ def kept_fractions(planned: PlannedStudy) -> list[float]:
     return [fraction for fraction in frozen_fractions(planned) if fraction >= settings.prefix_cache_from]
 
 
-def parts(planned: PlannedStudy) -> int:
+def traced_parts(planned: PlannedStudy) -> int:
     """Return how many different parts of the network trials may train: cuts times input modes. Each is traced once."""
     modes = [len(one.ends()) for one in planned.definition.parameters if one.name == "input_mode"]
     return len(set(frozen_fractions(planned)) - {1.0}) * max([1, *modes])
@@ -195,7 +195,7 @@ class PlannedSearch:
     images: Images
     kinds: Sequence[SpeedClass]
     parts: int
-    """Number of network parts to trace, as the function `parts` counts them."""
+    """Number of network parts to trace, as the function `traced_parts` counts them."""
     start_s: float
     """Seconds to start a training process and build the network."""
     fresh: bool = False

@@ -12,13 +12,13 @@ from optuna.storages import RDBStorage
 from models.backbones.registry import NAMED_WEIGHTS
 from search.engine.job import MakeJob, NetworkSource, TrainingJob, trial_folder
 from search.planning.planned_study import PlannedStudy
-from search.planning.study_versions import stay_behind, take_over, take_over_replicates
+from search.planning.study_versions import left_behind_note, take_over, take_over_replicates
 from search.planning.warm_start import Hints, take_hints
 from search.workspace import Workspace
 from studies.proposals import tried
 from studies.pruners import PRUNERS
 from studies.storage import create_study, finish_study, load_study
-from studies.trials import counted, unfinished
+from studies.trials import count_finished, count_unfinished
 
 Say = Callable[[str], None]
 
@@ -59,16 +59,16 @@ def _take_over(storage: RDBStorage, planned: PlannedStudy, study: optuna.Study, 
     old = load_study(storage, planned.predecessor.name)
     taken = take_over(old, study, planned.definition, trials)
     take_over_replicates(storage, old.study_name, planned.settings, taken)
-    say(f"{len(taken)} of {counted(old)} trials of {planned.predecessor.name} fit and are taken over")
-    if left := unfinished(old):
-        say(stay_behind(left, planned.predecessor.name, counted(old), planned.settings.name))
+    say(f"{len(taken)} of {count_finished(old)} trials of {planned.predecessor.name} fit and are taken over")
+    if left := count_unfinished(old):
+        say(left_behind_note(left, planned.predecessor.name, count_finished(old), planned.settings.name))
 
 
 def _queue_first(study: optuna.Study, planned: PlannedStudy, say: Say) -> None:
     definition = planned.definition
     for first in definition.first:
         if why := definition.why_not(first):
-            say(f"hyperparameters to try first are skipped: {why} of the search space")
+            say(f"skipping hyperparameters to try first: {why}")
         elif tried(study, definition.searched(first)) is None:  # a hint may have queued the same values
             study.enqueue_trial(definition.searched(first))
 

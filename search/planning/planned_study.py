@@ -25,7 +25,7 @@ from search.planning.study_match import Match, match_stored
 from studies.definition import Definition, definition_of, read_definition
 from studies.settings import StudySettings, differences, stored_settings
 from studies.storage import load_study, study_names
-from studies.trials import counted
+from studies.trials import count_finished
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def existing_study(storage: RDBStorage | None, wanted: StudySettings, name: str 
         if stored.fingerprint != wanted.fingerprint:
             changed = differences(stored.preparation, wanted.preparation) or ["the source's content"]
             raise SearchError(
-                f"the study {name} is bound to another prepared set (what differs: {'; '.join(changed)}): prepare "
-                f"that one again, or leave --study out for a study on this one"
+                f"the study {name} is bound to another prepared set (differences: {'; '.join(changed)}): prepare "
+                f"the images with the study's options again, or omit --study for a study on this set"
             )
         if stored.backbone != wanted.backbone:
             raise SearchError(
@@ -152,7 +152,7 @@ def _earlier(storage: RDBStorage | None, wanted: StudySettings) -> tuple[str, ..
         if stored.backbone == wanted.backbone and stored.fingerprint != wanted.fingerprint:
             changed = differences(stored.preparation, wanted.preparation) or ["the source's content"]
             lines.append(
-                f"a new study: the prepared set is not that of {name} ({counted(study)} trials), which stays readable; "
-                f"what differs: {'; '.join(changed)}"
+                f"starting a new study: {name} ({count_finished(study)} trials) has another prepared set and stays "
+                f"readable; differences: {'; '.join(changed)}"
             )
     return tuple(lines)

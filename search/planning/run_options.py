@@ -145,7 +145,7 @@ def chosen_xla(asked: str) -> str:
     if keras_backend() != "jax":
         return XLA_OFF if asked == AUTO else asked
     if asked == XLA_OFF:
-        raise SearchError("KERAS_BACKEND is jax, which compiles all by XLA: leave --xla off out, or use tensorflow")
+        raise SearchError("JAX always compiles with XLA: omit --xla off, or set KERAS_BACKEND=tensorflow")
     return XLA_ON
 
 

@@ -69,8 +69,8 @@ def _check_is_own(settings: StudySettings, row: Backbone, called: str) -> None:
     for key, what in (("sha256", "file"), ("function", "function")):
         if settings.own_backbone.get(key) != row.own.get(key):
             raise SearchError(
-                f"the latest study of {row.name} on this prepared set, {settings.name}, began from another {what} than "
-                f"{called}: name that one, or the study itself"
+                f"the latest study of {row.name} on this prepared set, {settings.name}, started from a different "
+                f"{what} than {called}: name the original one, or name the study itself"
             )
 
 
@@ -84,6 +84,6 @@ def check_is_here(settings: StudySettings, prepared: PreparedSet) -> None:
         now = {key: prepared.manifest[key] for key in ("source", "settings", "versions")}
         changed = differences(settings.preparation, now) or ["the source's content"]
         raise SearchError(
-            f"the study {settings.name} is bound to another prepared set (what differs: {'; '.join(changed)}): prepare "
-            f"that one again"
+            f"the study {settings.name} is bound to another prepared set (differences: {'; '.join(changed)}): prepare "
+            f"the images with the study's options again"
         )

@@ -11,7 +11,7 @@ import optuna
 from models.backbones.registry import NAMED_WEIGHTS, UNTRAINED
 from search.errors import SearchError
 from search.planning.run_options import OPEN_VALUES, SETTING_DEFAULTS, RunOptions
-from search.terminal.config_file import stand_in_file
+from search.terminal.config_file import set_in_file_note
 from studies.settings import StudySettings, differences, stored_settings
 
 NOT_FOLLOWED = ("backbone", "fingerprint", "recipe", "preparation", "keras_backend", "own_backbone", "version")
@@ -74,7 +74,9 @@ def match_stored(
     if changed:
         raise _refusal(stored, following, changed, options)
     if options.new_version and stored.version == 1:  # this same command may have made a later version and been cut off
-        raise SearchError(f"nothing differs from the study {stored.name}: give the new settings with --new-version")
+        raise SearchError(
+            f"--new-version: no setting differs from the study {stored.name}; give the settings to change"
+        )
     return Match(stored, stored)
 
 
@@ -109,8 +111,8 @@ def _new_version(
         like_it = replace(following, version=one.version, measured=one.measured)
         if one.version > stored.version and not differences(asdict(one), asdict(like_it)):
             return Match(stored, one)
-    new = replace(following, measured=_still_measured(stored, following))
-    notes = (f"{new.name} is a new version of {stored.name}; what differs:", *(f"  {line}" for line in changed))
+    new = replace(following, measured=_valid_measurements(stored, following))
+    notes = (f"{new.name} is a new version of {stored.name}; differences:", *(f"  {line}" for line in changed))
     return Match(stored, new, is_new=True, predecessor=stored, notes=notes)
 
 
@@ -119,13 +121,13 @@ def _refusal(stored: StudySettings, following: StudySettings, changed: list[str]
     what, details = ("; ".join(changed), []) if is_short else (f"the {len(changed)} above", changed)
     if stored.own_backbone.get("sha256") != following.own_backbone.get("sha256"):
         return SearchError(
-            f"the study {stored.name} began from another file ({what}): give that one, rename this one for a study of "
-            f"its own, or start a study beside it with --new-version",
+            f"the study {stored.name} started from another file ({what}): use that file, rename this one to start a "
+            f"separate study, or use --new-version",
             details,
         )
     return SearchError(
-        f"the study {stored.name} was made with other settings ({what}): leave these options out"
-        f"{_in_file(changed, options.in_file)} to go on with it, or start a study beside it with --new-version",
+        f"the study {stored.name} was made with other settings ({what}): omit these options"
+        f"{_in_file(changed, options.in_file)} to continue the study, or start a new version with --new-version",
         details,
     )
 
@@ -133,10 +135,10 @@ def _refusal(stored: StudySettings, following: StudySettings, changed: list[str]
 def _in_file(changed: list[str], in_file: frozenset[str]) -> str:
     """Return a note on which of the differing settings are set in the config file."""
     keys = {part for line in changed for part in line.partition(":")[0].split(".")}
-    return stand_in_file([name.replace("_", "-") for name in sorted(keys & in_file)], "run")
+    return set_in_file_note([name.replace("_", "-") for name in sorted(keys & in_file)], "run")
 
 
-def _still_measured(stored: StudySettings, following: StudySettings) -> dict[str, Any]:
+def _valid_measurements(stored: StudySettings, following: StudySettings) -> dict[str, Any]:
     """Return the stored measurements behind settings that stay the same; drop those that the user now overrides."""
     decided = {"steps": ("precision", "xla"), "cuts": ("prefix_cache", "prefix_cache_from")}
     changed = [

@@ -73,13 +73,13 @@ def take_over_replicates(storage: RDBStorage, old: str, new: StudySettings, take
             store_replicate(storage, new.name, moved, one.scores[new.objective])
 
 
-def stay_behind(left: int, old: str, counted_there: int, new: str) -> str:
+def left_behind_note(left: int, old: str, counted_there: int, new: str) -> str:
     """Return a line on the trials that a new version does not take over because they have no scores yet."""
-    them, s = ("it", "s") if left == 1 else ("them", "")
+    trials, are, them = ("trial", "is", "it") if left == 1 else ("trials", "are", "them")
     return (
-        f"{left} unfinished trial{'' if left == 1 else 's'} of {old}, waiting or running, stay{s} there: `hpsearch run "
-        f"--study {old} --trials {counted_there + left}` finishes {them}, `hpsearch enqueue --study {new} KEY=VALUE` "
-        f"proposes the same values here"
+        f"{left} unfinished {trials} of {old} {are} not taken over: `hpsearch run --study {old} --trials "
+        f"{counted_there + left}` finishes {them}, `hpsearch enqueue --study {new} KEY=VALUE` tries the same values "
+        f"here"
     )
 
 

@@ -46,8 +46,8 @@ def read_hints(workspace: Workspace, source: str, count: int) -> Hints:
     studies = {one.name: one for one in read_studies(_database(workspace, folder))}
     if name not in studies:
         raise SearchError(
-            f"--warm-start: there is no study {name!r}{f' in {folder}' if folder else ''}; there are "
-            f"{', '.join(studies) or 'none'} (one of another workspace is WORKSPACE:STUDY)"
+            f"--warm-start: there is no study {name!r}{f' in {folder}' if folder else ''}; existing studies: "
+            f"{', '.join(studies) or 'none'} (name one of another workspace as WORKSPACE:STUDY)"
         )
     best = best_trials(studies[name].records, count)
     if not best:
@@ -77,13 +77,14 @@ def take_hints(study: optuna.Study, definition: Definition, hints: Hints, say: C
         enqueue(study, proposal, {HINT_OF: f"{hints.study} {record.number}"})
         notes[record.number] = proposal
         taken += 1
-    found = f"the {len(hints.records)} best of {hints.study}"
+    found = f"the {len(hints.records)} best trials of {hints.study}"
     if not before:
-        say(f"{found} are tried first" + (f", {taken} of them different" if taken < len(hints.records) else ""))
+        say(f"trying {found} first" + (f" ({taken} distinct)" if taken < len(hints.records) else ""))
     elif taken:
-        say(f"{taken} of {found} are not among the {before} trials of {study.study_name}, and are tried next")
+        are = "is" if taken == 1 else "are"
+        say(f"{taken} of {found} {are} new to {study.study_name} and {are} tried next")
     else:
-        say(f"{found} are among the {before} trials of {study.study_name} already")
+        say(f"{found} are already among the {before} trials of {study.study_name}")
     for line in _lines(notes):
         say(line)
     return taken

@@ -73,7 +73,7 @@ def defaults_of(command: click.Command, table: Mapping[str, Any], where: str) ->
     return result
 
 
-def of_file(ctx: click.Context, message: str, parameter: click.Parameter | None = None) -> str:
+def config_file_note(ctx: click.Context, message: str, parameter: click.Parameter | None = None) -> str:
     """Return a note for an error message about values from the config file; empty if it is about none.
 
     Args:
@@ -87,10 +87,10 @@ def of_file(ctx: click.Context, message: str, parameter: click.Parameter | None 
     ]
     said = re.sub(r"`[^`]*`", "", message)
     about = [one for one in read if one is parameter or (parameter is None and _is_named(ctx, one, said))]
-    return stand_in_file([_own_name(one) for one in about], ctx.info_name or "")
+    return set_in_file_note([_own_name(one) for one in about], ctx.info_name or "")
 
 
-def stand_in_file(names: Sequence[str], command: str) -> str:
+def set_in_file_note(names: Sequence[str], command: str) -> str:
     """Return a note, in brackets, that these options are set in the config file; empty without any.
 
     Args:
@@ -98,7 +98,7 @@ def stand_in_file(names: Sequence[str], command: str) -> str:
         command: Command whose table has them.
     """
     listed = " and ".join(f"`{name}`" for name in names)
-    return f" ({listed} stand{'' if len(names) > 1 else 's'} in {CONFIG_FILE} [{command}])" if names else ""
+    return f" ({listed} {'are' if len(names) > 1 else 'is'} set in {CONFIG_FILE} [{command}])" if names else ""
 
 
 def _is_named(ctx: click.Context, parameter: click.Parameter, message: str) -> bool:

@@ -70,7 +70,7 @@ class Lines:
         return f"{best}, {self.time_left(done)}"
 
     def time_left(self, done: int) -> str:
-        """Return the time left in words, estimated from the mean time of the trials that this process finished."""
+        """Return in words the time left, by the trials that all runs finished meanwhile, or the time taken."""
         finished = done - self.done_before
         if finished <= 0:
             return "time left unknown"
@@ -104,7 +104,7 @@ class Bars:
     def epoch(self, number: int, figures: dict[str, Any]) -> None:
         self.best_value = max(self.best_value, figures["value"])
         speed = f"{figures['images_per_second']:.0f} images/s"
-        note = f"{figures['phase']}: now {figures['value']:.4f}, its best {self.best_value:.4f}, {speed}"
+        note = f"{figures['phase']}: current {figures['value']:.4f}, best {self.best_value:.4f}, {speed}"
         self.bars.update(self.running, completed=figures["step"] + 1, note=note)
 
     def trial_finished(self, record: TrialRecord, done: int) -> None:

@@ -41,7 +41,7 @@ class FinishedTrial:
 def finished_trial(
     workspace: Workspace, storage: RDBStorage, study: optuna.Study, number: int, weights: str | None = None
 ) -> FinishedTrial:
-    """Return the trial with this number, from the study that trained it.
+    """Return the trial with this number; one taken over from an earlier version, from the study that trained it.
 
     Args:
         weights: File with the pretrained weights, for a study whose weights came from a file.
@@ -54,8 +54,7 @@ def finished_trial(
     if record.state not in ("complete", "pruned") or record.failure:
         how = f"ended with {record.failure['kind']}, see {record.failure['log']}" if record.failure else record.state
         raise SearchError(
-            f"trial {number} of {study.study_name} has no figures that could come out again ({how}): name a complete "
-            f"or a pruned one"
+            f"trial {number} of {study.study_name} cannot be repeated ({how}): choose a complete or pruned trial"
         )
     if origin := trial.user_attrs.get(TAKEN_FROM):
         name, _, old_number = origin.rpartition(" ")

@@ -13,12 +13,14 @@ import click
 from data_prep.storage.reader import PreparedSet
 from search.engine.job import WEIGHTS_FILE, trial_folder
 from search.errors import SearchError
+from search.terminal.help_sections import section_options
 from search.winners.best_trial import Winner, best_of, best_winner, check_kept, find_winner
 from search.workspace import Workspace
 from studies.records import TrialRecord
 from studies.sqlite_reader import StoredStudy, read_studies
 from studies.trial_tables import costs
 
+SECTION = "Which trial"
 FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 
 
@@ -46,20 +48,22 @@ class Limit:
     unit: str
 
 
+_MOST = "Only trials with at most this many"
 LIMITS = {
-    "max_params": Limit("parameters", "Of trials with at most so many parameters, such as 5M.", "parameters"),
-    "max_flops": Limit("flops_per_image", "With at most so many FLOPs an image, such as 0.6G.", "FLOPs an image"),
-    "max_ms": Limit("ms_per_image", "With at most so many milliseconds an image, as `compare` shows.", "ms an image"),
-    "max_mb": Limit("weights_mb", "With at most so many megabytes of weights.", "MB"),
+    "max_params": Limit("parameters", f"{_MOST} parameters, such as 5M.", "parameters"),
+    "max_flops": Limit("flops_per_image", f"{_MOST} FLOPs per image, such as 0.6G.", "FLOPs per image"),
+    "max_ms": Limit("ms_per_image", f"{_MOST} milliseconds per image (`compare --details`).", "ms per image"),
+    "max_mb": Limit("weights_mb", f"{_MOST} megabytes of weights.", "MB"),
 }
 """Parameter of `export-best` -> the cost that it limits."""
 
 
 def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each limit to a command."""
+    """Add an option for each limit to a command, under the heading SECTION of its help."""
+    option = section_options(SECTION)
     for name, limit in reversed(LIMITS.items()):
         flag = f"--{name.replace('_', '-')}"
-        command = click.option(flag, type=Amount(), help=limit.help)(command)
+        command = option(flag, type=Amount(), help=limit.help)(command)
     return command
 
 

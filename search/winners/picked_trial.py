@@ -54,7 +54,7 @@ def _picked(workspace: Workspace, prepared: PreparedSet, pick: Pick) -> Winner:
 def _study(workspace: Workspace, prepared: PreparedSet, name: str, backbone: str | None) -> StoredStudy:
     studies = {study.name: study for study in read_studies(workspace.database)}
     if name not in studies:
-        raise SearchError(f"there is no study {name!r}; there are {', '.join(studies) or 'none'}")
+        raise SearchError(f"there is no study {name!r}; existing studies: {', '.join(studies) or 'none'}")
     settings = studies[name].settings
     check_is_here(settings, prepared)
     if backbone and settings.backbone != backbone:
@@ -70,5 +70,5 @@ def _trial(study: StoredStudy, number: int) -> Winner:
         raise SearchError(f"there is no trial {number} in {study.name}; {there}")
     record = by_number[number]
     if record.state != "complete":
-        raise SearchError(f"trial {number} of {study.name} is not complete but {record.state}; {there}")
+        raise SearchError(f"trial {number} of {study.name} is {record.state}, not complete; {there}")
     return Winner(study.settings, record, picked=True)

@@ -28,14 +28,14 @@ TIE_STANDARD_ERRORS = 1.96
 SEED_NOISE = 0.003
 """Standard deviation between seeds, assumed where none was measured: the upper end of the values that MedMNIST+ (arXiv
 2404.15786) reports for BloodMNIST."""
-FEW_RESAMPLES, CLEARLY = 200, 2.0
+FEW_RESAMPLES, CLEAR_FACTOR = 200, 2.0
 """Number of resamples for a first look, and the factor: a difference this many times above or below its limit in the
 first look needs no second one."""
-AT_ONCE = 16
+TRIALS_AT_ONCE = 16
 BEST, TIE = "best", "tie"
 BY_SEEDS = "retrainings on other seeds"
 BY_IMAGES = "bootstrap over the validation images"
-BY_RULE = f"a seed noise of {100 * SEED_NOISE:.1f} points, assumed"
+BY_RULE = f"an assumed standard deviation of {100 * SEED_NOISE:.1f} points between seeds"
 
 
 Key = tuple[str, int]
@@ -111,7 +111,7 @@ class _Images:
         near = []
         for row in rows:
             limit = TIE_STANDARD_ERRORS * found.get(_key(row), 0.0)
-            if limit / CLEARLY < best[figure] - row[figure] < limit * CLEARLY:
+            if limit / CLEAR_FACTOR < best[figure] - row[figure] < limit * CLEAR_FACTOR:
                 near.append(row)
         return found | self._compared(figure, best, near, RESAMPLES)
 
@@ -148,7 +148,9 @@ class _Images:
             return {key: one for (key, _), one in zip(some, both, strict=True)}
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and SciPy release the GIL
-            parts = pool.map(look, [there[start : start + AT_ONCE] for start in range(0, len(there), AT_ONCE)])
+            parts = pool.map(
+                look, [there[start : start + TRIALS_AT_ONCE] for start in range(0, len(there), TRIALS_AT_ONCE)]
+            )
         return {key: one for part in parts for key, one in part.items()}
 
 

@@ -23,7 +23,7 @@ from benchmarks.pruning_replay import (
     share_and_regret,
     spend,
 )
-from studies.records import Ended, store_record
+from studies.records import TrialEnd, store_record
 from studies.settings import StudySettings
 from studies.storage import create_study, open_storage
 
@@ -127,7 +127,7 @@ def add_trials(study: optuna.Study, trials: int) -> None:
         epochs = [
             {"phase": phase, "value": 0.1 * number + 0.01 * step, "seconds": 5.0} for step, phase in enumerate(phases)
         ]
-        store_record(trial, Ended({"dropout": 0.1}, epochs, {"best": epochs[-1], "stopped": False}, seconds=27.0))
+        store_record(trial, TrialEnd({"dropout": 0.1}, epochs, {"best": epochs[-1], "stopped": False}, seconds=27.0))
         study.tell(trial, epochs[-1]["value"])
     study.tell(study.ask(), state=TrialState.FAIL)
 

@@ -104,7 +104,7 @@ def test_other_content_is_another_set_another_place_is_not(settings: PrepareSett
     assert not prepare(again, folder).created
     with np.load(moved) as arrays:
         np.savez(moved, images=arrays["images"] ^ 1, labels=arrays["labels"])
-    with pytest.raises(DataError, match="the source has other content"):
+    with pytest.raises(DataError, match="the source's content changed"):
         prepare(again, folder)
 
 
@@ -196,7 +196,7 @@ def _no_fingerprint(manifest: dict[str, Any]) -> None:
     del manifest["fingerprint"]
 
 
-@pytest.mark.parametrize(("change", "message"), [(_other_version, "has 99"), (_no_fingerprint, "fingerprint missing")])
+@pytest.mark.parametrize(("change", "message"), [(_other_version, "has 99"), (_no_fingerprint, "lacks fingerprint")])
 def test_a_foreign_manifest_is_refused(tiny_workspace: Path, tmp_path: Path, change: Any, message: str) -> None:
     shutil.copytree(tiny_workspace / "prepared", tmp_path / "set")
     manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())

@@ -20,7 +20,10 @@ from data_prep.errors import DataError
 from search.cli import COMMANDS, main
 from search.engine.claims import Claims
 from search.evaluating.inputs import has_labels, labelled_images
+from search.planning.demo_size import FULL_STEP_MS
 from search.terminal.durations import DURATION
+from studies.settings import StudySettings
+from studies.storage import create_study, open_storage
 
 Call = Callable[..., Result]
 
@@ -61,8 +64,29 @@ def test_the_demo_has_a_folder_of_its_own_and_its_help_names_no_other(
     places: list[Path] = []
     monkeypatch.setattr("search.commands.demo._hpsearch", lambda workspace, step: places.append(workspace.folder) or 1)
     for arguments in ((), ("-w", "hpsearch-workspace"), ("-w", "cells")):
-        call("demo", *arguments)
+        call("demo", "--size", "short", *arguments)
     assert places == [Path("hpsearch-demo"), Path("hpsearch-workspace"), Path("cells")]
+
+
+def test_the_demo_chooses_its_size_by_a_timed_step_and_keeps_to_it(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr("search.commands.demo._hpsearch", lambda _, step: steps.append(" ".join(step)) or 0)
+    for step_ms, options, expected in (
+        (FULL_STEP_MS, (), "--trials 14 --epochs 12"),
+        (FULL_STEP_MS + 1, (), "--trials 8 --epochs 6"),
+        (FULL_STEP_MS + 1, ("--trials", "3"), "--trials 3 --epochs 6"),
+        (FULL_STEP_MS + 1, ("--size", "full"), "--trials 14 --epochs 12"),
+    ):
+        steps.clear()
+        monkeypatch.setattr("search.commands.demo.demo_step_ms", lambda found=step_ms: found)
+        output = call("demo", *options).output
+        assert steps[1] == f"run --backbone small_cnn {expected} --seed 0"
+        assert (f"A step takes {step_ms:.0f} ms" in output) == ("--size" not in options)
+    folder = Path("hpsearch-demo")
+    folder.mkdir(exist_ok=True)
+    settings = StudySettings("small_cnn", "f" * 64, "none", {"epochs": 12}, "mean_macro_f1", "tpe", "rung", 0, {})
+    create_study(open_storage(folder / "studies.db"), settings)
+    assert "A step takes" not in call("demo").output and steps[-3].endswith("--trials 14 --epochs 12 --seed 0")
 
 
 def test_the_list_of_commands_says_what_each_does(call: Call) -> None:
@@ -245,23 +269,23 @@ def test_the_config_file_speaks_the_flags_own_names(call: Call, tmp_path: Path) 
     (tmp_path / "hpsearch.toml").write_text('[run]\nbackbone = ["small_cnn", "efficientnetv2"]\nhead-epochs = 2')
     refused(call("run"), 2, "did you mean efficientnetv2s?")
     (tmp_path / "hpsearch.toml").write_text("[run]\ntrials = 3.7")
-    refused(call("run", "--backbone", "small_cnn"), 2, "--trials", "3.7", "(`trials` stands in hpsearch.toml [run])")
+    refused(call("run", "--backbone", "small_cnn"), 2, "--trials", "3.7", "(`trials` is set in hpsearch.toml [run])")
     assert "hpsearch.toml" not in call("run", "--backbone", "small_cnn", "--trials", "3.8").stderr
 
 
 @pytest.mark.parametrize(
     ("text", "words", "code", "where"),
     [
-        ('[run]\nbackbone = "small_cn"', ("run",), 2, "(`backbone` stands in hpsearch.toml [run])"),
+        ('[run]\nbackbone = "small_cn"', ("run",), 2, "(`backbone` is set in hpsearch.toml [run])"),
         ('[run]\nbackbone = "small_cn"', ("run", "-b", "vgg1"), 2, None),
         ('[run]\nbackbone = "small_cnn"', ("run", "--trials", "0"), 2, None),
-        ('[prepare]\nsource = "absent.npz"', ("prepare",), 1, "(`source` stands in hpsearch.toml [prepare])"),
+        ('[prepare]\nsource = "absent.npz"', ("prepare",), 1, "(`source` is set in hpsearch.toml [prepare])"),
         ('[prepare]\nsource = "absent.npz"', ("prepare", "other.npz"), 1, None),
-        ('[prepare]\nsplit = "70/40/15"', ("prepare", "demo"), 2, "(`split` stands in hpsearch.toml [prepare])"),
-        ("[prepare]\nimage-size = 0", ("prepare", "demo"), 2, "(`image-size` stands in hpsearch.toml [prepare])"),
-        ('[run]\nsampler = "none"', ("run", "-b", "small_cnn"), 2, "(`sampler` stands in hpsearch.toml [run])"),
+        ('[prepare]\nsplit = "70/40/15"', ("prepare", "demo"), 2, "(`split` is set in hpsearch.toml [prepare])"),
+        ("[prepare]\nimage-size = 0", ("prepare", "demo"), 2, "(`image-size` is set in hpsearch.toml [prepare])"),
+        ('[run]\nsampler = "none"', ("run", "-b", "small_cnn"), 2, "(`sampler` is set in hpsearch.toml [run])"),
         ('[run]\nweights = "none"', ("run", "-b", "small_cnn"), 1, None),
-        ('[export-best]\nbackbone = "nosuch"', ("export-best",), 2, "stands in hpsearch.toml [export-best])"),
+        ('[export-best]\nbackbone = "nosuch"', ("export-best",), 2, "is set in hpsearch.toml [export-best])"),
     ],
 )
 def test_an_error_says_when_the_value_stands_in_the_config_file(
@@ -301,7 +325,7 @@ def test_evaluate_matches_classes_by_name_and_numbers_by_place(tmp_path: Path) -
     write(tmp_path / "source.npz", images=images(), labels=np.array([0, 1, 2, 2, 1, 0]))
     labels = labelled_images(str(tmp_path / "source.npz"), ("a", "b", "c", "d"), (8, 8, 3)).labels
     assert labels.tolist() == [0, 1, 2, 2, 1, 0]
-    with pytest.raises(DataError, match="has the class '2', which the model lacks, whose classes are a, b"):
+    with pytest.raises(DataError, match=r"must only have classes of the model \(a, b\), but has '2'"):
         labelled_images(str(tmp_path / "source.npz"), ("a", "b"), (8, 8, 3))
 
 

@@ -107,7 +107,7 @@ def test_the_same_command_again_has_nothing_to_do(searched: Path) -> None:
 
 def test_other_settings_for_the_same_study_are_refused_with_the_difference(searched: Path) -> None:
     done = hpsearch(searched, "run", "--backbone", "small_cnn", "--epochs", "7", "--trials", "4", code=1)
-    assert "recipe.epochs: 2 there, 7 here" in done.stderr
+    assert "recipe.epochs: 2 (stored), 7 (requested)" in done.stderr
     assert len(trials(searched)) == 3
 
 
@@ -118,7 +118,7 @@ def test_options_left_out_follow_the_study(searched: Path) -> None:
 def test_prepare_is_refused_while_a_run_holds_the_workspace(searched: Path) -> None:
     with Workspace(searched).shared():
         done = hpsearch(searched, "prepare", "demo", "--force", code=1)
-    assert "a run or another prepare is at work in it" in done.stderr
+    assert "`hpsearch run` or another `hpsearch prepare` is using it" in done.stderr
 
 
 def test_status_and_compare(searched: Path) -> None:
@@ -144,7 +144,7 @@ def test_kept_features_serve_a_pretrained_network_and_its_export_is_exact(tiny_w
     shutil.rmtree(tmp_path / "cache")  # may go at any time
     hpsearch(tmp_path, *RUN, *own, "--trials", "2")
     refused = hpsearch(tmp_path, *RUN, *own[:-1], "float32", "--trials", "3", code=1)
-    assert "prefix_cache: float16 there, float32 here" in refused.stderr
+    assert "prefix_cache: float16 (stored), float32 (requested)" in refused.stderr
     status = hpsearch(tmp_path, "status").stdout
     assert "of the views that trials saw, in 2 of 2 trials" in status
     assert "probabilities within" in hpsearch(tmp_path, "export-best").stdout
@@ -248,7 +248,7 @@ def test_a_damaged_trial_is_not_exported(searched: Path, tmp_path: Path) -> None
     for path in tmp_path.glob("trials/*/*/validation_probabilities.npy"):
         np.save(path, np.load(path)[:, ::-1])
     done = hpsearch(tmp_path, "export-best", "--out", str(tmp_path / "out"), code=1)
-    assert "the reloaded model differs from the trained one" in done.stderr
+    assert "after reloading, a probability differs from training" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -288,7 +288,8 @@ def test_evaluate_says_what_the_model_knows_of_the_images_and_counts_a_reading_o
     result = hpsearch(tmp_path, "evaluate", str(exported), str(tiny_npz), "--corrupted-views", "0")
     trained, chosen, locked = known.values()
     assert (
-        f"90 images: {trained} are images that it trained on, {chosen} are images that it was chosen" in result.stderr
+        f"90 images: {trained} are among its training images, {chosen} are among the validation images that chose"
+        in result.stderr
     )
     assert f"reading {before + 2} of the locked test set" in result.stdout
     assert f"{locked} images of which are among these" in result.stdout

@@ -64,7 +64,7 @@ def test_lion_is_searched_where_a_space_says_so(tmp_path: Path) -> None:
 
 def test_a_fixed_parameter_is_not_searched() -> None:
     small = read_definition("default", "small_cnn", KNOWN, BACKBONE_NAMES)
-    assert small.why_not({"frozen_fraction": 0.5}) == "`frozen_fraction` = 0.5 is outside"
+    assert small.why_not({"frozen_fraction": 0.5}) == "`frozen_fraction` = 0.5 is outside the search space"
     assert "frozen_fraction" not in small.searched({"frozen_fraction": 0.0, "dropout": 0.1})
 
 
@@ -75,7 +75,7 @@ def test_a_parameter_is_used_only_when_its_condition_holds() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for chosen in (definition.suggest(study.ask()) for _ in range(20)):
         assert ("momentum" in chosen) == (chosen["optimizer"] == "sgd")
-    assert definition.why_not({"optimizer": "adam", "momentum": 0.5}) == "`momentum` is not searched"
+    assert definition.why_not({"optimizer": "adam", "momentum": 0.5}) == "`momentum` is not in the search space"
     assert definition.why_not({"optimizer": "sgd"}) == "`momentum` is missing"
 
 

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from studies.errors import StudyError
-from studies.records import Ended, records_of, store_record
+from studies.records import TrialEnd, records_of, store_record
 from studies.replicates import FinishedReplicate, Replicate, replicates_of, store_replicate
 from studies.settings import StudySettings
 from studies.sqlite_reader import read_studies
@@ -34,7 +34,7 @@ def asked(study: optuna.Study, reported: tuple[float, ...] = ()) -> optuna.Trial
     return trial
 
 
-def finish(study: optuna.Study, state: TrialState, value: float, ended: Ended | None) -> None:
+def finish(study: optuna.Study, state: TrialState, value: float, ended: TrialEnd | None) -> None:
     trial = asked(study, (0.1, value))
     if ended:
         loss = inf if state == TrialState.PRUNED else 2.0  # which is no JSON to SQLite
@@ -46,8 +46,8 @@ def finish(study: optuna.Study, state: TrialState, value: float, ended: Ended | 
 def filled(study: optuna.Study) -> None:
     """A trial in each state, with its record stored and without."""
     outcome = {"best": {"value": 0.7, "validation": {"macro_f1": 0.7}}, "stopped": False}
-    stored = Ended({"learning_rate": 0.1, "dropout": 0.3}, [], outcome, seconds=12.5)
-    failed = Ended({"learning_rate": 0.1}, [], {}, {"kind": "bug", "message": "x", "place": "y", "log": "z"})
+    stored = TrialEnd({"learning_rate": 0.1, "dropout": 0.3}, [], outcome, seconds=12.5)
+    failed = TrialEnd({"learning_rate": 0.1}, [], {}, {"kind": "bug", "message": "x", "place": "y", "log": "z"})
     finish(study, TrialState.COMPLETE, 0.7, stored)
     finish(study, TrialState.COMPLETE, 0.6, None)
     finish(study, TrialState.PRUNED, 0.5, stored)

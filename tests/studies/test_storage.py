@@ -14,12 +14,12 @@ import pytest
 from optuna.trial import TrialState
 
 from studies.errors import StudyError
-from studies.records import Ended, best_record, record_of, records_of, store_record
+from studies.records import TrialEnd, best_record, record_of, records_of, store_record
 from studies.settings import StudySettings, differences, stored_settings
 from studies.sqlite_reader import read_studies
 from studies.storage import create_study, existing_storage, load_study, open_storage, study_names
 from studies.trial_tables import status_row, trial_rows
-from studies.trials import DEATHS_ALLOWED, counted, died_again, put_back_orphans
+from studies.trials import DEATHS_ALLOWED, count_finished, died_again, put_back_orphans
 
 SETTINGS = StudySettings("vgg19", "1a2b3c4d" + 56 * "0", "none", {"epochs": 3}, "macro_f1", "tpe", "median", 0, {})
 OUTCOME = {
@@ -38,7 +38,7 @@ def finish(study: optuna.Study, value: float, state: TrialState = TrialState.COM
     trial = study.ask()
     trial.suggest_float("x", 0, 1)
     trial.report(value, 0)
-    store_record(trial, Ended(trial.params, [{"value": value}], OUTCOME))
+    store_record(trial, TrialEnd(trial.params, [{"value": value}], OUTCOME))
     return study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
 
 
@@ -50,8 +50,8 @@ def test_a_study_carries_its_settings_and_is_named_by_backbone_and_fingerprint(s
 def test_differences_name_the_setting_and_both_values() -> None:
     other = replace(SETTINGS, recipe={"epochs": 5}, seed=1)
     assert differences(asdict(SETTINGS), asdict(other)) == [
-        "recipe.epochs: 3 there, 5 here",
-        "seed: 0 there, 1 here",
+        "recipe.epochs: 3 (stored), 5 (requested)",
+        "seed: 0 (stored), 1 (requested)",
     ]
     assert differences(asdict(SETTINGS), asdict(SETTINGS)) == []
 
@@ -60,15 +60,15 @@ def test_a_table_of_other_keys_is_one_difference() -> None:
     old = {"space": {"rate": {"low": 0.1, "high": 1.0}, "mixing": {"value": 0.0}}, "own": {}}
     new = {"space": {"rate": {"value": 0.5}, "mixing": {"value": 0.0, "when": {"mode": ["a"]}}}, "more": {}}
     assert differences(old, new) == [
-        "space.mixing.when: absent there, mode ['a'] here",
-        "space.rate: low 0.1, high 1.0 there, value 0.5 here",
+        "space.mixing.when: absent (stored), mode ['a'] (requested)",
+        "space.rate: low 0.1, high 1.0 (stored), value 0.5 (requested)",
     ]
 
 
 def test_a_missing_study_is_answered_with_those_there_are(study: optuna.Study, tmp_path: Path) -> None:
     storage = existing_storage(tmp_path / "studies.db")
     assert study_names(storage) == ["vgg19-1a2b3c4d"]
-    with pytest.raises(StudyError, match="there is no study 'vgg16'; there are vgg19-1a2b3c4d"):
+    with pytest.raises(StudyError, match="there is no study 'vgg16'; existing studies: vgg19-1a2b3c4d"):
         load_study(storage, "vgg16")
 
 
@@ -79,7 +79,7 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"bad\.db cannot be opened as a study database"):
         open_storage(tmp_path / "bad.db")
     foreign = optuna.create_study(storage=open_storage(tmp_path / "foreign.db"), study_name="other")
-    with pytest.raises(StudyError, match="was not made by hpsearch"):
+    with pytest.raises(StudyError, match="was not created by hpsearch"):
         stored_settings(foreign)
 
 
@@ -103,7 +103,7 @@ def test_what_counts_and_what_is_best(study: optuna.Study) -> None:
     finish(study, 0.6)
     finish(study, 0.6)
     study.tell(study.ask(), state=TrialState.FAIL)
-    assert counted(study) == 4
+    assert count_finished(study) == 4
     best = best_record(records_of(study))
     assert best is not None
     assert (best.number, best.value) == (2, 0.6)
@@ -139,7 +139,7 @@ def test_an_orphan_whose_figures_are_stored_is_told_its_end(study: optuna.Study)
     for outcome, failure in ends:
         trial = study.ask()
         trial.report(0.2, 0)
-        store_record(trial, Ended({}, [{"value": 0.2}], outcome, failure))
+        store_record(trial, TrialEnd({}, [{"value": 0.2}], outcome, failure))
     assert put_back_orphans(study, lambda number: True) == 0
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL"]
     assert study.trials[0].value == 0.7
@@ -164,6 +164,22 @@ def test_tables(study: optuna.Study, tmp_path: Path) -> None:
     assert (compared["backbone"], compared["trial"], compared["accuracy"]) == ("vgg19", 0, 0.5)
     assert compared["corrupted_macro_f1"] is None  # measured by no study of before
     assert json.loads(json.dumps([row, compared])) == [row, compared]
+
+
+def test_the_dashboard_has_readable_attributes_beside_the_record(study: optuna.Study) -> None:
+    assert {name: study.user_attrs[name] for name in ("backbone", "recipe", "seed")} == {
+        "backbone": "vgg19",
+        "recipe": {"epochs": 3},
+        "seed": 0,
+    }
+    scores = {"macro_f1": 0.51239, "corrupted_macro_f1": 0.4, "worst_family": "noise"}
+    trial = study.ask()
+    store_record(trial, TrialEnd({}, [], {"best": {"validation": scores}}, seconds=90.0))
+    shown = {name: value for name, value in trial.user_attrs.items() if name != "hpsearch"}
+    assert shown == {"clean macro-F1": 0.5124, "corrupted macro-F1": 0.4, "worst family": "noise", "minutes": 1.5}
+    failed = study.ask()
+    store_record(failed, TrialEnd({}, [], {}, failure={"kind": "memory", "message": "too large"}))
+    assert failed.user_attrs["failure"] == "memory: too large"
 
 
 def test_a_pruned_trial_is_recorded_with_its_best_so_far(study: optuna.Study) -> None:

@@ -61,7 +61,7 @@ def test_what_was_left_out_is_shown_with_reason_and_twin(page: str) -> None:
 
 
 def test_each_corruption_is_shown_at_its_strengths_with_what_uses_it(page: str) -> None:
-    validation, test = page.index("Used by validation"), page.index("Kept for the test set")
+    validation, test = page.index("Used on validation"), page.index("Used on test images only")
     for row in CORRUPTIONS:
         place = page.index(f"<td>{row.family}</td><td>{row.name}</td>")
         assert page[place : page.index("</tr>", place)].count("<img") == 3 * 2

@@ -124,7 +124,7 @@ def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path: Path) -> N
 
 def test_a_source_without_any_readable_picture_says_why(tmp_path: Path) -> None:
     table = write(tmp_path / "labels.csv", ("path", "label"), ("pictures\\a.png", "x"), ("pictures\\b.png", "y"))
-    with pytest.raises(DataError, match=r"no readable images \(the first of 2, pictures\\a.png: .*\): give"):
+    with pytest.raises(DataError, match=r"no readable images \(2 unreadable, the first is pictures\\a.png: .*\): give"):
         read_source(str(table), 8)
 
 
@@ -133,11 +133,11 @@ BAD_TABLES: list[tuple[str, str, str]] = [
     ("no path", "path,label\n,x\n", "line 2: the row has no path"),
     ("no column", "path,colour\na.png,x\n", r"must have a column label, .* or target, but has 'path', 'colour'"),
     ("empty", "", "but has none: name the columns"),
-    ("twice", "path,label\na.png,x\n\n./a.png,y\n", "line 4: a.png stands in line 2 already"),
+    ("twice", "path,label\na.png,x\n\n./a.png,y\n", "line 4: a.png is already in line 2"),
     ("split", "path,label,split\na.png,x,left\n", "line 2: split must be one of train, .*but is 'left'"),
-    ("fields", "path,label\na.png,x,y\n", "line 2: the row has 3 fields, and the header 2"),
+    ("fields", "path,label\na.png,x,y\n", "line 2: the row has 3 fields, but the header only 2"),
     ("columns", "path,path\n", "must have different names"),
-    ("case", "path,label\na.png,Cat\nb.png,cat\n", "the classes 'Cat' and 'cat', one name but for case"),
+    ("case", "path,label\na.png,Cat\nb.png,cat\n", "the classes 'Cat' and 'cat', which differ only in case"),
 ]  # fmt: skip
 
 
@@ -151,9 +151,9 @@ def test_errors_of_a_table_name_the_line(tmp_path: Path, text: str, message: str
 
 def test_a_table_in_another_encoding_or_of_broken_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("path,label\nä.png,x\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"a\.csv is no text in UTF-8"):
+    with pytest.raises(DataError, match=r"a\.csv is not UTF-8 text"):
         read_source(str(tmp_path / "a.csv"))
-    for text, message in (("{", "line 1: the row is no JSON"), ("[1]", "line 1: the row must be a JSON object")):
+    for text, message in (("{", "line 1: the row is not valid JSON"), ("[1]", "line 1: the row must be a JSON object")):
         (tmp_path / "a.jsonl").write_text(text)
         with pytest.raises(DataError, match=message):
             read_source(str(tmp_path / "a.jsonl"))
@@ -162,7 +162,7 @@ def test_a_table_in_another_encoding_or_of_broken_json_is_refused(tmp_path: Path
 @pytest.mark.parametrize(("one", "other"), [("Cat", "cat"), ("caf\u00e9", "cafe\u0301"), ("a", "a ")])
 def test_class_folders_that_differ_in_case_only_are_refused(tmp_path: Path, one: str, other: str) -> None:
     draw(tmp_path / one / "a.png", tmp_path / other / "b.png")
-    with pytest.raises(DataError, match="one name but for case, accents or spaces"):
+    with pytest.raises(DataError, match="differ only in case, spaces or the encoding of accents"):
         read_source(str(tmp_path))
 
 

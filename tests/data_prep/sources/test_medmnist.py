@@ -156,10 +156,10 @@ def test_other_answers_of_a_host_are_one_line(host: Host, cache: Path) -> None:
     with pytest.raises(DataError, match="answers 404 Not Found: try again later, or put the file at"):
         read_source("bloodmnist")
     host.redirect = "http://localhost/elsewhere.npz"
-    with pytest.raises(DataError, match=r"sends on to another host \(localhost\), which is not followed"):
+    with pytest.raises(DataError, match=r"redirects to another host \(localhost\), which hpsearch does not follow"):
         read_source("bloodmnist")
     host.redirect = f"{host.address}/bloodmnist_64.npz"
-    with pytest.raises(DataError, match="from one address to the next"):
+    with pytest.raises(DataError, match="redirects 5 times or more"):
         read_source("bloodmnist")
 
 
@@ -189,7 +189,7 @@ def test_progress_is_told_of_whole_megabytes(host: Host, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", medmnist.LEFT_OUT)
 def test_sets_that_are_left_out_say_why(name: str) -> None:
-    with pytest.raises(DataError, match=f"{name} cannot be prepared, its images .*take one of pathmnist, "):
+    with pytest.raises(DataError, match=f"{name} cannot be prepared, because its images .*choose one of pathmnist, "):
         find_source(name).digest(name, 0)
 
 

@@ -77,18 +77,23 @@ DOUBTFUL: list[tuple[str, np.ndarray, str | None, str]] = [
         "zeros and ones",
         BINARY,
         None,
-        r"with values 0\.\.1, zeros and ones alone, 0\.\.1 or 0\.\.255: say which with .*--val",
+        r"with values 0\.\.1, only zeros and ones, which fit 0\.\.1 and 0\.\.255: give the range with .*--val",
     ),
-    ("integer ones", BINARY.astype(int), None, r"int64 with values 0\.\.1, zeros and ones alone"),
-    ("fractions", BYTES * 0.5, None, r"values 0\.\.127\.5, some not whole, 0\.\.255 or neither: say which with"),
+    ("integer ones", BINARY.astype(int), None, r"int64 with values 0\.\.1, only zeros and ones"),
+    (
+        "fractions",
+        BYTES * 0.5,
+        None,
+        r"values 0\.\.127\.5, some of them fractions, which may be 0\.\.255 .*: give the range with",
+    ),
     ("negative", BYTES / 127.5 - 1, None, r"in 0\.\.255 or 0\.\.1, but have -1\.\.1: rescale"),
     ("16 bits", BYTES.astype(np.uint16) * 257, "0..255", r"but have 0\.\.65535: rescale"),
     ("not a number", np.where(BYTES == 255, np.nan, 0.5), "0..1", "some are NaN or infinite"),
     ("infinite", np.where(BYTES == 255, np.inf, 0.5), None, "some are NaN or infinite"),
     ("bytes said to be units", BYTES, "0..1", r"up to 1 for --value-range 0\.\.1, but go up to 255"),
-    ("complex", BYTES * 1j, None, "must be numbers, best uint8 with values 0..255, but are complex128"),
+    ("complex", BYTES * 1j, None, "must be numbers, ideally uint8 with values 0..255, but are complex128"),
     ("text", BYTES.astype(str), None, "must be numbers"),
-    ("four channels", np.concatenate([BYTES, BYTES[..., :1]], axis=3), None, r"or \(n, h, w\) for grey ones"),
+    ("four channels", np.concatenate([BYTES, BYTES[..., :1]], axis=3), None, r"or \(n, h, w\) for grey images"),
 ]
 
 
@@ -136,7 +141,9 @@ def test_labels_may_be_names(tmp_path: Path, labels: np.ndarray) -> None:
     assert [data.class_names[label] for label in data.labels] == NAMES[LABELS].tolist()
     path = str(tmp_path / "a.npz")
     assert read_source(path, class_names=data.class_names).class_names == data.class_names
-    with pytest.raises(DataError, match=r"sources that number their classes, but .* has blå, green, red: drop them"):
+    with pytest.raises(
+        DataError, match=r"sources that number their classes, but .* has blå, green, red: drop --class-names"
+    ):
         read_source(path, class_names=("blå", "red", "green"))
 
 
@@ -158,8 +165,8 @@ def test_names_are_one_list_over_all_sides_and_numbers_among_them_by_value(tmp_p
     [
         (["red", "", "blue"], "each name in labels must be printable text, but row 1 is ''"),
         (["red", "gr\neen", "blue"], r"row 1 is 'gr\\neen'"),
-        (["red", "Red", "blue"], "the classes 'Red' and 'red', one name but for case"),
-        ([b"red", b"gr\xfcn", b"blue"], "are no names that can be read .*: write them as UTF-8"),
+        (["red", "Red", "blue"], "the classes 'Red' and 'red', which differ only in case"),
+        ([b"red", b"gr\xfcn", b"blue"], "must be readable names, but are not .*: write them as UTF-8"),
         ([0.5, 1.0, 2.0], "labels must be integers or names, but are float64"),
     ],
 )
@@ -177,7 +184,7 @@ def _at_row_four(*values: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (_at_row_four(1, 0, 1), "one 1 and else 0, but row 4 is 1 0 1: an image can have one class only"),
+        (_at_row_four(1, 0, 1), "one 1 and otherwise 0, but row 4 is 1 0 1: an image can have one class only"),
         (_at_row_four(0, 0, 0), "row 4 is 0 0 0"),
         (_at_row_four(0.1, 0.9, 0), "row 4 is 0.1 0.9 0"),
         (_at_row_four(1, np.nan, 0), "row 4 is 1 nan 0"),
@@ -224,7 +231,7 @@ WRONG_KEYS: list[tuple[str, dict[str, Any], str]] = [
         r"one size and dtype, .*val_images uint8 \(9, 9",
     ),
     ("other dtypes", {"val_images": np.zeros((12, 32, 32, 3))}, r"one size and dtype, .*val_images float64 \(32, 32"),
-    ("fewer labels", {"val_labels": LABELS}, "val_images and val_labels must be as many, but there are 12 and 6"),
+    ("fewer labels", {"val_labels": LABELS}, "val_images and val_labels must have the same length, but have 12 and 6"),
 ]
 
 
@@ -245,7 +252,7 @@ def test_prepare_names_classes_and_takes_a_range(tmp_path: Path, monkeypatch: py
     save(tmp_path, images=images + 0.25, labels=np.eye(3)[labels])
     command = ["prepare", "a.npz", "--levels", "low", "--class-names", names]
     refused = CliRunner().invoke(main, command)
-    assert refused.exit_code == 1 and "say which with `hpsearch prepare --value-range`" in refused.output
+    assert refused.exit_code == 1 and "give the range with `hpsearch prepare --value-range`" in refused.output
     done = CliRunner().invoke(main, [*command, "--value-range", "0..255"])
     assert done.exit_code == 0, done.output
     made = PreparedSet.open(tmp_path / "hpsearch-workspace" / "prepared")

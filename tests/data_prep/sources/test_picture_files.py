@@ -165,8 +165,8 @@ NO_PICTURES: list[tuple[str, Any, str]] = [
         lambda path: Image.fromarray(PIXELS[..., 0] / np.float32(9)).save(path, "TIFF"),
         "neither 8 nor 16 bits",
     ),
-    ("16 bits, grey with alpha", _deep_grey_with_alpha, "16 bits a channel in an unusual layout"),
-    ("16 bits, channel after channel", _deep_planes, "16 bits a channel in an unusual layout"),
+    ("16 bits, grey with alpha", _deep_grey_with_alpha, "16 bits per channel in an unusual layout"),
+    ("16 bits, channel after channel", _deep_planes, "16 bits per channel in an unusual layout"),
     (
         "Lab",
         lambda path: Image.fromarray(PIXELS, "RGB").convert("LAB").save(path, "TIFF"),

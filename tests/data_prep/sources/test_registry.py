@@ -39,7 +39,7 @@ def test_pictures_that_neither_disk_nor_memory_has_room_for_are_refused(
 ) -> None:
     little = psutil.virtual_memory()._replace(available=100)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
-    with pytest.raises(DataError, match=r"the pictures take 0\.0 GB unpacked, .* or give TMPDIR more space"):
+    with pytest.raises(DataError, match=r"the pictures take 0\.0 GB unpacked, .* or set TMPDIR to"):
         read_source(str(folder), 8)
 
 
@@ -80,10 +80,10 @@ BAD_ARRAYS: list[tuple[str, dict[str, Any], str]] = [
     ("channels first", {"images": IMAGES.transpose(0, 3, 1, 2), "labels": LABELS}, r"but have \(6, 3, 16, 12\)"),
     ("float labels", {"images": IMAGES, "labels": LABELS / 1}, "labels must be integers or names, but are float64"),
     ("cubes", {"images": IMAGES, "labels": np.zeros((6, 3, 1), int)}, r"one-hot \(n, classes\), but have \(6, 3, 1\)"),
-    ("fewer labels", {"images": IMAGES, "labels": LABELS[:5]}, "there are 6 and 5"),
+    ("fewer labels", {"images": IMAGES, "labels": LABELS[:5]}, "must have the same length, but have 6 and 5"),
     ("none", {"images": IMAGES[:0], "labels": LABELS[:0]}, "has no images"),
     ("negative", {"images": IMAGES, "labels": LABELS - 1}, "must be 0 or more, but row 0 has -1"),
-    ("beyond", {"images": IMAGES, "labels": LABELS * 9000}, "out of range: row 2 has 18000"),
+    ("beyond", {"images": IMAGES, "labels": LABELS * 9000}, "labels must be below 10000, but row 2 has 18000"),
     ("pickled", {"images": IMAGES, "labels": np.array([{}] * 6, object)}, "pickled objects, which are never loaded"),
 ]
 
@@ -167,13 +167,13 @@ def test_pictures_are_cropped_to_the_middle_and_bad_ones_are_listed(folder: Path
     assert reasons.keys() == {"palette.gif", "cut.png", "float.tif", "empty.jpg", "moving.png"}
     assert reasons["palette.gif"] == "not a JPEG, PNG, BMP, TIFF or WebP picture"
     assert reasons["cut.png"].startswith("damaged")
-    assert reasons["float.tif"].startswith("neither 8 nor 16 bits a channel")
+    assert reasons["float.tif"].startswith("neither 8 nor 16 bits per channel")
     assert reasons["empty.jpg"] == "empty file"
     assert reasons["moving.png"] == "animated"
 
 
 def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no folders in it"):
+    with pytest.raises(DataError, match="has no subfolders"):
         read_source(str(tmp_path))
 
 
@@ -189,12 +189,12 @@ def test_the_digest_of_a_folder_follows_content_and_names(folder: Path) -> None:
     [
         ({"split": (80, 20)}, "sum 100, such as 70/15/15, but is 80/20"),
         ({"split": (85, 15, 0)}, "above 0"),
-        ({"levels": ("low", "extreme")}, "different ones of low, medium, hard, strong, but are low, extreme"),
-        ({"levels": ("strong*2", "strong")}, "different ones of .*, but are strong\\*2, strong"),
+        ({"levels": ("low", "extreme")}, "one or more of low, medium, hard, strong, .* are low, extreme"),
+        ({"levels": ("strong*2", "strong")}, "each at most once, but are strong\\*2, strong"),
         ({"levels": ("strong*0",)}, "copies of a level must be 1 to 100, as in strong\\*4, but levels are strong\\*0"),
         ({"levels": ("strong*",)}, "copies of a level must be 1 to 100"),
         ({"corrupted_views": 11}, "corrupted views must be 0 to 10, but are 11"),
-        ({"levels": ("low", "low")}, "must be none or different ones of low, .*, but are low, low"),
+        ({"levels": ("low", "low")}, "must be none, or one or more of low, .*, each at most once, but are low, low"),
         ({"copies": 0}, "copies must be 1"),
         ({"limit": 0}, "limit must be 1 or more, but is 0"),
         ({"image_size": 4}, "8 to 1024 pixels, but is 4"),
@@ -288,5 +288,7 @@ def test_numbered_classes_may_be_given_names(tmp_path: Path, folder: Path) -> No
     assert read_source(str(tmp_path / "a.npz"), class_names=("x", "y", "z")).class_names == ("x", "y", "z")
     with pytest.raises(DataError, match=r"one for each of the 3 classes of .*a\.npz, but are 2"):
         read_source(str(tmp_path / "a.npz"), class_names=("x", "y"))
-    with pytest.raises(DataError, match=r"for sources that number their classes, but .* has a, b <script>: drop them"):
+    with pytest.raises(
+        DataError, match=r"for sources that number their classes, but .* has a, b <script>: drop --class-names"
+    ):
         read_source(str(folder), 16, class_names=("x", "y"))

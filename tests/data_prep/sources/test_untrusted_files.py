@@ -258,7 +258,7 @@ def test_a_manifest_that_names_files_outside_is_refused(tiny_workspace: Path, tm
     manifest = json.loads((tmp_path / MANIFEST).read_text())
     manifest["files"]["../../secret"] = "0" * 64
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match=r"the file \.\./\.\./secret would lie outside of it"):
+    with pytest.raises(DataError, match=r"the file \.\./\.\./secret would lie outside the set's folder"):
         PreparedSet.open(tmp_path)
 
 

@@ -56,9 +56,9 @@ def test_images_that_reach_into_a_later_side_are_listed_and_left_out(
     table = rows(folder)
     found = {name: (row.twin, row.detail) for name, row in table.items() if row.reason == REACHING}
     assert found == {
-        "train/0": ("test/3", "in the source's train, its group reaches into test"),
-        "train/3": ("val/0", "in the source's train, its group reaches into validation"),
-        "val/6": ("test/0", "in the source's validation, its group reaches into test"),
+        "train/0": ("test/3", "in the source's train split, but its group is also in test"),
+        "train/3": ("val/0", "in the source's train split, but its group is also in validation"),
+        "val/6": ("test/0", "in the source's validation split, but its group is also in test"),
     }
     assert table["train/6"].decision == REJECTED and table["train/6"].twin == "test/6"  # what is held out stays
     sides = dict(zip(("train", "val", "test"), SPLITS, strict=True))
@@ -74,7 +74,7 @@ def test_check_finds_a_leak_that_a_split_of_the_sources_own_had(
     prepare(PrepareSettings(str(leaking), levels=("low",)), tmp_path / "set")
     problems = check(tmp_path / "set")
     assert any("(train/0)" in problem and "(test/3)" in problem for problem in problems)
-    assert any("is on more than one side: test, train" in problem for problem in problems)
+    assert any("must be in one split, but is in test and train" in problem for problem in problems)
 
 
 def test_a_split_that_is_given_splits_anew(leaking: Path, tmp_path: Path, no_augmentation: None) -> None:
@@ -108,7 +108,7 @@ def sided(labels: list[int], sides: list[int]) -> LabelledImages:
 def test_a_class_that_is_missing_on_a_side_is_named() -> None:
     data = sided([0, 1, 0, 1, 0, 0], [0, 0, 1, 1, 2, 2])
     with pytest.raises(
-        DataError, match=r"class b must have images on each of .*the source's own split has none on test"
+        DataError, match=r"class b must have images in each of .*the source's own split has none in test"
     ):
         decide(data, PrepareSettings("x"), Silent())
 
@@ -119,5 +119,8 @@ def test_limit_takes_a_part_of_each_class_on_each_side() -> None:
     kept = decisions.sides >= 0
     assert (decisions.sides[kept] == data.sides[kept]).all()  # type: ignore[index]
     assert np.bincount(decisions.sides[kept]).tolist() == [15, 9, 6]
-    with pytest.raises(DataError, match=r"limit must leave 3 images or more a class \(6 in all, of 60\), but is 5"):
+    with pytest.raises(
+        DataError,
+        match=r"limit must be 6 or more of the 60 images, to keep an image of each class in each split, but is 5",
+    ):
         decide(data, PrepareSettings("x", limit=5), Silent())

@@ -76,9 +76,12 @@ def test_a_copy_that_was_left_out_ties_its_patient_to_that_of_the_copy_kept() ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,group\n0,a\n77,b\n78,b\n", r"names 77, which is no image of the source \(2 such of 3\)"),
-        ("image,group\n0,a\n0,b\n", "line 3: 0 has the group b, and a before"),
-        ("image,group\n0,\n", "line 2: the row must have image and group"),
+        (
+            "image,group\n0,a\n77,b\n78,b\n",
+            r"must only name images of the source, but 2 of 3 names are unknown, such as 77",
+        ),
+        ("image,group\n0,a\n0,b\n", "line 3: 0 must have one group, but has b here and a in an earlier line"),
+        ("image,group\n0,\n", "line 2: the row must have values for image and group"),
         ("image,colour\n0,red\n", "must have a column group, patient"),
     ],
 )
@@ -94,7 +97,9 @@ def test_a_large_group_is_named_by_its_largest_share() -> None:
     groups[:12] = 0
     groups = np.unique(groups, return_inverse=True)[1]
     (line,) = large_groups(groups, data, np.arange(90))
-    assert line.startswith("1 of 79 groups holds more than 5% of a class; that of 0 has the most, 4 of the 30 images")
+    assert line.startswith(
+        "1 of 79 groups holds more than 5% of a class; the group of 0 holds the most, 4 of the 30 images"
+    )
     assert large_groups(np.arange(90), data, np.arange(90)) == []
 
 

@@ -81,7 +81,7 @@ def test_every_row_is_preprocessed_as_its_module_in_keras_says() -> None:
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(ModelError, match="did you mean efficientnetv2s"):
         backbone_named("efficientnet_v2s")
-    with pytest.raises(ModelError, match="there are vgg16, "):
+    with pytest.raises(ModelError, match="choose one of vgg16, "):
         backbone_named("zzz")
 
 
@@ -104,7 +104,7 @@ def test_weights_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     assert default_weights(small) == UNTRAINED
     with pytest.raises(ModelError, match="no ImageNet weights"):
         check_weights(small, IMAGENET)
-    with pytest.raises(ModelError, match="is no file"):
+    with pytest.raises(ModelError, match="is not a file"):
         check_weights(small, str(tmp_path / "absent.h5"))
 
 

@@ -115,7 +115,7 @@ def test_a_preprocessing_that_is_none_of_ours_must_be_named(tmp_path: Path) -> N
     network = keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(64, 3)])
     x = keras.layers.GlobalAveragePooling2D()(network(keras.layers.Rescaling(0.5, offset=7.0)(image)))
     keras.Model(image, keras.layers.Dense(2)(x)).save(tmp_path / "odd.keras")
-    with pytest.raises(ModelError, match=r"none of -1\.\.1, .*: say by --preprocessing"):
+    with pytest.raises(ModelError, match=r"none of -1\.\.1, .*: give the one .* as --preprocessing"):
         ready(tmp_path / "odd.keras")
     row = ready(tmp_path / "odd.keras", "inside")
     assert build(row, OWN, SHAPE).output_shape == (None, 30, 30, 64)
@@ -125,15 +125,15 @@ def test_files_that_cannot_be_a_backbone_are_refused_with_a_way_out(tmp_path: Pa
     with pytest.raises(ModelError, match=r"there is no file .*absent\.keras: --backbone takes"):
         asked_backbone(str(tmp_path / "absent.keras"))
     (tmp_path / "text.keras").write_text("no zip")
-    with pytest.raises(ModelError, match=r"text\.keras is no \.keras file"):
+    with pytest.raises(ModelError, match=r"text\.keras is not a \.keras file"):
         asked_backbone(str(tmp_path / "text.keras"))
     flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     flat.save(tmp_path / "flat.keras")
-    with pytest.raises(ModelError, match="no functional model with one input of images"):
+    with pytest.raises(ModelError, match="must be a functional model with one input of images"):
         ready(tmp_path / "flat.keras")
     dense = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(2)])
     dense.save(tmp_path / "dense.keras")
-    with pytest.raises(ModelError, match="holds no single network"):
+    with pytest.raises(ModelError, match="must hold one network"):
         build(ready(tmp_path / "dense.keras"), OWN, SHAPE)
     keras.Sequential([keras.Input(SHAPE), keras.layers.Lambda(lambda x: x)]).save(tmp_path / "lambda.keras")
     with pytest.raises(ModelError, match=r"does not open with Keras alone .* --backbone module:function"):
@@ -148,15 +148,15 @@ def test_a_file_is_known_by_its_content_and_its_name_is_none_of_the_table(tmp_pa
     one, other = (asked_backbone(str(path)) for path in sorted(tmp_path.glob("*/*.keras")))
     assert (one.name, other.name) == ("first_export", "vgg19_own")
     assert one.own == other.own
-    with pytest.raises(ModelError, match=r"is not in .* any more: put the \.keras file back"):
+    with pytest.raises(ModelError, match=r"needs the file .*, which is missing: put the \.keras file back"):
         stored_backbone(one.name, one.own, str(tmp_path / "gone.keras"))
 
 
 def test_a_preprocessing_is_for_own_networks_alone() -> None:
     assert tuple(sorted(PREPROCESSING_NAMES)) == tuple(sorted(PREPROCESSING))
-    with pytest.raises(ModelError, match=r"that of vgg19 is bgr-mean"):
+    with pytest.raises(ModelError, match=r"but vgg19 always uses bgr-mean"):
         asked_backbone("vgg19", "inside")
-    with pytest.raises(ModelError, match=r"--weights own is for a backbone from a \.keras file"):
+    with pytest.raises(ModelError, match=r"--weights own needs a backbone from a \.keras file"):
         check_weights(backbone_named("vgg19"), OWN)
 
 
@@ -183,9 +183,9 @@ def test_a_function_of_the_current_folder_is_called(tmp_path: Path, monkeypatch:
         build(asked_backbone("their_networks:pooled"), UNTRAINED, SHAPE)
     with pytest.raises(ModelError, match="has no function 'missing'"):
         build(asked_backbone("their_networks:missing"), UNTRAINED, SHAPE)
-    with pytest.raises(ModelError, match=r"call hpsearch in the folder where no_such_module\.py lies"):
+    with pytest.raises(ModelError, match=r"run hpsearch in the folder of no_such_module\.py"):
         build(asked_backbone("no_such_module:tiny"), UNTRAINED, SHAPE)
-    with pytest.raises(ModelError, match="a function is named module:function"):
+    with pytest.raises(ModelError, match="a function must be given as module:function"):
         asked_backbone("their networks:tiny")
 
 
@@ -204,7 +204,7 @@ def test_constraints_that_training_would_not_keep_to_are_refused(tmp_path: Path)
     keras.Model(image, keras.layers.Conv2D(4, 3, kernel_constraint="max_norm")(image)).save(tmp_path / "bound.keras")
     own = asked_backbone(str(tmp_path / "bound.keras"), None)
     row = ready_backbone(own.name, own.own, str(tmp_path / "bound.keras"))
-    with pytest.raises(ModelError, match=r"bound.keras constrains .*kernel, which training here does not keep to"):
+    with pytest.raises(ModelError, match=r"bound.keras has a constraint on .*kernel, which training would ignore"):
         build(row, OWN, (32, 32, 3))
 
 

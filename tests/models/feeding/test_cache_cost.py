@@ -62,7 +62,7 @@ def test_a_cut_that_cannot_be_timed_is_left_out(
     network: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cut_costs(network, [0.5], 4, KEEPING, tmp_path / "absent") == []
-    assert "50% frozen is left out: FileNotFoundError" in capsys.readouterr().out
+    assert "50% frozen layers cannot be timed and are skipped: FileNotFoundError" in capsys.readouterr().out
 
 
 def test_features_are_counted_once_a_cut(network: Network) -> None:

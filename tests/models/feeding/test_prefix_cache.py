@@ -172,7 +172,7 @@ def test_too_little_room_turns_it_off_and_says_so(
 ) -> None:
     _, outcome = trained(plan, data, kept, replace(settings, most_bytes=1000))
     assert outcome.prefix_cache_share == 0
-    assert "the frozen layers' output is not kept" in capsys.readouterr().out
+    assert "the output of the frozen layers is not cached" in capsys.readouterr().out
     assert not [path for path in settings.folder.rglob("*") if path.is_file()]
 
 

@@ -102,7 +102,7 @@ def test_a_damaged_file_is_refused_in_one_line(row: Format, tmp_path: Path) -> N
 
 def test_what_is_not_installed_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.formats.conversion.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"needs onnxruntime, not installed: pip install 'hpsearch\[onnx\]'"):
+    with pytest.raises(ModelError, match=r"needs onnxruntime, which must be installed: pip install 'hpsearch\[onnx\]'"):
         check_installed(FORMATS["onnx"])
     with pytest.raises(ModelError, match=r"needs onnx, tf2onnx, onnxruntime, .*\[onnx\]"):
         check_installed(FORMATS["onnx"], writing=True)

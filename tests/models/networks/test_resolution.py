@@ -165,6 +165,6 @@ def test_the_resolution_decides_which_imagenet_weights_are_wanted(
 @pytest.mark.parametrize("value", [7, 100.5, -1, 4096, "large"])
 def test_a_resolution_that_makes_no_sense_is_refused(value: object) -> None:
     with pytest.raises(
-        ModelError, match="`resolution == 0 or 8 <= resolution <= 1024, whole` must hold, but the value"
+        ModelError, match="`resolution == 0 or 8 <= resolution <= 1024, a whole number` must hold, but the value"
     ):
         Hyperparameters.from_dict({"resolution": value})

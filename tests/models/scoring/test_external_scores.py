@@ -37,7 +37,7 @@ def test_macro_f1_is_over_the_classes_that_the_set_has() -> None:
     expected = (2 / 3 + 1) / 2  # the guess of class 1 is a miss of class 0, and no class of its own
     assert scores["external"] == {"one": {"accuracy": 0.75, "macro_f1": pytest.approx(expected), "images": 4}}
     assert objective_value(scores, "external:one") == pytest.approx(expected)
-    with pytest.raises(ModelError, match="needs the external set two, and the prepared set has none of that name"):
+    with pytest.raises(ModelError, match="needs the external set two, but the prepared set has none of that name"):
         objective_value(scores, "external:two")
     assert external_scores(sets, [], lambda images: sure([0])) == {}
     assert (external_name("external:one"), external_name("macro_f1")) == ("one", None)

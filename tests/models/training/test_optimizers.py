@@ -117,5 +117,5 @@ def test_its_state_is_all_that_the_next_steps_depend_on(name: str, extras: Updat
 
 
 def test_an_unknown_optimizer_is_named_with_those_there_are() -> None:
-    with pytest.raises(ModelError, match="unknown optimizer 'tiger': there are adamw, adam, sgd, rmsprop, lion"):
+    with pytest.raises(ModelError, match="unknown optimizer 'tiger': choose one of adamw, adam, sgd, rmsprop, lion"):
         FlatOptimizer("tiger", 0.1, Hyperparameters(), SIZE)

@@ -107,7 +107,7 @@ def test_a_collapse_to_one_class_is_named_after_some_epochs(data: TrainingData) 
     seen: list[EpochFigures] = []
     plan = replace(PLAN, recipe=Recipe(0, 9, 24))
     one_class = replace(data, validation_images=np.zeros_like(data.validation_images))  # all alike, so guessed alike
-    with pytest.raises(DivergedError, match="one class alone is predicted since epoch 2: the trial collapsed"):
+    with pytest.raises(DivergedError, match="only one class has been predicted since epoch 2: the trial collapsed"):
         run_trial(plan, one_class, lambda figures: seen.extend(figures) or False)
     assert len(seen) == 3  # the fourth epoch is not reported
 
@@ -316,7 +316,7 @@ def test_layer_decay_slows_the_parts_by_their_distance_from_the_head(data: Train
 def test_a_recipe_and_hyperparameters_state_their_rules() -> None:
     with pytest.raises(ModelError, match="`epochs >= 1` must hold"):
         Recipe(epochs=0)
-    with pytest.raises(ModelError, match=r"`class_weights in .* must hold, but it is 'some'"):
+    with pytest.raises(ModelError, match=r"`class_weights in .* must hold, but class_weights is 'some'"):
         Recipe(class_weights="some")
     with pytest.raises(ModelError, match="`0 <= dropout < 1` must hold, but the value is 1"):
         Hyperparameters(dropout=1.5)

@@ -97,7 +97,7 @@ def test_enqueue_takes_a_backbone_of_ones_own_as_run_does(tmp_path: Path, tiny_w
     other = own_network(tmp_path / "other" / "cells.keras", "B")
     for called, what in ((other, "file"), ("others:tiny", "function")):
         refused = call(tmp_path, "enqueue", called, "learning_rate=0.25")
-        assert refused.exit_code == 1 and f"began from another {what} than {called}: name" in refused.stderr
+        assert refused.exit_code == 1 and f"started from a different {what} than {called}: name" in refused.stderr
     assert "there is no file absent.keras" in call(tmp_path, "enqueue", "absent.keras", "learning_rate=0.25").stderr
     assert "there is no study of nets:none on" in call(tmp_path, "enqueue", "nets:none", "learning_rate=0.25").stderr
 
@@ -119,14 +119,17 @@ def test_the_best_trials_of_another_study_are_tried_first_and_once(tmp_path: Pat
     fixed = [trial.system_attrs[FIXED_PARAMS]["learning_rate"] for trial in study.trials]
     assert fixed == list(dict.fromkeys(rates))  # two that become the same are one
     assert study.trials[0].user_attrs[HINT_OF] == f"{SETTINGS.name} {best[0].number}"
-    assert lines[0].startswith(f"the 2 best of {SETTINGS.name} are tried first")
+    assert lines[0].startswith(f"trying the 2 best trials of {SETTINGS.name} first")
     assert any("`learning_rate`" in line and "becomes" in line for line in lines)
-    assert lines[-1] == f"the 2 best of {SETTINGS.name} are among the {len(fixed)} trials of {study.study_name} already"
+    assert (
+        lines[-1]
+        == f"the 2 best trials of {SETTINGS.name} are already among the {len(fixed)} trials of {study.study_name}"
+    )
 
 
 def test_a_warm_start_from_nothing_is_refused_with_what_there_is(tmp_path: Path) -> None:
     opened_study(tmp_path)
-    with pytest.raises(SearchError, match=f"there is no study 'nosuch'; there are {SETTINGS.name} "):
+    with pytest.raises(SearchError, match=f"there is no study 'nosuch'; existing studies: {SETTINGS.name} "):
         read_hints(Workspace(tmp_path), "nosuch", 5)
     with pytest.raises(SearchError, match="has no complete trial to start from"):
         read_hints(Workspace(tmp_path), SETTINGS.name, 5)

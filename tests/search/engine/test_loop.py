@@ -229,7 +229,7 @@ def test_a_diverged_trial_is_pruned_infeasible_and_never_the_best(tmp_path: Path
 def test_bugs_in_a_row_stop_the_search_with_their_place(tmp_path: Path) -> None:
     with searching(tmp_path, mode="bug") as (search, _), pytest.raises(SearchError) as caught:
         search.run(8)
-    assert "3 trials in a row failed, the first with: 'a bug'" in str(caught.value)
+    assert "3 trials in a row failed. First error: 'a bug'" in str(caught.value)
     assert "fake_worker.py:" in str(caught.value)
     assert len(search.study.trials) == 3
     assert "Traceback" in (tmp_path / "trials" / SETTINGS.name / "00000" / "log.txt").read_text()

@@ -122,7 +122,7 @@ def test_evaluate_with_labels_gives_intervals_and_abstaining(call: Call, model: 
     low, high = scores["intervals"]["accuracy"]
     assert low <= scores["accuracy"] <= high
     assert len(scores["abstaining"]) == 4
-    assert "In brackets: 95 % intervals" in call("evaluate", model, tiny_npz).stdout
+    assert "In brackets: 95 % intervals" in call("evaluate", model, tiny_npz, "--details").stdout
 
 
 def test_evaluate_with_labels_corrupts_the_images_as_it_does_the_test_set(
@@ -139,7 +139,7 @@ def test_evaluate_with_labels_corrupts_the_images_as_it_does_the_test_set(
         assert scores[key]["images"] == 2 * scores["images"]
         assert scores[key]["loss"] > scores["loss"] and "intervals" in scores[key]
     assert json.loads(call("evaluate", model, tiny_npz, "--json").stdout) == scores
-    shown = call("evaluate", model, tiny_npz, "--corrupted-views", "1").stdout
+    shown = call("evaluate", model, tiny_npz, "--corrupted-views", "1", "--details").stdout
     assert "tiny.npz, unseen corruptions" in shown
     alone = json.loads(call("evaluate", model, tiny_npz, "--json", "--corrupted-views", "0").stdout)
     assert alone == {name: value for name, value in scores.items() if name not in families}
@@ -300,5 +300,5 @@ def test_evaluate_resamples_groups_that_the_data_tells_of(call: Call, model: Pat
 def test_few_images_of_a_class_are_said_where_another_has_none(call: Call, model: Path, tmp_path: Path) -> None:
     images, labels = tiny_images(12)
     np.savez(tmp_path / "few.npz", images=images[labels < 2], labels=labels[labels < 2])
-    shown = call("evaluate", model, "few.npz", "--corrupted-views", "0").stdout
-    assert "A class with 4 images here" in shown
+    shown = call("evaluate", model, "few.npz", "--corrupted-views", "0", "--details").stdout
+    assert "The smallest class has 4 images" in shown

@@ -13,7 +13,15 @@ from click.testing import CliRunner
 from data_prep.storage.reader import PreparedSet
 from search.cli import main
 from search.errors import SearchError
-from search.evaluating.leaky_split import Measured, Versions, explain, parted, read_versions, split_after, split_first
+from search.evaluating.leaky_split import (
+    Measured,
+    Versions,
+    divided_by_group,
+    explain,
+    read_versions,
+    split_after,
+    split_first,
+)
 
 MEASURED = Measured(100, 50, 0.98, accuracy=0.9, macro_f1=0.9, unseen_accuracy=0.7, unseen_macro_f1=0.7, chance=0.1)
 
@@ -38,14 +46,14 @@ def test_split_first_keeps_groups_apart_and_split_after_does_not_in_equal_sizes(
 
 def test_whole_groups_are_kept_out_of_both() -> None:
     versions = versions_of(60)
-    pool, unseen = parted(versions, np.arange(60), 1 / 3, seed=0)
+    pool, unseen = divided_by_group(versions, np.arange(60), 1 / 3, seed=0)
     assert len(unseen) == 20
-    assert not set(versions.groups[versions.at(pool)]) & set(versions.groups[versions.at(unseen)])
+    assert not set(versions.groups[versions.rows_of(pool)]) & set(versions.groups[versions.rows_of(unseen)])
 
 
 def test_too_few_groups_of_a_class_are_one_line_with_a_way_out() -> None:
     with pytest.raises(SearchError, match="raise --images, or prepare more images"):
-        parted(versions_of(8, group_size=4), np.arange(8), 1 / 3, seed=0)
+        divided_by_group(versions_of(8, group_size=4), np.arange(8), 1 / 3, seed=0)
 
 
 def test_versions_are_originals_each_followed_by_its_views(tiny_workspace: Path) -> None:
@@ -61,7 +69,7 @@ def test_versions_are_originals_each_followed_by_its_views(tiny_workspace: Path)
     ("leaky", "part"),
     [
         (MEASURED, "lies 20.0 points (chance alone explains up to 10.0) above"),
-        (replace(MEASURED, accuracy=0.75), "too little by heart"),
+        (replace(MEASURED, accuracy=0.75), "memorizes too little"),
     ],
 )
 def test_no_more_is_claimed_than_was_measured(leaky: Measured, part: str) -> None:

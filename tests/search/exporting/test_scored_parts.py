@@ -29,7 +29,7 @@ def test_a_gap_beyond_chance_is_told_from_one_within(capsys: pytest.CaptureFixtu
     print_gaps(metrics)
     shown = capsys.readouterr()
     assert "less test, clean: macro F1 +0.0300, 95 % interval -0.0200 to +0.0800" in shown.out
-    assert shown.err.startswith("warning: validation less test, corrupted, is more than its interval")
+    assert shown.err.startswith("warning: on corrupted images, validation exceeds test")
     assert "clean" not in shown.err
 
 

@@ -18,7 +18,7 @@ from models.training.trial_rates import PhaseRates, TrialRates, Views
 from search.cli import main
 from search.engine.worker import Worker
 from search.planning.dry_run import scratch_folder
-from search.planning.estimate import DiskNeeds, Images, PlannedSearch, SpeedClass, extremes
+from search.planning.estimate import DiskNeeds, Images, PlannedSearch, SpeedClass, quickest_and_slowest
 from search.workspace import Workspace
 from studies.definition import definition_of
 
@@ -91,10 +91,10 @@ def test_the_extremes_of_a_space() -> None:
         "optimizer": "sgd",
         "momentum": pytest.approx(0.85),
     }
-    found = extremes(definition_of(space))
+    found = quickest_and_slowest(definition_of(space))
     assert found["quickest"] == {"frozen_fraction": 0.75, "input_mode": "bank", **middle}
     assert found["slowest"] == {"frozen_fraction": 0.0, "input_mode": "bank+in-model", **middle}
-    assert list(extremes(definition_of({"dropout": {"low": 0.0, "high": 0.5}}))) == ["every"]
+    assert list(quickest_and_slowest(definition_of({"dropout": {"low": 0.0, "high": 0.5}}))) == ["every"]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from search.planning.run_options import RunOptions, weights_identity
 from search.workspace import Workspace
 from studies.definition import definition_of
 from studies.errors import StudyError
-from studies.records import Ended, store_record
+from studies.records import TrialEnd, store_record
 from studies.replicates import FinishedReplicate, Replicate, replicates_of, store_replicate
 from studies.settings import ATTRIBUTE, StudySettings
 from studies.storage import create_study, is_complete, open_storage
@@ -82,7 +82,7 @@ def space(tmp_path: Path, text: str) -> Path:
             "`when` a list",
         ),
         ("[space.dropout]\nvalue = 0.1\n[backbone.smal_cnn.space.dropout]\nvalue = 0.1", "did you mean `small_cnn`?"),
-        ("first = 3\n[space.dropout]\nvalue = 0.1", "`first` must be tables, [[first]] each"),
+        ("first = 3\n[space.dropout]\nvalue = 0.1", "`first` must be a list of [[first]] tables"),
     ],
 )
 def test_a_space_outside_what_can_be_trained_is_refused(
@@ -115,7 +115,7 @@ def test_augmentation_that_is_fixed_must_be_there(prepared: PreparedSet, tmp_pat
 
 def test_images_too_small_for_a_network_are_refused_with_a_way_out(prepared: PreparedSet) -> None:
     small = of_small_images(prepared)
-    with pytest.raises(ModelError, match="vgg19 takes images of 32x32 or larger, and the prepared ones are 28x28"):
+    with pytest.raises(ModelError, match="vgg19 takes images of 32x32 or larger, but the prepared images are 28x28"):
         plan_study(None, small, backbone_named("vgg19"), RunOptions.of(weights="none"))
 
 
@@ -126,12 +126,12 @@ def test_images_too_small_for_a_network_can_be_resized_in_it(prepared: PreparedS
         plan_study(None, small, vgg, options)
     planned = plan_study(None, small, vgg, with_settings(options, resolution=64))
     assert (planned.settings.resolution, planned.resolutions) == (64, (64,))
-    with pytest.raises(ModelError, match="vgg19 takes images of 32x32 or larger, and the resolution is 16"):
+    with pytest.raises(ModelError, match="vgg19 takes images of 32x32 or larger, but the resolution is 16"):
         plan_study(None, prepared, vgg, with_settings(options, resolution=16))
-    with pytest.raises(ModelError, match="`resolution == 0 or 8 <= resolution <= 1024, whole` must hold"):
+    with pytest.raises(ModelError, match="`resolution == 0 or 8 <= resolution <= 1024, a whole number` must hold"):
         plan_study(None, prepared, vgg, with_settings(options, resolution=3))
     choices = str(space(tmp_path, "[space.resolution]\nchoices = [64, 16]"))
-    with pytest.raises(ModelError, match="and the resolution is 16"):
+    with pytest.raises(ModelError, match="but the resolution is 16"):
         plan_study(None, prepared, vgg, replace(options, space=choices))
     picky = replace(vgg, min_size=75, resolution=96)
     assert plan_study(None, prepared, picky, options).settings.space["resolution"] == {"value": 96}
@@ -164,10 +164,10 @@ def test_another_resolution_than_the_studys_is_refused_and_its_own_is_followed(
     trial = study.ask()
     hyperparameters = plan_study(storage, prepared, SMALL, RunOptions()).definition.suggest(trial)
     assert hyperparameters["resolution"] == 48
-    store_record(trial, Ended(hyperparameters, [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}}))
+    store_record(trial, TrialEnd(hyperparameters, [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}}))
     study.tell(trial, 0.5)
     other = with_settings(asked, resolution=64)
-    with pytest.raises(SearchError, match=r"made with other settings \(resolution: 48 there, 64 here\)"):
+    with pytest.raises(SearchError, match=r"made with other settings \(resolution: 48 \(stored\), 64 \(requested\)\)"):
         plan_study(storage, prepared, SMALL, other)
     planned = plan_study(storage, prepared, SMALL, replace(other, new_version=True))
     lines: list[str] = []
@@ -189,7 +189,9 @@ def test_a_study_from_before_class_weights_were_an_option_goes_on(prepared: Prep
     open_study(storage, first, tmp_path, lambda line: None).ask()
     assert plan_study(storage, prepared, SMALL, RunOptions()).settings.recipe == old
     other = RunOptions.of(class_weights="none", warmup_epochs=0, given=frozenset({"class_weights", "warmup_epochs"}))
-    with pytest.raises(SearchError, match=r"recipe.class_weights: absent there, none here; recipe.warmup_epochs: 1 th"):
+    with pytest.raises(
+        SearchError, match=r"recipe.class_weights: absent \(stored\), none \(requested\); recipe.warmup_"
+    ):
         plan_study(storage, prepared, SMALL, other)
     new = plan_study(storage, prepared, SMALL, replace(other, new_version=True)).settings.recipe
     assert (new["class_weights"], new["warmup_epochs"]) == ("none", 0)
@@ -205,7 +207,7 @@ def test_trials_of_before_there_were_resolutions_have_the_images_own_size(
     study = open_study(storage, first, tmp_path, lambda line: None)
     trial = study.ask()
     hyperparameters = first.definition.suggest(trial)
-    store_record(trial, Ended(hyperparameters, [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}}))
+    store_record(trial, TrialEnd(hyperparameters, [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}}))
     study.tell(trial, 0.5)
     again = plan_study(storage, prepared, SMALL, RunOptions())
     assert (again.is_new, again.resolutions) == (False, (0,))
@@ -229,7 +231,7 @@ def test_the_hyperparameters_to_try_first_are_queued_where_the_space_has_them(
         definition = replace(planned.definition, parameters=planned.definition.parameters[:1])
         study = open_study(storage, replace(planned, definition=definition), tmp_path, lines.append)
         assert [trial.system_attrs["fixed_params"]["dropout"] for trial in study.trials] == queued
-    assert lines == ["hyperparameters to try first are skipped: `dropout` = 0.9 is outside of the search space"]
+    assert lines == ["skipping hyperparameters to try first: `dropout` = 0.9 is outside the search space"]
 
 
 def test_a_study_on_another_preparation_is_named_with_what_differs(prepared: PreparedSet, tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ def test_a_study_on_another_preparation_is_named_with_what_differs(prepared: Pre
     assert planned.is_new
     note = planned.notes[-1]
     assert f"small_cnn-{prepared.fingerprint[:8]}" in note
-    assert "what differs: settings.seed: 0 there, 7 here" in note
+    assert "differences: settings.seed: 0 (stored), 7 (requested)" in note
 
 
 def test_a_study_without_a_trial_is_made_anew_with_the_settings_asked_for(
@@ -267,12 +269,12 @@ def test_a_study_asked_for_by_name_must_be_of_this_prepared_set_and_backbone(
     settings = {**prepared.manifest["settings"], "seed": 7}
     other = PreparedSet(prepared.folder, {**prepared.manifest, "fingerprint": "f" * 64, "settings": settings})
     with pytest.raises(
-        SearchError, match=r"bound to another prepared set \(what differs: settings.seed: 0 there, 7 here"
+        SearchError, match=r"bound to another prepared set \(differences: settings.seed: 0 \(stored\), 7 \(requested\)"
     ):
         plan_study(storage, other, SMALL, asked)
     with pytest.raises(SearchError, match="is of small_cnn, not of vgg19"):
         plan_study(storage, prepared, backbone_named("vgg19"), with_settings(asked, weights="none"))
-    with pytest.raises(StudyError, match="there is no study 'nosuch'; there are small_cnn-"):
+    with pytest.raises(StudyError, match="there is no study 'nosuch'; existing studies: small_cnn-"):
         plan_study(storage, prepared, SMALL, RunOptions.of(study="nosuch"))
 
 
@@ -282,7 +284,7 @@ def test_a_study_goes_on_under_the_backend_it_was_made_with(
     storage = open_storage(tmp_path / "studies.db")
     open_study(storage, plan_study(storage, prepared, SMALL, RunOptions()), tmp_path, lambda line: None).ask()
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with pytest.raises(SearchError, match="keras_backend: tensorflow there, jax here"):
+    with pytest.raises(SearchError, match=r"keras_backend: tensorflow \(stored\), jax \(requested\)"):
         plan_study(storage, prepared, SMALL, RunOptions())
 
 
@@ -298,22 +300,22 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
         trial = study.ask()
         hyperparameters = first.definition.suggest(trial)
         trial.report(value, 0)
-        store_record(trial, Ended(hyperparameters, [{"step": 0, "value": value}], {"best": {"value": value}}))
+        store_record(trial, TrialEnd(hyperparameters, [{"step": 0, "value": value}], {"best": {"value": value}}))
         study.tell(trial, value)
         folder = trial_folder(tmp_path, study.study_name, trial.number)
         folder.mkdir(parents=True)
         (folder / WEIGHTS_FILE).write_text(f"weights of {dropout}")
     given = frozenset({"space"})
     narrow = RunOptions.of(space=str(space(tmp_path, "[space.dropout]\nlow = 0.2\nhigh = 0.5")), given=given)
-    with pytest.raises(SearchError, match=r"space\.dropout\.low: 0\.0 there, 0\.2 here.*--new-version"):
+    with pytest.raises(SearchError, match=r"space\.dropout\.low: 0\.0 \(stored\), 0\.2 \(requested\).*--new-version"):
         plan_study(storage, prepared, SMALL, narrow)
-    with pytest.raises(SearchError, match=r"options out \(`space` stands in hpsearch.toml \[run\]\) to go on"):
+    with pytest.raises(SearchError, match=r"options \(`space` is set in hpsearch.toml \[run\]\) to continue"):
         plan_study(storage, prepared, SMALL, replace(narrow, in_file=frozenset({"space", "trials"})))
     other = replace(with_settings(narrow, epochs=2), space="robust", given=given | {"epochs"})
-    with pytest.raises(SearchError, match=r"with other settings \(the \d+ above\): leave") as many:
+    with pytest.raises(SearchError, match=r"with other settings \(the \d+ above\): omit") as many:
         plan_study(storage, prepared, SMALL, other)
     assert f"the {len(many.value.details)} above" in str(many.value) and len(many.value.details) > 3
-    assert all(" there, " in line and line.endswith(" here") for line in many.value.details)
+    assert all(" (stored), " in line and line.endswith(" (requested)") for line in many.value.details)
     beside = plan_study(storage, prepared, SMALL, replace(other, new_version=True))
     assert {f"  {line}" for line in many.value.details} < set(beside.notes)
     planned = plan_study(storage, prepared, SMALL, replace(narrow, new_version=True))
@@ -327,7 +329,7 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     newer = open_study(storage, planned, tmp_path, lines.append)
     assert replicates_of(storage, newer.study_name) == [FinishedReplicate(Replicate(0, 1), {"mean_macro_f1": 0.6})]
     assert lines[0] == f"1 of 2 trials of {first.settings.name} fit and are taken over"
-    assert lines[1].startswith(f"1 unfinished trial of {first.settings.name}, waiting or running, stays there: ")
+    assert lines[1].startswith(f"1 unfinished trial of {first.settings.name} is not taken over: ")
     assert (
         f"--study {first.settings.name} --trials 3`" in lines[1] and f"--study {planned.settings.name} KEY" in lines[1]
     )
@@ -339,7 +341,7 @@ def test_a_changed_space_is_refused_and_a_new_version_takes_over_what_fits(
     assert (again.is_new, again.settings) == (False, planned.settings)  # the latest version goes on
     same = plan_study(storage, prepared, SMALL, replace(narrow, new_version=True))
     assert (same.is_new, same.settings) == (False, planned.settings)  # the command that made it, given again
-    with pytest.raises(SearchError, match="nothing differs"):
+    with pytest.raises(SearchError, match="no setting differs"):
         plan_study(storage, prepared, SMALL, RunOptions.of(study=first.settings.name, new_version=True))
     shorter = RunOptions.of(study=first.settings.name, new_version=True, epochs=5, given=frozenset({"epochs"}))
     third = plan_study(storage, prepared, SMALL, shorter)
@@ -359,7 +361,7 @@ def test_a_set_without_views_is_searched_without_augmentation(tiny_npz: Path, tm
         planned = plan_study(None, bare, SMALL, RunOptions.of(space=space))
         (augmentation,) = (one for one in planned.definition.parameters if one.name == "augmentation")
         assert (augmentation.choices or (augmentation.value,)) == ("none",)
-    with pytest.raises(SearchError, match="the prepared set has none: prepare it with --levels low"):
+    with pytest.raises(SearchError, match="the prepared set has none: run `hpsearch prepare --levels low`"):
         read_versions(bare, 100, 0)
 
 
@@ -393,10 +395,12 @@ def test_another_file_of_the_same_name_is_refused_with_the_difference(prepared: 
     assert (planned.weights, planned.settings.weights, planned.settings.name[:6]) == ("own", "own", "cells-")
     study = open_study(storage, planned, tmp_path, lambda line: None)
     trial = study.ask()
-    store_record(trial, Ended(planned.definition.suggest(trial), [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}}))
+    store_record(
+        trial, TrialEnd(planned.definition.suggest(trial), [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}})
+    )
     study.tell(trial, 0.5)
     assert not plan_study(storage, prepared, one, RunOptions()).is_new
-    with pytest.raises(SearchError, match=r"own_backbone\.sha256: .* there, .* here.*--new-version"):
+    with pytest.raises(SearchError, match=r"own_backbone\.sha256: .* \(stored\), .* \(requested\).*--new-version"):
         plan_study(storage, prepared, other, RunOptions())
     beside = plan_study(storage, prepared, other, RunOptions.of(new_version=True))
     open_study(storage, beside, tmp_path, lines.append)
@@ -415,7 +419,7 @@ def test_the_preprocessing_of_an_own_backbone_follows_the_study(prepared: Prepar
     open_study(storage, planned, tmp_path, lambda line: None).ask()
     assert plan_study(storage, prepared, asked_backbone("nets:tiny"), RunOptions()).settings == planned.settings
     changed = replace(asked, preprocessing="inside")
-    with pytest.raises(SearchError, match=r"own_backbone\.preprocessing: -1\.\.1 there, inside here"):
+    with pytest.raises(SearchError, match=r"own_backbone\.preprocessing: -1\.\.1 \(stored\), inside \(requested\)"):
         plan_study(storage, prepared, asked_backbone("nets:tiny", "inside"), changed)
 
 
@@ -456,9 +460,9 @@ def test_precision_and_xla_are_decided_once_and_kept(
     planned = with_choice(new, choice)
     open_study(storage, planned, tmp_path, said.append).ask()
     assert said == [
-        "trained in mixed_bfloat16 with XLA, measured on Fake GPU: float32 9.0 ms a step and 1.0 s of compiling; "
-        "mixed_bfloat16 9.0 ms a step and 1.0 s of compiling; float32 with XLA 9.0 ms a step and 1.0 s of compiling; "
-        "mixed_bfloat16 with XLA 9.0 ms a step and 1.0 s of compiling"
+        "trained in mixed_bfloat16 with XLA, measured on Fake GPU: float32 9.0 ms per step, 1.0 s compile time; "
+        "mixed_bfloat16 9.0 ms per step, 1.0 s compile time; float32 with XLA 9.0 ms per step, 1.0 s compile time; "
+        "mixed_bfloat16 with XLA 9.0 ms per step, 1.0 s compile time"
     ]
     every = frozenset({"precision", "xla"})
     for options in (RunOptions(), RunOptions.of(given=every), RunOptions.of(precision="measure", given=every)):
@@ -468,8 +472,11 @@ def test_precision_and_xla_are_decided_once_and_kept(
     job = job_maker(workspace, again)(0, {}, 0)
     assert (job.settings.precision, job.settings.xla) == ("mixed_bfloat16", "on")
     for changed, words in [
-        (RunOptions.of(precision="float32", given=every), "precision: mixed_bfloat16 there, float32 here"),
-        (RunOptions.of(xla="off", given=every), "xla: on there, off here"),
+        (
+            RunOptions.of(precision="float32", given=every),
+            r"precision: mixed_bfloat16 \(stored\), float32 \(requested\)",
+        ),
+        (RunOptions.of(xla="off", given=every), r"xla: on \(stored\), off \(requested\)"),
     ]:
         with pytest.raises(SearchError, match=words):
             plan_study(storage, prepared, SMALL, changed)
@@ -478,7 +485,7 @@ def test_precision_and_xla_are_decided_once_and_kept(
     assert version.settings.arithmetic == "float32 with XLA"
     assert choose_arithmetic(worker, workspace, version, beside, said.append) == {}
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with pytest.raises(SearchError, match="KERAS_BACKEND is jax, which compiles all by XLA"):
+    with pytest.raises(SearchError, match="JAX always compiles with XLA"):
         plan_study(None, prepared, SMALL, RunOptions.of(xla="off", given=every))
 
 
@@ -493,8 +500,8 @@ def test_where_features_are_kept_is_decided_once_and_kept(
     planned = with_choice(new, choose_arithmetic(worker, workspace, new, options, said.append))
     assert worker.process is None
     assert said == [
-        "what frozen layers give is kept where 75% or more are frozen, by measuring computing against reading it on "
-        "Fake GPU, a view: 75% frozen 0.020 and 0.010 ms"
+        "output of frozen layers is cached from 75% frozen on; measured on Fake GPU, compute and read time per view: "
+        "75% frozen 0.020 and 0.010 ms"
     ]
     open_study(storage, planned, tmp_path, said.append).ask()
     for given in (options.given, options.given | {"prefix_cache"}):
@@ -503,7 +510,7 @@ def test_where_features_are_kept_is_decided_once_and_kept(
     assert job_maker(workspace, again)(0, {}, 0).settings.prefix_cache_from == 0.75
     assert set(kept_fractions(again)) == {1.0} < set(frozen_fractions(again))  # the head phase
     everywhere = replace(with_settings(options, prefix_cache="float32"), given=options.given | {"prefix_cache"})
-    with pytest.raises(SearchError, match=r"prefix_cache_from: 0.75 there, 0.0 here"):
+    with pytest.raises(SearchError, match=r"prefix_cache_from: 0.75 \(stored\), 0.0 \(requested\)"):
         plan_study(storage, prepared, SMALL, everywhere)
     planned = plan_study(storage, prepared, SMALL, replace(everywhere, new_version=True))
     assert (planned.settings.prefix_cache, planned.settings.prefix_cache_from) == ("float32", 0.0)
@@ -558,7 +565,7 @@ def test_frozen_fractions_that_a_network_cannot_have_are_named(prepared: Prepare
     assert moved_fractions(planned, [0.0, 0.27, 0.47, 0.73, 1.0]) == ""
     said = moved_fractions(planned, [0.0, 0.003, 0.999, 1.0])
     assert said.startswith(
-        "the network can be cut at 0%, 0%, 100%, 100% of its layers alone, so that frozen_fraction is"
+        "the network can be cut only at 0%, 0%, 100%, 100% of its layers; frozen_fraction uses the nearest cut: 25% as"
     )
     assert ": 25% as 0%, 50% as 0%, 75% as 100% (" in said
     untrained = plan_study(None, prepared, SMALL, RunOptions())
@@ -582,7 +589,7 @@ def test_a_setting_travels_from_the_options_to_the_training_process(prepared: Pr
     job = job_maker(Workspace(prepared.folder.parent), planned)(0, {}, 0)
     assert plan_of(TrainingJob.from_dict(json.loads(json.dumps(asdict(job))))).recipe.gradient_clip_norm == 0.5
     assert plan_study(storage, prepared, SMALL, RunOptions()).settings == planned.settings
-    with pytest.raises(SearchError, match=r"recipe.gradient_clip_norm: 0.5 there, 0.0 here"):
+    with pytest.raises(SearchError, match=r"recipe.gradient_clip_norm: 0.5 \(stored\), 0.0 \(requested\)"):
         plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.0, given=given))
 
 
@@ -596,7 +603,7 @@ def test_a_setting_that_an_older_study_does_not_know_is_taken_at_its_default(
     open_study(storage, older, tmp_path, print).ask()
     same = plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.0, given=given))
     assert same.settings == older.settings
-    with pytest.raises(SearchError, match=r"recipe.gradient_clip_norm: absent there, 0.5 here"):
+    with pytest.raises(SearchError, match=r"recipe.gradient_clip_norm: absent \(stored\), 0.5 \(requested\)"):
         plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.5, given=given))
 
 

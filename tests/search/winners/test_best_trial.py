@@ -18,7 +18,7 @@ from search.errors import SearchError
 from search.winners.best_trial import best_members, check_kept, find_winner
 from search.winners.picked_trial import Pick
 from search.workspace import Workspace
-from studies.records import Ended, store_record
+from studies.records import TrialEnd, store_record
 from studies.replicates import FinishedReplicate, Replicate, store_replicate
 from studies.settings import StudySettings
 from studies.storage import create_study, open_storage
@@ -41,7 +41,7 @@ def store(workspace: Workspace, settings: StudySettings, values: dict[str, float
     for weights, value in values.items():
         trial = study.ask()
         outcome = {"best": {"validation": SCORES}, "weights_sha256": weights}
-        store_record(trial, Ended({"dropout": 0.1}, [], outcome))
+        store_record(trial, TrialEnd({"dropout": 0.1}, [], outcome))
         study.tell(trial, value)
         folder = trial_folder(workspace.trials, study.study_name, trial.number)
         folder.mkdir(parents=True)

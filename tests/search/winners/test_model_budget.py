@@ -17,7 +17,7 @@ from search.engine.job import WEIGHTS_FILE, trial_folder
 from search.errors import SearchError
 from search.winners.model_budget import LIMITS, Amount, Budget, Choice
 from search.workspace import Workspace
-from studies.records import Ended, store_record
+from studies.records import TrialEnd, store_record
 from studies.settings import StudySettings
 from studies.storage import create_study, open_storage
 from studies.trial_tables import COSTS
@@ -41,7 +41,7 @@ def workspace(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) ->
         study = create_study(open_storage(workspace.database), settings)
         for value, outcome in rows:
             trial = study.ask()
-            store_record(trial, Ended({"dropout": 0.1}, [], outcome | {"best": {"validation": SCORES}}))
+            store_record(trial, TrialEnd({"dropout": 0.1}, [], outcome | {"best": {"validation": SCORES}}))
             study.tell(trial, value)
             folder = trial_folder(workspace.trials, study.study_name, trial.number)
             folder.mkdir(parents=True)

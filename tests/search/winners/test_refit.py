@@ -59,9 +59,9 @@ def test_any_complete_trial_with_weights_can_be_picked(
             Pick(trial=gone),
             rf"weights of trial {gone} .* `hpsearch rerun {name} {gone} --restore` .*run --keep",
         ),
-        (Pick(trial=diverged), "is not complete but pruned; complete are "),
+        (Pick(trial=diverged), "is pruned, not complete; complete are "),
         (Pick(trial=99), f"there is no trial 99 in {name}; complete are "),
-        (Pick(study="nosuch"), f"there is no study 'nosuch'; there are {name}"),
+        (Pick(study="nosuch"), f"there is no study 'nosuch'; existing studies: {name}"),
         (Pick("vgg19", name), "is of small_cnn, not of vgg19"),
     ]
     for pick, message in wrong:

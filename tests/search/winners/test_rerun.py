@@ -98,7 +98,7 @@ def test_what_cannot_come_out_again_is_refused_with_the_reason(tmp_path: Path, m
         records = records_of(search.study)
     diverged = next(one.number for one in records if one.failure)
     healthy = next(one.number for one in records if not one.failure)
-    with pytest.raises(SearchError, match=r"come out again \(ended with diverged, see .*log\.txt\)"):
+    with pytest.raises(SearchError, match=r"cannot be repeated \(ended with diverged, see .*log\.txt\)"):
         trial(tmp_path, diverged)
     with pytest.raises(SearchError, match=r"there is no trial 99 in .*: it has trials 0 to 7"):
         trial(tmp_path, 99)
@@ -143,4 +143,6 @@ def test_a_file_of_weights_that_is_gone_is_named(tmp_path: Path) -> None:
 
 def test_what_one_may_not_read_is_no_bug() -> None:
     cause = outside_cause(PermissionError(errno.EACCES, "Permission denied", "studies.db"))
-    assert cause == "studies.db cannot be read or written (Permission denied): change its rights, or name another"
+    assert (
+        cause == "studies.db cannot be read or written (Permission denied): change its permissions, or use another path"
+    )
