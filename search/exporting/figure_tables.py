@@ -35,11 +35,16 @@ def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         print_table(families, ("images_of", "family", "images", *INTERVALS))
     if any("intervals" in figures for _, figures in parts):
         click.echo("In brackets: 95 % intervals, bootstrapped over images, those of a group together.")
-    counts = [row["images"] for _, figures in parts for row in figures.get("per_class", {}).values()]
+
+
+def few_images_warning(figures: Mapping[str, Any]) -> str:
+    """Return a line if a class has fewer than FEW_IMAGES images; else an empty text."""
+    counts = [row["images"] for row in figures.get("per_class", {}).values()]
     fewest = min((count for count in counts if count), default=FEW_IMAGES)
-    if fewest < FEW_IMAGES:
-        images = "1 image" if fewest == 1 else f"{fewest} images"
-        click.echo(f"The smallest class has {images}: its intervals, and those of the means, are too narrow.")
+    if fewest >= FEW_IMAGES:
+        return ""
+    images = "1 image" if fewest == 1 else f"{fewest} images"
+    return f"The smallest class has {images}: its intervals, and those of the means, are too narrow."
 
 
 def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
 def _joined(texts: list[list[str]], columns: Sequence[str], width: int) -> list[list[str]]:
     """Merge all rows into one of many lines if nothing needs wrapping, because rich takes a millisecond per row."""
     widths = (max(map(cell_len, (name, *column))) for name, *column in zip(columns, *texts, strict=True))
-    fits = sum(widths) + 2 * len(columns) + len("  ") <= width
+    fits = sum(widths) + 3 * len(columns) + 1 <= width  # a cell is padded on both sides, and borders are one wide
     is_plain = not any("\n" in text for row in texts for text in row)
     return [["\n".join(column) for column in zip(*texts, strict=True)]] if texts and fits and is_plain else texts
 

@@ -32,3 +32,14 @@ def test_a_cell_that_does_not_fit_is_folded_in_its_own_row(capsys: pytest.Captur
 def test_no_rows_are_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
     print_table([], COLUMNS)
     assert "macro f1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("length", range(100, 150, 3))
+def test_every_value_stands_in_its_own_row_at_any_width(capsys: pytest.CaptureFixture[str], length: int) -> None:
+    rows = [{"name": name, "trial": trial, "reason": f"{'x' * length} of-{name}"} for trial, name in enumerate("abc")]
+    print_table(rows, ("name", "trial", "reason", *[f"c{number}" for number in range(5)]))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()][2:]
+    starts = [number for number, line in enumerate(lines) if line.split()[0] in "abc"]
+    assert len(starts) == 3
+    for name, first, last in zip("abc", starts, [*starts[1:], len(lines)], strict=True):
+        assert f"of-{name}" in "".join("".join(line.split()) for line in lines[first:last])
