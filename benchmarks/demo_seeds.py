@@ -62,18 +62,18 @@ def train_plainly(workspace: Path, seed: int) -> dict[str, Any]:
     from models.training.plan import Plan
     from models.training.recipe import Recipe
     from models.training.trial import run_trial
-    from search.commands.demo import EPOCHS
     from search.engine.job import NetworkSource
     from search.engine.keras_trainer import classifier_settings
     from search.engine.trial_data import training_data
     from search.exporting.locked_test import add_reading
     from search.exporting.scored_parts import score_split
+    from search.planning.demo_size import FULL, SIZES
     from search.workspace import Workspace
 
     prepared = PreparedSet.open(workspace / "prepared")
     hyperparameters = Hyperparameters(**PLAIN)
     settings = classifier_settings(NetworkSource(str(prepared.folder), "small_cnn", "none"))
-    plan = Plan(settings, hyperparameters, Recipe(epochs=EPOCHS), "macro_f1", seed)
+    plan = Plan(settings, hyperparameters, Recipe(epochs=SIZES[FULL].epochs), "macro_f1", seed)
     outcome = run_trial(plan, training_data(prepared, hyperparameters), lambda figures: False)
     model = outcome.classifier.joined
 

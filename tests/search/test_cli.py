@@ -188,7 +188,7 @@ def test_wrong_usage_ends_with_2(call: Call) -> None:
     refused(call("run", "--backbone", "efficientnet_v2s"), 2, "did you mean efficientnetv2s?")
     refused(call("run", "--trials", 3), 2, "--backbone")
     refused(call("run", "--backbone", "absent.keras"), 2, "there is no file absent.keras")
-    refused(call("run", "--backbone", "vgg19", "--preprocessing", "inside"), 2, "that of vgg19 is bgr-mean")
+    refused(call("run", "--backbone", "vgg19", "--preprocessing", "inside"), 2, "vgg19 always uses bgr-mean")
     refused(call("run", "--backbone", "one:tiny", "--backbone", "two:tiny"), 2, "two backbones of one name")
     refused(call("run", "--backbone", "vgg19", "--trials", 0), 2, "--trials")
     refused(call("prepare", "demo", "--split", "70/40/15"), 2, "100")

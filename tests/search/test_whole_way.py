@@ -131,7 +131,7 @@ def test_status_and_compare(searched: Path) -> None:
     assert row["macro_f1"] != row["corrupted_macro_f1"] != row["worst_family_macro_f1"]
     assert row["external"]["other"]["images"] == 20 and 0 <= row["external"]["other"]["macro_f1"] <= 1
     shown = hpsearch(searched, "compare").stdout
-    assert "small_cnn" in shown and "external F1: macro-F1 over the classes that the external set has" in shown
+    assert "small_cnn" in shown and "external F1: macro-F1 over the classes of the external set" in shown
 
 
 def test_kept_features_serve_a_pretrained_network_and_its_export_is_exact(tiny_workspace: Path, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_refitted_model_is_marked_read_once_and_shows_the_figures_from_before(
     (tmp_path / "test-readings.jsonl").unlink(missing_ok=True)
     before = {path: path.read_bytes() for path in tmp_path.glob("prepared/**/*") if path.is_file()}
     number = next(row["number"] for row in trials(tmp_path) if row["state"] == "complete")
-    out = hpsearch(tmp_path, "export-best", "--trial", str(number), "--refit", "--out", "refitted").stdout
+    out = hpsearch(tmp_path, "export-best", "--trial", str(number), "--refit", "--details", "--out", "refitted").stdout
     prepared = PreparedSet.open(tmp_path / "prepared")
     train, validation = (len(prepared.labels(split)) for split in ("train", "validation"))
     assert f"on {train + validation} training and validation images" in out and f"refitting trial {number} of " in out
