@@ -23,8 +23,8 @@ class DemoSize:
 FULL, SHORT = "full", "short"
 SIZES = {FULL: DemoSize(trials=14, epochs=12), SHORT: DemoSize(trials=8, epochs=6)}
 FULL_STEP_MS = 20.0
-"""Time of a training step up to which the full demo takes three minutes at most: estimated from 6 min 16 s at
-40 ms and 1 min 42 s at 13 ms."""
+"""Time of a training step up to which the full demo takes three minutes at most: in proportion, less a reserve, to
+6 min 16 s at 56 ms (two cores with AVX2, 2026-11-30)."""
 
 
 def size_of_started(workspace: Workspace) -> str | None:
