@@ -2,7 +2,7 @@
 
 python docs/generate_reference.py
 
-A test compares the pages with what this script gives. To document another table, add a function to PAGES.
+A test compares the pages with the script's output. To document another table, add a function to PAGES.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """The pretrained networks. Begin with registry.py: a row each, and where to add one.
 
-user_rows.py makes rows of a user's own networks, user_networks.py builds those; preprocessing.py is what stands in
-front, cut_points.py where a network can be cut, inference_cost.py what it costs, small_cnn.py the baseline.
+user_rows.py makes rows of a user's own networks, user_networks.py builds those; preprocessing.py scales the
+pixels, cut_points.py says where a network can be cut, inference_cost.py what it costs; small_cnn.py is the baseline.
 """

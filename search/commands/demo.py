@@ -37,7 +37,8 @@ def demo(ctx: click.Context, /, size: str | None, trials: int | None, epochs: in
     hpsearch demo --size full
 
     The results lie in the folder hpsearch-demo, unless -w names another. Called again, the demo continues where it
-    stopped. It takes at most three minutes on two processor cores: on slower ones its search is the short one.
+    stopped. One timed training step decides whether the full search would take more than three minutes; if so, it runs
+    the short one.
     """
     workspace: Workspace = ctx.obj
     started = time.monotonic()

@@ -31,7 +31,8 @@ def size_of_started(workspace: Workspace) -> str | None:
     """Return the size of the demo that the workspace holds already; None without one."""
     if not workspace.database.is_file():
         return None
-    epochs = {study.settings.recipe.get("epochs") for study in read_studies(workspace.database)}
+    settings = [study.settings for study in read_studies(workspace.database)]
+    epochs = {one.recipe.get("epochs") for one in settings if one.backbone == BACKBONE}
     return next((name for name, size in SIZES.items() if size.epochs in epochs), None)
 
 

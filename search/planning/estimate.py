@@ -19,7 +19,7 @@ from studies.settings import PREFIX_CACHE_OFF
 FLOAT_BYTES = {PREFIX_CACHE_OFF: 0, "float16": 2, "float32": 4}
 
 NOTED_DISTANCE = 0.15
-"""Distance between a frozen fraction and the nearest cut above which the user is told."""
+"""Distance between a frozen fraction and the nearest cut above which a message names the cut."""
 
 # Hyperparameter -> key that grows with the time of a trial. The others take a value from the middle of the space.
 SLOWER: dict[str, Callable[[Any], float]] = {

@@ -17,7 +17,7 @@ from studies.settings import StudySettings
 
 @pytest.fixture
 def asked(tiny_workspace: Path, own_weights: Path, tmp_path: Path) -> OpenChoices:
-    """Features of so many images as memory holds."""
+    """Return the number of images whose features fit in memory."""
     return OpenChoices(
         source=NetworkSource(str(tiny_workspace / "prepared"), "small_cnn", str(own_weights)),
         resolution=0,
