@@ -27,7 +27,8 @@ image-size = 32
 epochs = 1
 """
 """Settings of the pages' commands, beside a network that trains in seconds and needs no download."""
-BACKBONE = ("mobilenetv2_035", "small_cnn")
+REPLACED = {"mobilenetv2_035": "small_cnn", "learning_rate=0.0005": "learning_rate=0.005"}
+"""Text of a command -> what the test runs: the network, and a learning rate in its search space."""
 # What a page supposes that another page made.
 BEFORE = (
     "hpsearch prepare cells.npz\nhpsearch run --backbone small_cnn --trials 2\nhpsearch export-best --out my-model\n"
@@ -48,6 +49,12 @@ def runnable(page: str) -> list[Block]:
     return [block for block in blocks(page) if block.language in ("sh", "python") and not block.mark.startswith("not")]
 
 
+def replaced(text: str) -> str:
+    for old, new in REPLACED.items():
+        text = text.replace(old, new)
+    return text
+
+
 def run_page(page: str, folder: Path) -> None:
     """Run a page's blocks in order, as a shell would, in a folder with the files that it names."""
     write_inputs(folder)
@@ -56,14 +63,14 @@ def run_page(page: str, folder: Path) -> None:
     for block in blocks(page):
         if block.mark.startswith("file: "):
             name = block.mark.removeprefix("file: ")
-            (folder / name).write_text(block.text.replace(*BACKBONE))
+            (folder / name).write_text(replaced(block.text))
             script += [f"python {name}"] if name.startswith("make_") else []
         elif block.mark.startswith("not run"):
             continue
         elif block.language == "python":
             script.append(f"python <<'END'\n{block.text}END")
         elif block.language == "sh":
-            script += [line.replace(*BACKBONE) for line in commands(block) if not line.startswith("make ")]
+            script += [replaced(line) for line in commands(block) if not line.startswith("make ")]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONSAFEPATH": "1"}
     done = subprocess.run(
         ["bash", "-x", "-c", "\n".join(script)],
