@@ -39,8 +39,9 @@ from search.engine.job import CORRUPTED_FILE, LOG_FILE, PROBABILITIES_FILE, tria
 from search.engine.loop import seed_of
 from search.workspace import Workspace
 from studies.definition import Definition, read_definition
+from studies.per_trial_sampler import PerTrialSampler
 from studies.records import TrialEnd, store_record
-from studies.samplers import SAMPLERS, PerTrialSampler
+from studies.samplers import SAMPLERS
 from studies.settings import StudySettings
 from studies.storage import create_study, finish_study, open_storage
 

@@ -24,7 +24,7 @@ from search.planning.dry_run import RULE, DryRun, scratch_folder, show
 from search.planning.estimate import moved_fractions
 from search.planning.open_study import job_maker, network_source, open_study
 from search.planning.planned_study import PlannedStudy, plan_study
-from search.planning.run_options import Confirmation, RunOptions
+from search.planning.run_options import Confirmation, Limits, RunOptions
 from search.planning.warm_start import Hints
 from search.terminal.durations import duration
 from search.terminal.output import print_table
@@ -35,20 +35,6 @@ from studies.records import best_record, records_of
 from studies.settings import StudySettings
 from studies.storage import existing_storage, load_study, open_storage
 from studies.trials import count_finished
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of this call of `run`; another call on the same study may have other limits."""
-
-    time_budget_s: float | None
-    trial_timeout_s: float | None
-    keep: int
-    """Number of best trials whose weights are kept."""
-    disk_budget_gb: float | None
-    memory_limit_gb: float | None
-    fresh_workers: bool
-    """Whether each trial gets a new training process."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from math import inf
 from pathlib import Path
-from typing import Any
-
-from optuna.trial import BaseTrial
+from typing import TYPE_CHECKING, Any
 
 from studies.errors import StudyError
 from studies.keys import check_keys
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
 
 Value = str | float | int | bool
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from optuna import Study
-from optuna.pruners import (
-    BasePruner,
-    HyperbandPruner,
-    MedianPruner,
-    NopPruner,
-    PercentilePruner,
-    SuccessiveHalvingPruner,
-)
-from optuna.trial import FrozenTrial
+if TYPE_CHECKING:  # Optuna is imported when a pruner is made: `--help` needs the names alone
+    from optuna.pruners import BasePruner
 
 # Trials that finish before pruning starts: a median or percentile of fewer says little.
 PRUNING_STARTUP_TRIALS = 4
@@ -28,45 +20,48 @@ KEPT_PERCENT = 75.0
 HALVING_START, HALVING_FACTOR = 2, 3
 
 
-class FineTuningOnly(BasePruner):
-    """Pruner that shows another pruner only the fine-tuning epochs of a trial.
-
-    Scores of the two phases must not be compared: a new head on a frozen network scores below the end of fine-tuning
-    but often above its first epochs. A trial in its last epoch is not pruned, because that would save nothing.
-
-    Args:
-        pruner: Pruner that decides.
-        head_epochs: Epochs of the head phase.
-        epochs: Epochs of fine-tuning.
-        first: Step number that `pruner` sees for the first epoch of fine-tuning.
-    """
-
-    def __init__(self, pruner: BasePruner, head_epochs: int, epochs: int, first: int = 1) -> None:
-        self.pruner, self.head_epochs, self.epochs, self.first = pruner, head_epochs, epochs, first
-
-    def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        done = {step - self.head_epochs: value for step, value in trial.intermediate_values.items()}
-        values = {step + self.first: value for step, value in done.items() if step >= 0}
-        if not values or max(done) == self.epochs - 1:
-            return False
-        shown = copy.copy(trial)
-        shown.intermediate_values = values
-        return self.pruner.prune(study, shown)
-
-
 def _median(head_epochs: int, epochs: int) -> BasePruner:
+    from optuna.pruners import MedianPruner
+
     # MedianPruner looks up other trials' values by step, so the steps keep their original numbers.
     half = head_epochs + epochs // 2
-    return FineTuningOnly(MedianPruner(PRUNING_STARTUP_TRIALS, half), head_epochs, epochs, first=head_epochs)
+    return _fine_tuning_only(MedianPruner(PRUNING_STARTUP_TRIALS, half), head_epochs, epochs, first=head_epochs)
 
 
 def _percentile(kept_percent: float, once: bool = False) -> Callable[[int, int], BasePruner]:
     def pruner(head_epochs: int, epochs: int) -> BasePruner:
+        from optuna.pruners import PercentilePruner
+
         quarter, every = head_epochs + max(1, epochs // 4) - 1, head_epochs + epochs if once else 1
         percentile = PercentilePruner(kept_percent, PRUNING_STARTUP_TRIALS, quarter, interval_steps=every)
-        return FineTuningOnly(percentile, head_epochs, epochs, first=head_epochs)
+        return _fine_tuning_only(percentile, head_epochs, epochs, first=head_epochs)
 
     return pruner
+
+
+def _halving(head_epochs: int, epochs: int) -> BasePruner:
+    from optuna.pruners import SuccessiveHalvingPruner
+
+    halving = SuccessiveHalvingPruner(min_resource=HALVING_START, reduction_factor=HALVING_FACTOR)
+    return _fine_tuning_only(halving, head_epochs, epochs)
+
+
+def _hyperband(head_epochs: int, epochs: int) -> BasePruner:
+    from optuna.pruners import HyperbandPruner
+
+    return _fine_tuning_only(HyperbandPruner(1, epochs, reduction_factor=HALVING_FACTOR), head_epochs, epochs)
+
+
+def _none(head_epochs: int, epochs: int) -> BasePruner:
+    from optuna.pruners import NopPruner
+
+    return NopPruner()
+
+
+def _fine_tuning_only(pruner: BasePruner, head_epochs: int, epochs: int, first: int = 1) -> BasePruner:
+    from studies.fine_tuning_only import FineTuningOnly
+
+    return FineTuningOnly(pruner, head_epochs, epochs, first)
 
 
 # Name -> function (epochs of the head phase, epochs of fine-tuning) -> pruner. benchmarks/pruning.py replays recorded
@@ -75,12 +70,8 @@ PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
     "rung": _percentile(RUNG_KEPT_PERCENT, once=True),
     "percentile": _percentile(KEPT_PERCENT),
     "median": _median,
-    "halving": lambda head_epochs, epochs: FineTuningOnly(
-        SuccessiveHalvingPruner(min_resource=HALVING_START, reduction_factor=HALVING_FACTOR), head_epochs, epochs
-    ),
-    "hyperband": lambda head_epochs, epochs: FineTuningOnly(
-        HyperbandPruner(1, epochs, reduction_factor=HALVING_FACTOR), head_epochs, epochs
-    ),
-    "none": lambda head_epochs, epochs: NopPruner(),
+    "halving": _halving,
+    "hyperband": _hyperband,
+    "none": _none,
 }
 DEFAULT_PRUNER = "rung"

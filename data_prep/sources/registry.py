@@ -1,4 +1,4 @@
-"""Kinds of source that labelled images can be read from. To add a kind, add a row to SOURCES."""
+"""Kinds of source that labelled images can be read from. To add a kind, add a row to SOURCES and one to kinds.KINDS."""
 
 import difflib
 import hashlib
@@ -13,9 +13,10 @@ from data_prep.errors import DataError
 from data_prep.progress import Progress, Silent
 from data_prep.settings import PrepareSettings
 from data_prep.sources import demo_set, folder_source, medmnist, npz_source, table_source, tfds_source
+from data_prep.sources.kinds import KINDS
 from data_prep.sources.labelled_images import LabelledImages
 from data_prep.sources.listing import Listing, read_listing
-from data_prep.sources.picture_files import FORMAT_NAMES, not_a_file
+from data_prep.sources.picture_files import not_a_file
 from data_prep.sources.table_rows import is_table
 
 
@@ -24,8 +25,7 @@ class Source:
     """A kind of source. Its functions get the SOURCE argument of `hpsearch prepare` as `source`.
 
     Attributes:
-        kind: Name in manifests.
-        describe: Description for help and errors.
+        kind: Name in manifests, a key of KINDS.
         recognise: (source) -> whether it is of this kind.
         read: (source, image size in pixels, seed, progress; options by name) -> the images.
         digest: (source, seed) -> sha256 of its content, hexadecimal, without decoding it.
@@ -36,7 +36,6 @@ class Source:
     """
 
     kind: str
-    describe: str
     recognise: Callable[[str], bool]
     read: Callable[..., LabelledImages]
     digest: Callable[[str, int], str]
@@ -44,6 +43,11 @@ class Source:
     options: Mapping[str, Any] = field(default_factory=dict)
     brings_split: Callable[[str], bool] = lambda source: False
     fetch: Callable[[str, Progress], None] | None = None
+
+    @property
+    def describe(self) -> str:
+        """Description for help and errors."""
+        return KINDS[self.kind]
 
 
 def file_digest(path: Path) -> str:
@@ -74,14 +78,12 @@ def _listing_digest(listing: Listing) -> str:
 SOURCES = (
     Source(
         "demo",
-        "demo, a built-in set of about 1,500 drawn blood cells",
         lambda source: source == "demo",
         lambda source, size, seed, progress: demo_set.demo_images(seed, progress).data,
         lambda source, seed: hashlib.sha256(f"demo {demo_set.VERSION} {seed}".encode()).hexdigest(),
     ),
     Source(
         "medmnist",
-        f"the name of a MedMNIST set, downloaded from Zenodo ({', '.join(medmnist.SETS)})",
         medmnist.is_known,
         lambda source, image_size, seed, progress, size: medmnist.read_set(source, size, progress),
         lambda source, seed: medmnist.set_digest(source),
@@ -90,7 +92,6 @@ SOURCES = (
     ),
     Source(
         "tfds",
-        "tfds:NAME, a set of TensorFlow Datasets with `image` and `label`",
         lambda source: source.startswith(tfds_source.PREFIX),
         lambda source, size, seed, progress: tfds_source.read_set(source, size, progress),
         lambda source, seed: tfds_source.set_digest(source),
@@ -100,8 +101,6 @@ SOURCES = (
     ),
     Source(
         "folder",
-        f"a folder with one subfolder of {FORMAT_NAMES} pictures per class, "
-        "or with train/ and test/ folders that hold such subfolders",
         lambda source: Path(source).is_dir(),
         lambda source, size, seed, progress: read_listing(folder_source.list_folder(Path(source)), size, progress),
         lambda source, seed: _listing_digest(folder_source.list_folder(Path(source))),
@@ -110,7 +109,6 @@ SOURCES = (
     ),
     Source(
         "table",
-        "a .csv, .tsv or .jsonl table with the columns path and label",
         lambda source: is_table(Path(source)),
         lambda source, size, seed, progress: read_listing(table_source.list_table(Path(source)), size, progress),
         lambda source, seed: _listing_digest(table_source.list_table(Path(source))),
@@ -119,8 +117,6 @@ SOURCES = (
     ),
     Source(
         "npz",
-        "an .npz file with `images` (n, h, w, 3), or (n, h, w) for grey images, and `labels`, numbers or names (n,) "
-        "or one-hot (n, classes); or with the keys of MedMNIST (`train_images`, `train_labels`, `val_images`, ...)",
         lambda source: Path(source).is_file(),
         lambda source, size, seed, progress, value_range: npz_source.read_npz(Path(source), value_range),
         lambda source, seed: file_digest(Path(source)),

@@ -18,15 +18,16 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:  # not imported at run time: `--help` needs the names of the formats alone
+    import numpy as np
 
 BATCH = 128
 KERAS = "keras"
 OWN_PACKAGES = ("data_prep", "models", "search", "studies")
 
-Predict = Callable[[np.ndarray], np.ndarray]
+Predict = Callable[["np.ndarray"], "np.ndarray"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def write_saved_model(model: Path, target: Path) -> None:
 
 
 def open_saved_model(path: Path) -> Runtime:
+    import numpy as np
     import tensorflow as tf
 
     served = tf.saved_model.load(path).signatures["serving_default"]
@@ -110,6 +112,7 @@ def write_litert(model: Path, target: Path) -> None:
 
 
 def open_litert(path: Path) -> Runtime:
+    import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=os.cpu_count())
@@ -132,6 +135,8 @@ def write_codabench(model: Path, target: Path) -> None:
 
 def open_codabench(path: Path) -> Runtime:
     from importlib.util import module_from_spec, spec_from_file_location
+
+    import numpy as np
 
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
         archive.extractall(folder)
@@ -159,6 +164,7 @@ def _loaded(model: Path) -> Any:
 
 def _by_batch(answer: Predict) -> Predict:
     """Return a function that predicts in batches of BATCH, because memory grows with the batch."""
+    import numpy as np
 
     def predict(images: np.ndarray) -> np.ndarray:
         starts = range(0, len(images), BATCH)
@@ -216,6 +222,8 @@ FORMATS = {row.name: row for row in _ROWS}
 
 
 def _main(action: str, name: str, model: str, *paths: str) -> None:
+    import numpy as np
+
     for package in OWN_PACKAGES:  # blocks their import: the written file must open without them
         sys.modules[package] = None  # type: ignore[assignment]
     row = FORMATS[name]

@@ -15,9 +15,7 @@ import numpy as np
 from models.errors import ModelError
 from models.scoring.calibration import expected_calibration_error, fit_temperature, with_temperature
 from models.scoring.optimal_transport import transport_costs
-
-TARGET_ERRORS = (0.005, 0.01, 0.02, 0.05)
-"""Allowed shares of wrong answers among the answers given. Each has its own abstention threshold."""
+from models.scoring.target_errors import TARGET_ERRORS
 
 
 @dataclass(frozen=True)

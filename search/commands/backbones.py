@@ -7,7 +7,6 @@ from dataclasses import asdict
 import click
 
 from models.backbones.registry import BACKBONES, default_weights
-from search.terminal.output import print_json, print_table
 
 
 @click.command()
@@ -24,6 +23,8 @@ def backbones(as_json: bool) -> None:
     `run` also takes an earlier export (--backbone PATH.keras) and a function of your own that is called as the
     functions of keras.applications are (--backbone module:function).
     """
+    from search.terminal.output import print_json, print_table
+
     rows = [{key: value for key, value in asdict(row).items() if key != "own"} for row in BACKBONES]
     rows = [row | {"weights": default_weights(one)} for row, one in zip(rows, BACKBONES, strict=True)]
     if as_json:

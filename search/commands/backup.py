@@ -9,7 +9,6 @@ import click
 
 from search.workspace import Workspace
 from studies.sqlite_file import backup_database
-from studies.storage import existing_storage
 
 
 @click.command()
@@ -25,6 +24,8 @@ def backup(workspace: Workspace, out: Path | None) -> None:
     `studies.db`, and remove `studies.db-wal` and `studies.db-shm` beside it. Weights are not part of the copy; they lie
     in `trials/`.
     """
+    from studies.storage import existing_storage
+
     existing_storage(workspace.database)
     target = out or workspace.folder / "backups" / f"studies-{datetime.now():%Y%m%d-%H%M%S}.db"
     if target.exists():

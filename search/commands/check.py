@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search.engine.keras_import import import_keras
-from search.terminal.output import print_table
-from search.terminal.progress_bars import Stages
 from search.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -36,6 +33,7 @@ def check(ctx: click.Context, /, what_if_leaky: bool, images: int, epochs: int, 
     not read the test set.
     """
     from data_prep.check import check as look
+    from search.terminal.progress_bars import Stages
 
     workspace: Workspace = ctx.obj
     with Stages() as stages:
@@ -51,10 +49,14 @@ def check(ctx: click.Context, /, what_if_leaky: bool, images: int, epochs: int, 
 
 
 def _show_leak(workspace: Workspace, images: int, epochs: int, seed: int) -> None:
+    from search.engine.keras_import import import_keras
+
     import_keras()
     from data_prep.storage.reader import PreparedSet
     from search.evaluating.leaky_split import explain
     from search.evaluating.leaky_split import what_if_leaky as measure
+    from search.terminal.output import print_table
+    from search.terminal.progress_bars import Stages
 
     with workspace.shared(), Stages() as stages:
         leaky, proper = measure(PreparedSet.open(workspace.prepared), images, epochs, seed, stages)

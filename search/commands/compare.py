@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.terminal.output import cell, print_json, print_table, short
-from search.winners.best_trial import best_of, common_figure
-from search.winners.ties import TIE, DifferenceNoise, mark_ties
 from search.workspace import Workspace, current_fingerprint
 from studies.replicates import seed_noise
 from studies.sqlite_reader import StoredStudy, read_studies
 from studies.trial_tables import SCORES, trial_row, trial_rows
+
+if TYPE_CHECKING:
+    from search.winners.ties import DifferenceNoise
 
 TITLES = dict(zip(SCORES, ("clean F1", "corrupted F1", "worst family F1"), strict=True))
 COST_TITLES = ("GFLOPs", "ms/image", "MB")
@@ -41,6 +41,10 @@ def compare(workspace: Workspace, all_trials: bool, details: bool, as_json: bool
     agree on what is good. GFLOPs are twice the multiply-adds of convolutions and dense layers; MB is the size of the
     exported weights.
     """
+    from search.terminal.output import print_json
+    from search.winners.best_trial import common_figure
+    from search.winners.ties import DifferenceNoise, mark_ties
+
     studies = read_studies(workspace.database)
     everything = [row for study in studies for row in trial_rows(study)]
     if not everything and not as_json:
@@ -70,6 +74,8 @@ def compare(workspace: Workspace, all_trials: bool, details: bool, as_json: bool
 
 
 def _best(studies: Sequence[StoredStudy]) -> list[dict[str, Any]]:
+    from search.winners.best_trial import best_of
+
     found = [(study, best_of(study)) for study in studies]
     return [trial_row(study, best.record) for study, best in found if best]
 
@@ -99,6 +105,9 @@ def _correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _show(rows: Sequence[dict[str, Any]], noise: DifferenceNoise, columns: Sequence[str]) -> None:
+    from search.terminal.output import print_table
+    from search.winners.ties import TIE
+
     external = tuple(dict.fromkeys(_external_title(name) for row in rows for name in row["external"]))
     confirmed = (CONFIRMED,) if any(row["confirmed"] for row in rows) else ()
     print_table([_shown(row) for row in rows], (*columns, *external, *confirmed))
@@ -114,6 +123,8 @@ def _show(rows: Sequence[dict[str, Any]], noise: DifferenceNoise, columns: Seque
 
 
 def _show_details(rows: Sequence[dict[str, Any]], correlations: Sequence[dict[str, Any]]) -> None:
+    from search.terminal.output import print_table, short
+
     for row in rows:
         chosen = ", ".join(f"{key} {short(value)}" for key, value in row["hyperparameters"].items())
         click.echo(f"{row['study']} trial {row['trial']}, {row['objective']} {row['value']:.4f}: {chosen}")
@@ -128,6 +139,9 @@ def _external_title(name: str) -> str:
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row under the headings of the terminal."""
+    from search.terminal.output import cell
+    from search.winners.ties import TIE
+
     scores = {
         title: cell(row[name]) + (" =" if row["standing"].get(name) == TIE else "") for name, title in TITLES.items()
     }

@@ -8,7 +8,6 @@ import sys
 import click
 
 from search.workspace import Workspace
-from studies.storage import database_url, existing_storage
 
 
 @click.command(context_settings={"show_default": True})
@@ -21,6 +20,8 @@ def dashboard(workspace: Workspace, host: str, port: int) -> None:
     \b
     hpsearch dashboard --port 8081
     """
+    from studies.storage import database_url, existing_storage
+
     existing_storage(workspace.database)
     workspace.artifacts.mkdir(exist_ok=True)
     click.echo(f"http://{host}:{port}/  (Ctrl-C ends it)")

@@ -6,16 +6,7 @@ import shlex
 
 import click
 
-from data_prep.storage.reader import PreparedSet
-from search.planning.stored_studies import study_here
-from search.terminal.output import short
 from search.workspace import Workspace
-from studies.definition import definition_of
-from studies.proposals import allowed, read_proposal, tried
-from studies.proposals import enqueue as put_in
-from studies.settings import stored_settings
-from studies.storage import existing_storage
-from studies.trials import count_finished, count_unfinished
 
 
 @click.command()
@@ -34,6 +25,16 @@ def enqueue(workspace: Workspace, words: tuple[str, ...], study: str | None) -> 
     values must lie in the study's search space, which is shown when you give none. A run that is under way takes the
     trial too, if its --trials allow.
     """
+    from data_prep.storage.reader import PreparedSet
+    from search.planning.stored_studies import study_here
+    from search.terminal.output import short
+    from studies.definition import definition_of
+    from studies.proposals import allowed, read_proposal, tried
+    from studies.proposals import enqueue as put_in
+    from studies.settings import stored_settings
+    from studies.storage import existing_storage
+    from studies.trials import count_finished, count_unfinished
+
     backbones = [word for word in words if "=" not in word]
     if len(backbones) > 1 and study is None:
         raise click.UsageError(f"{backbones[1]} needs a value, as in {backbones[1]}=VALUE")

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from data_prep.storage.reader import PreparedSet
 from models.backbones.registry import backbone_named
 from models.errors import ModelError
-from models.formats.conversion import check_installed
 from models.formats.registry import FORMATS
-from models.scoring.objectives import external_name
-from search.exporting.export import CARD_FILE, METRICS_FILE, Exported, export
-from search.exporting.figure_tables import print_estimates, print_gaps, print_operations, print_parts, print_trust
-from search.exporting.format_files import print_formats
-from search.exporting.scored_parts import estimate_errors, parts_in
-from search.exporting.variants import ExportExtras
-from search.exporting.verdict import verdict_lines
 from search.terminal.help_sections import SectionedCommand, section_options
-from search.terminal.output import print_table
-from search.winners.model_budget import LIMITS, Budget, Choice, budget_options
-from search.winners.picked_trial import Pick, picked
-from search.winners.refit import Refitter
+from search.winners.budget_options import LIMITS, budget_options
 from search.workspace import Workspace
-from studies.sqlite_reader import read_studies
+
+if TYPE_CHECKING:
+    from data_prep.storage.reader import PreparedSet
+    from search.winners.model_budget import Budget, Choice
+    from search.winners.picked_trial import Pick
 
 _which, _model = map(section_options, ("Which trial", "Model"))
 
@@ -82,6 +74,15 @@ def export_best(
     --refit trains for as many epochs as the trial's best one had. The refitted model has no validation score of its
     own: the validation figures shown are those from before.
     """
+    from data_prep.storage.reader import PreparedSet
+    from models.formats.conversion import check_installed
+    from search.exporting.export import METRICS_FILE, export
+    from search.exporting.printed_export import print_export
+    from search.exporting.variants import ExportExtras
+    from search.winners.model_budget import Budget
+    from search.winners.picked_trial import Pick
+    from search.winners.refit import Refitter
+
     if backbone:
         check_backbone(workspace, backbone)
     if out and out.exists() and not (out / METRICS_FILE).is_file():
@@ -100,7 +101,7 @@ def export_best(
         extras = ExportExtras(options["average"] or 1, pick.allows, options["tta"], refit)
         what = "picked by its number" if winner.picked else "the best of its study"
         done = export(workspace, prepared, winner, out or workspace.exports / name, extras, formats)
-        show(done, f"the best with {budget}" if budget.limits else what, details)
+        print_export(done, f"the best with {budget}" if budget.limits else what, details)
     if choice.left_out:
         better = choice.left_out
         click.echo(
@@ -118,6 +119,9 @@ def _check_budget(budget: Budget, pick: Pick, multiplied: bool) -> None:
 
 
 def _choice(workspace: Workspace, prepared: PreparedSet, budget: Budget, pick: Pick) -> Choice:
+    from search.winners.model_budget import Choice
+    from search.winners.picked_trial import picked
+
     if budget.limits:
         return budget.best(workspace, prepared, pick.backbone)
     return Choice(picked(workspace, prepared, pick))
@@ -125,6 +129,8 @@ def _choice(workspace: Workspace, prepared: PreparedSet, budget: Budget, pick: P
 
 def check_backbone(workspace: Workspace, name: str) -> None:
     """Raise BadParameter for a name that is neither in the table nor the backbone of a stored study."""
+    from studies.sqlite_reader import read_studies
+
     try:
         backbone_named(name)
     except ModelError as error:
@@ -134,44 +140,3 @@ def check_backbone(workspace: Workspace, name: str) -> None:
             return
         hint = f"; your own: {', '.join(sorted(own))}" if own else ""
         raise click.BadParameter(f"{error}{hint}", param_hint="--backbone") from error
-
-
-def show(done: Exported, what: str, details: bool = False) -> None:
-    """Prints the verdict; with `details` all figures.
-
-    Args:
-        what: What the trial is, such as "the best of its study".
-    """
-    record, metrics = done.winner.record, done.metrics
-    again = f", {done.winner.confirmed:.4f} on average over other seeds" if done.winner.confirmed is not None else ""
-    click.echo(f"trial {record.number} of {done.winner.settings.name}, {what}: {record.value:.4f}{again}")
-    for line in verdict_lines(metrics):
-        click.echo(line)
-    if decisive := external_name(done.winner.settings.objective):
-        click.echo(f"chosen by macro-F1 on the external set {decisive}: its figures on that set are too high")
-    if refit := metrics.get("refit"):
-        click.echo(
-            f"refitted on {sum(refit['trained_on'].values()):,} training and validation images, "
-            f"{' and '.join(map(str, refit['epochs']))} epochs: the score and the validation figures are from before"
-        )
-    if len(metrics["tried"]) > 1:
-        print_table(metrics["tried"], ("model", "clean", "corrupted", "kept"))
-        click.echo("Macro-F1 on the validation images; the corrupted ones decide what is kept.")
-    which = f"reading {done.reading} of this workspace" if done.reading else "the stored figures of its first export"
-    click.echo(f"test set: {which}")
-    if details:
-        _show_details(metrics, decisive is None)
-    click.echo(f"reloaded in a fresh process: probabilities within {done.difference:.1e} on every validation image")
-    print_formats(metrics["formats"])
-    click.echo(f"done: {done.folder}")
-    if not details:
-        click.echo(f"All figures: {done.folder / CARD_FILE}, or --details")
-
-
-def _show_details(metrics: dict[str, Any], corruptions_decide: bool) -> None:
-    parts = [(part.title, figures) for part, figures in parts_in(metrics)]
-    print_parts(parts)
-    print_operations(metrics["corruptions"], corruptions_decide)
-    print_gaps(metrics)
-    print_trust(parts)
-    print_estimates({}, estimate_errors(metrics["test"]))

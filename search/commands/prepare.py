@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
 from data_prep.errors import DataError
 from data_prep.settings import DEFAULT_SPLIT, SPLITS, STRENGTHS, VALUE_RANGES, PrepareSettings
 from search.terminal.help_sections import SectionedCommand, section_options
-from search.terminal.output import console, print_table
-from search.terminal.progress_bars import Stages
 from search.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -56,10 +53,10 @@ class _NamingSources(SectionedCommand):
     """A command whose help ends with the kinds of source."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from data_prep.sources.registry import SOURCES
+        from data_prep.sources.kinds import KINDS
 
         with formatter.section("SOURCE"):
-            formatter.write_dl([(row.kind, row.describe) for row in SOURCES])
+            formatter.write_dl(list(KINDS.items()))
 
 
 _images, _cleaning, _split = map(section_options, ("Images", "Cleaning", "Split"))
@@ -175,6 +172,7 @@ def prepare(workspace: Workspace, /, source: str | None, force: bool, **options:
 def prepare_shown(settings: PrepareSettings, workspace: Workspace, *, force: bool = False) -> Outcome:
     """Prepares into the workspace, which nobody else may use meanwhile, and shows progress bars."""
     from data_prep.prepare import prepare as make
+    from search.terminal.progress_bars import Stages
 
     with workspace.exclusive(), Stages() as stages:
         outcome = make(settings, workspace.prepared, force=force, progress=stages)
@@ -186,6 +184,10 @@ def prepare_shown(settings: PrepareSettings, workspace: Workspace, *, force: boo
 
 def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
     """Print what was prepared as tables, the warnings, and where the report is."""
+    from rich.text import Text
+
+    from search.terminal.output import console, print_table
+
     manifest, out = outcome.manifest, console()
     counts, names = manifest["counts"], manifest["class_names"]
     mark = manifest["fingerprint"][:8]
@@ -215,7 +217,9 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
 
 
 def _show_external(manifest: Mapping[str, Any]) -> None:
-    """Return a row per external set: images read, left out and kept."""
+    """Print a row per external set: images read, left out and kept."""
+    from search.terminal.output import print_table
+
     rows = []
     for name, entry in manifest.get("external", {}).items():
         counts = entry["counts"]

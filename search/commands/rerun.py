@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from data_prep.storage.reader import PreparedSet
-from search.terminal.output import print_table
 from search.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,6 +40,7 @@ def rerun(ctx: click.Context, /, study: str, trial: int, tolerance: float, weigh
 
     --restore puts back weights that were removed (see `run --keep`), so that `export-best --trial` can use them.
     """
+    from data_prep.storage.reader import PreparedSet
     from search.engine.job import trial_folder
     from search.engine.worker import Worker
     from search.planning.stored_studies import study_here
@@ -82,6 +81,8 @@ def _scratch(workspace: Workspace) -> Iterator[Path]:
 
 
 def _show(found: Comparison, tolerance: float) -> None:
+    from search.terminal.output import print_table
+
     rows = [
         {"figure": row.figure, "values": row.values, "largest_difference": f"{row.largest_difference:.1e}"}
         for row in found.rows

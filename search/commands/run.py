@@ -17,28 +17,25 @@ from models.backbones.user_rows import PREPROCESSING_NAMES, asked_backbone, stor
 from models.errors import ModelError
 from models.scoring.objectives import EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.training.recipe import CLASS_WEIGHTS
-from search.engine.loop import StopRequestedError
 from search.engine.per_gpu import ON_GPU, run_on_each
-from search.engine.retention import DEFAULT_KEEP
-from search.engine.stop_request import StopRequest, listening_for_signals
+from search.engine.stop_request import StopRequest, StopRequestedError, listening_for_signals
 from search.planning.run_options import (
+    DEFAULT_HINTS,
+    DEFAULT_KEEP,
     PRECISION_CHOICES,
     PREFIX_CACHES,
     SETTING_DEFAULTS,
     XLA_CHOICES,
     Confirmation,
+    Limits,
     RunOptions,
 )
-from search.planning.warm_start import DEFAULT_HINTS, read_hints
-from search.run_studies import Limits, Run, estimate_backbones, run_backbones
 from search.terminal.durations import DURATION
 from search.terminal.help_sections import SectionedCommand, section_options
-from search.terminal.output import console
 from search.workspace import Workspace
 from studies.pruners import PRUNERS
 from studies.samplers import SAMPLERS
 from studies.settings import stored_settings
-from studies.storage import existing_storage, load_study
 
 GIGABYTES = click.FloatRange(0, min_open=True)
 Command = Callable[..., Any]
@@ -230,6 +227,11 @@ def run(
     shows mean and spread. --folds 5 cross-validates the best trial, by group. export-best then takes the trial with the
     best mean.
     """
+    # Late, as in every command: Optuna, SQLAlchemy and NumPy take half a second, and `--help` needs none of them.
+    from search.planning.warm_start import read_hints
+    from search.run_studies import Run, estimate_backbones, run_backbones
+    from search.terminal.output import console
+
     limits = Limits(**{name: options.pop(name) for name in (one.name for one in fields(Limits))})
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
     in_file = frozenset(name for name in given if ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP)
@@ -273,6 +275,8 @@ def _backbones(workspace: Workspace, names: tuple[str, ...], chosen: RunOptions)
 
 
 def _backbone_of(workspace: Workspace, study: str | None) -> Backbone:
+    from studies.storage import existing_storage, load_study
+
     if study is None:
         raise click.UsageError("Missing option '-b' / '--backbone': name one of `hpsearch backbones`")
     settings = stored_settings(load_study(existing_storage(workspace.database), study))

@@ -6,7 +6,6 @@ import click
 
 from search.engine.claims import Claims
 from search.terminal.durations import duration
-from search.terminal.output import print_json, print_table
 from search.workspace import Workspace
 from studies.sqlite_reader import StoredStudy, read_studies
 from studies.trial_tables import cache_text, status_row, training_text
@@ -28,6 +27,8 @@ def status(workspace: Workspace, as_json: bool) -> None:
     Waiting trials were enqueued, and cut-off ones were interrupted; the next run takes both first. Failed trials are
     counted by kind: diverged, out-of-memory, timeout, killed, refused or bug.
     """
+    from search.terminal.output import print_json, print_table
+
     studies = read_studies(workspace.database)
     changed = [_put_back(workspace, study) for study in studies]
     if any(changed):

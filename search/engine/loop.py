@@ -18,12 +18,13 @@ from models.training.recipe import HEAD
 from search.engine.claims import Claims
 from search.engine.job import LOG_FILE, MakeJob, TrainingJob
 from search.engine.retention import Retention
-from search.engine.stop_request import StopRequest
+from search.engine.stop_request import StopRequest, StopRequestedError
 from search.engine.worker import Worker, WorkerDiedError
 from search.errors import SearchError, disk_full
 from studies.definition import Definition
+from studies.per_trial_sampler import PerTrialSampler
 from studies.records import TrialEnd, TrialRecord, record_of, store_record
-from studies.samplers import SAMPLERS, PerTrialSampler
+from studies.samplers import SAMPLERS
 from studies.settings import StudySettings
 from studies.trials import BATCH_DIVISOR, count_finished, died_again, mark_infeasible, put_back, put_back_orphans
 
@@ -50,10 +51,6 @@ class Observer(Protocol):
     def trial_finished(self, record: TrialRecord, done: int) -> None: ...
 
     def say(self, line: str) -> None: ...
-
-
-class StopRequestedError(Exception):
-    """Request to stop the run, raised when the current epoch is finished and saved."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from search.engine.job import STATE_FILE, WEIGHTS_FILE, trial_folder_name
 from search.errors import SearchError
 from studies.replicates import replicates_of
 
-DEFAULT_KEEP = 5
 GIGABYTE = 1e9
 
 
@@ -32,7 +31,7 @@ class Retention:
 
     storage: RDBStorage
     folder: Path
-    keep: int = DEFAULT_KEEP
+    keep: int
     budget_gb: float = inf
 
     def sweep(self, study: optuna.Study) -> None:

@@ -10,6 +10,10 @@ from math import inf
 from types import FrameType
 
 
+class StopRequestedError(Exception):
+    """Request to stop the run, raised when the current epoch is finished and saved."""
+
+
 class StopRequest:
     """Whether a run should stop; checked after each epoch and between trials."""
 

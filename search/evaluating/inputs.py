@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from data_prep.settings import SPLITS, VALUE_RANGES
+from data_prep.settings import SPLITS
 from search.errors import SearchError
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 CHUNK_IMAGES = 1024
 CHUNK_BYTES = 2**26
-VALUE_RANGE = click.option(
-    "--value-range",
-    type=click.Choice(VALUE_RANGES),
-    help="Range of the values in an .npz file that is not uint8, if the values do not show it.",
-)
 KINDS = "a folder with pictures, a table of their paths, a picture, or an .npz file"
 
 

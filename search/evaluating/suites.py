@@ -14,7 +14,6 @@ from search.terminal.output import print_table
 from search.terminal.progress_bars import Stages
 
 CHUNK_IMAGES = 1024
-SUITES = ("medmnist-c",)
 SEED = 0
 
 

@@ -12,9 +12,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from data_prep.storage.reader import PreparedSet
 from models.backbones.registry import NAMED_WEIGHTS, UNTRAINED, Backbone, default_weights
 from models.networks.arithmetic import FLOAT32, PRECISIONS
 from models.scoring.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
@@ -24,6 +23,9 @@ from studies.definition import Definition
 from studies.pruners import DEFAULT_PRUNER
 from studies.samplers import DEFAULT_SAMPLER
 from studies.settings import PREFIX_CACHE_OFF, XLA_OFF, XLA_ON, StudySettings
+
+if TYPE_CHECKING:  # NumPy, which --help does not need
+    from data_prep.storage.reader import PreparedSet
 
 AUTO, MEASURE = "auto", "measure"
 OPEN_VALUES: Mapping[str, tuple[str, ...]] = {
@@ -36,6 +38,8 @@ PREFIX_CACHES = (AUTO, PREFIX_CACHE_OFF, "float32", "float16")
 PRECISION_CHOICES, XLA_CHOICES = (*OPEN_VALUES["precision"], *PRECISIONS), (AUTO, XLA_ON, XLA_OFF)
 NEED_NO_CORRUPTIONS = (CLEAN_OBJECTIVE, "accuracy")
 
+DEFAULT_KEEP, DEFAULT_HINTS = 5, 5
+"""Best trials whose weights are kept, and trials that a warm start takes, if the user gives no number."""
 SETTING_DEFAULTS: Mapping[str, Any] = asdict(Recipe()) | {
     "weights": None,
     "objective": DEFAULT_OBJECTIVE,
@@ -49,6 +53,20 @@ SETTING_DEFAULTS: Mapping[str, Any] = asdict(Recipe()) | {
     "resolution": None,
 }
 """Setting -> default value."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of this call of `run`; another call on the same study may have other limits."""
+
+    time_budget_s: float | None
+    trial_timeout_s: float | None
+    keep: int
+    """Number of best trials whose weights are kept."""
+    disk_budget_gb: float | None
+    memory_limit_gb: float | None
+    fresh_workers: bool
+    """Whether each trial gets a new training process."""
 
 
 @dataclass(frozen=True)

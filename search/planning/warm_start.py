@@ -19,7 +19,6 @@ from studies.records import TrialRecord
 from studies.replicates import best_trials
 from studies.sqlite_reader import read_studies
 
-DEFAULT_HINTS = 5
 HINT_OF = "hpsearch:hint_of"
 """User attribute with the study and number of the trial that the hyperparameters come from."""
 

@@ -12,8 +12,8 @@ import optuna
 from optuna.storages import RDBStorage
 
 from search.engine.job import STATE_FILE, WEIGHTS_FILE, MakeJob, TrainingJob
-from search.engine.loop import StopRequestedError, seed_of
-from search.engine.stop_request import StopRequest
+from search.engine.loop import seed_of
+from search.engine.stop_request import StopRequest, StopRequestedError
 from search.engine.worker import Worker, WorkerDiedError
 from search.errors import disk_full
 from search.planning.run_options import Confirmation

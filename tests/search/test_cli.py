@@ -134,6 +134,8 @@ def test_help_and_status_import_nothing_slow(tmp_path: Path) -> None:
     study = opened_study(tmp_path)
     study.tell(study.ask(), 0.5)
     assert not imported_by("--help") & SLOW_TO_IMPORT
+    for command in COMMANDS:
+        assert not imported_by(command, "--help") & (SLOW_TO_IMPORT | {"rich", "PIL", "requests"}), command
     assert not imported_by("-w", str(tmp_path), "status") & SLOW_TO_IMPORT
 
 

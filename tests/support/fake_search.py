@@ -89,7 +89,7 @@ def searching(
     listener = listener or Listener()
     fields: dict[str, Any] = {
         "claims": Claims(trials),
-        "retention": Retention(open_storage(folder / "studies.db"), trials),
+        "retention": Retention(open_storage(folder / "studies.db"), trials, keep=5),
         "stop_request": stop_request or StopRequest(inf),
     }
     search = Search(study, settings, definition_of(SPACE), worker, make_job, listener, **(fields | changes))

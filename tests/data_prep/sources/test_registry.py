@@ -17,7 +17,9 @@ from tiny_sources import TFDS_NAME, build_tfds, publish_medmnist
 
 from data_prep.errors import DataError
 from data_prep.settings import PrepareSettings
-from data_prep.sources import demo_set, npz_source
+from data_prep.sources import demo_set, medmnist, npz_source
+from data_prep.sources.kinds import KINDS, MEDMNIST_SETS, PICTURES
+from data_prep.sources.picture_files import FORMAT_NAMES
 from data_prep.sources.registry import SOURCES, Source, find_source, read_source, require_classes
 from data_prep.storage import spilled_arrays
 
@@ -254,6 +256,11 @@ EXAMPLES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
     "table": _table_example,
     "npz": _npz_example,
 }
+
+
+def test_the_words_on_sources_name_all_picture_formats_and_public_sets() -> None:
+    assert list(KINDS) == [row.kind for row in SOURCES]
+    assert FORMAT_NAMES == PICTURES and ", ".join(medmnist.SETS) == MEDMNIST_SETS
 
 
 @pytest.mark.parametrize("row", SOURCES, ids=lambda row: row.kind)

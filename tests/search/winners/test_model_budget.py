@@ -15,7 +15,8 @@ from data_prep.storage.reader import PreparedSet
 from search.cli import main
 from search.engine.job import WEIGHTS_FILE, trial_folder
 from search.errors import SearchError
-from search.winners.model_budget import LIMITS, Amount, Budget, Choice
+from search.winners.budget_options import LIMITS, Amount
+from search.winners.model_budget import Budget, Choice
 from search.workspace import Workspace
 from studies.records import TrialEnd, store_record
 from studies.settings import StudySettings
