@@ -27,7 +27,7 @@ from search.planning.planned_study import PlannedStudy, plan_study
 from search.planning.run_options import Confirmation, Limits, RunOptions
 from search.planning.warm_start import Hints
 from search.terminal.durations import duration
-from search.terminal.output import print_table
+from search.terminal.output import counted, print_table
 from search.terminal.search_progress import observing
 from search.winners.confirmation import Confirmer, summary
 from search.workspace import Workspace
@@ -104,7 +104,7 @@ def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
             done = 0 if planned.is_new else count_finished(load_study(existing_storage(database), name))
             trials = max(0, run.options.trials - done) + again.top * again.seeds + again.folds
             new = " (new)" if planned.is_new else ""
-            run.say(f"timing trials of {name}{new}, at most {planned.most_epochs} epochs per trial")
+            run.say(f"timing trials of {name}{new}, at most {counted(planned.most_epochs, 'epoch')} per trial")
             with (
                 _kept_backbone(run, backbone),
                 scratch_folder(run.workspace) as scratch,
@@ -157,14 +157,14 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
     settings = planned.settings
     run.say(
         f"study {settings.name}{' (new)' if planned.is_new else ''}: weights {settings.weights}, at most "
-        f"{planned.most_epochs} epochs per trial, maximizing {settings.objective}{_unusual(settings)}"
+        f"{counted(planned.most_epochs, 'epoch')} per trial, maximizing {settings.objective}{_unusual(settings)}"
     )
     folder = workspace.trials / settings.name
     keep = max(run.limits.keep, options.confirmation.top)  # Retention does not know the trials to confirm yet
     retention = Retention(storage, folder, keep, run.limits.disk_budget_gb or inf)
     best = best_record(records_of(study))
     searched = {one.name for one in planned.definition.parameters if one.value is None}
-    with observing(out, settings.backbone, (options.trials, planned.most_epochs), best, searched) as observer:
+    with observing(out, settings, (options.trials, planned.most_epochs), best, searched) as observer:
         search = Search(
             study=study,
             settings=settings,

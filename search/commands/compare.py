@@ -41,7 +41,7 @@ def compare(workspace: Workspace, all_trials: bool, details: bool, as_json: bool
     agree on what is good. GFLOPs are twice the multiply-adds of convolutions and dense layers; MB is the size of the
     exported weights.
     """
-    from search.terminal.output import print_json
+    from search.terminal.output import print_json, print_next
     from search.winners.best_trial import common_figure
     from search.winners.ties import DifferenceNoise, mark_ties
 
@@ -71,6 +71,7 @@ def compare(workspace: Workspace, all_trials: bool, details: bool, as_json: bool
         _show_details(rows, correlations)
     else:
         click.echo("Accuracy, costs, hyperparameters and rank correlations: hpsearch compare --details")
+        print_next(workspace, "export-best")
 
 
 def _best(studies: Sequence[StoredStudy]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -76,10 +77,14 @@ def _timed_size() -> str:
 
 def _hpsearch(workspace: Workspace, arguments: list[str]) -> int:
     """Run one command in a process of its own, as a user would, and return its exit code."""
+    from search.terminal.output import IN_DEMO
+
     click.echo()
     click.secho(f"$ hpsearch -w {workspace.folder} {' '.join(arguments)}", bold=True)
     sys.stdout.flush()
-    process = subprocess.Popen([sys.executable, "-P", "-m", "search", "-w", str(workspace.folder), *arguments])
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "search", "-w", str(workspace.folder), *arguments], env=os.environ | {IN_DEMO: "1"}
+    )
     try:
         return process.wait()
     except KeyboardInterrupt:  # the terminal tells the child too, which ends by itself

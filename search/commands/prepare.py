@@ -186,7 +186,7 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
     """Print what was prepared as tables, the warnings, and where the report is."""
     from rich.text import Text
 
-    from search.terminal.output import console, print_table
+    from search.terminal.output import console, print_next, print_table
 
     manifest, out = outcome.manifest, console()
     counts, names = manifest["counts"], manifest["class_names"]
@@ -214,6 +214,7 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
         levels = ", ".join(manifest["settings"]["levels"]) or NONE
         click.echo(f"Prepared {manifest['source']} in {workspace.prepared} (fingerprint {mark}; views: {levels}).")
     click.echo(f"What was left out, and why: {workspace.prepared / 'report.html'}")
+    print_next(workspace, "run --backbone mobilenetv2_035")
 
 
 def _show_external(manifest: Mapping[str, Any]) -> None:

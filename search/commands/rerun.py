@@ -44,6 +44,7 @@ def rerun(ctx: click.Context, /, study: str, trial: int, tolerance: float, weigh
     from search.engine.job import trial_folder
     from search.engine.worker import Worker
     from search.planning.stored_studies import study_here
+    from search.terminal.output import counted
     from search.winners.finished_trial import finished_trial
     from search.winners.rerun import rerun_trial
     from search.winners.rerun import restore as put_back
@@ -56,7 +57,9 @@ def rerun(ctx: click.Context, /, study: str, trial: int, tolerance: float, weigh
         found = study_here(storage, prepared, study)
         one = finished_trial(workspace, storage, found, trial, weights)
         record = one.record
-        click.echo(f"trial {record.number} of {one.settings.name}, {record.state} after {len(record.epochs)} epochs")
+        click.echo(
+            f"trial {record.number} of {one.settings.name}, {record.state} after {counted(len(record.epochs), 'epoch')}"
+        )
         with _scratch(workspace) as scratch:
             worker = Worker(workspace.cache / "rerun.log")
             try:

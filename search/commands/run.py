@@ -230,7 +230,7 @@ def run(
     # Late, as in every command: Optuna, SQLAlchemy and NumPy take half a second, and `--help` needs none of them.
     from search.planning.warm_start import read_hints
     from search.run_studies import Run, estimate_backbones, run_backbones
-    from search.terminal.output import console
+    from search.terminal.output import console, print_next
 
     limits = Limits(**{name: options.pop(name) for name in (one.name for one in fields(Limits))})
     given = frozenset(name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
@@ -258,6 +258,8 @@ def run(
         ctx.exit(INTERRUPTED)
     if stop_request.wanted:
         out.print("The time is over: everything that was finished is stored; run the same command again to continue.")
+    elif ON_GPU not in os.environ:
+        print_next(workspace, "compare")
 
 
 def _backbones(workspace: Workspace, names: tuple[str, ...], chosen: RunOptions) -> list[Backbone]:

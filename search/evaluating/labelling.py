@@ -73,7 +73,11 @@ def counted(labels: Counter[str]) -> str:
 
 def tell_abstention(exported: ExportedModel, labelling: Labelling, target: float, threshold: float) -> None:
     share = len(labelling.answered) / labelling.labelled
-    click.echo(f"answered: {percent(share)} of the images, those with a probability above {threshold:.4f}")
+    abstained = labelling.labelled - len(labelling.answered)
+    click.echo(
+        f"answered {percent(share)} of the images, those with a probability above {threshold:.4f}; "
+        f"abstained on {abstained:,} (column `abstained`)"
+    )
     if labelling.answered:
         expected = 1 - float(np.mean(labelling.answered))
         click.echo(f"wrong answers expected among them, by their probabilities: {percent(expected)}")

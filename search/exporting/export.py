@@ -21,8 +21,9 @@ from data_prep.storage.reader import PreparedSet
 from models.formats.registry import FORMATS, KERAS
 from models.scoring.objectives import external_name
 from search.engine.keras_import import import_keras
+from search.exporting.figure_tables import few_images_warning
 from search.exporting.format_files import write_formats
-from search.exporting.locked_test import add_reading, earlier_reading
+from search.exporting.locked_test import add_reading, earlier_reading, readings
 from search.exporting.scored_parts import (
     EXTERNAL,
     estimate_errors,
@@ -35,6 +36,7 @@ from search.exporting.scored_parts import (
     score_split,
 )
 from search.exporting.variants import Candidate, Chooser, ExportExtras, identity
+from search.terminal.output import counted
 from search.winners.best_trial import Winner
 from search.winners.refit import refit_facts
 from search.workspace import Workspace
@@ -58,6 +60,8 @@ class Exported:
     """Figures by split, and facts on how the model was chosen and written, as in metrics.json."""
     reading: int | None
     """Number of this reading of the test set; None if the figures of an earlier reading were used."""
+    replaced: str = ""
+    """The trial whose export stood at the same place before, as text; empty if none did or it was the same trial."""
 
 
 def export(
@@ -96,10 +100,11 @@ def export(
         chosen = replace(chosen, file=chosen.file.rename(folder / MODEL_FILE))
         written = write_formats(formats, chosen, prepared, folder)
         metrics, reading = _metrics(chooser, winner, chosen)
-        metrics |= {"tried": tried, "formats": written} | refit
+        metrics |= {"tried": tried, "formats": written, "test_readings": len(readings(workspace))} | refit
         _write_texts(folder, prepared, winner, metrics, chosen)
+        replaced = _other_trial_at(target, winner)
         _replace(folder, target)
-    return Exported(target, winner, chosen.difference, metrics, reading)
+    return Exported(target, winner, chosen.difference, metrics, reading, replaced)
 
 
 def _refitted(
@@ -195,6 +200,8 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], c
         families=families_in(metrics),
         gaps=gaps(metrics),
         estimate_errors=estimate_errors(metrics["test"]),
+        readings=counted(metrics["test_readings"], "time"),
+        few_images=few_images_warning(metrics["test"]),
         difference=chosen.difference,
         picked=winner.picked,
         variant=chosen.variant,
@@ -204,6 +211,16 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], c
         formats=[(FORMATS[name], row) for name, row in metrics["formats"].items() if FORMATS[name].write],
         versions={name: version(name) for name in VERSIONS},
     )
+
+
+def _other_trial_at(target: Path, winner: Winner) -> str:
+    """Return the trial whose export stands at `target`, as text; empty if there is none or it is the winner."""
+    try:
+        facts = json.loads((target / METRICS_FILE).read_text(encoding="utf-8"))
+        there = (facts["study"], facts["trial"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return "" if there == (winner.settings.name, winner.record.number) else f"trial {there[1]} of {there[0]}"
 
 
 def _replace(folder: Path, target: Path) -> None:

@@ -42,6 +42,8 @@ def print_export(done: Exported, what: str, details: bool = False) -> None:
         _show_details(metrics, decisive is None)
     click.echo(f"reloaded in a fresh process: probabilities within {done.difference:.1e} on every validation image")
     print_formats(metrics["formats"])
+    if done.replaced:
+        click.echo(f"replaced the export of {done.replaced} in this folder")
     click.echo(f"done: {done.folder}")
     if not details:
         click.echo(f"All figures: {done.folder / CARD_FILE}, or --details")

@@ -117,8 +117,9 @@ def _new_version(
 
 
 def _refusal(stored: StudySettings, following: StudySettings, changed: list[str], options: RunOptions) -> SearchError:
-    is_short = len(changed) <= FEW_DIFFERENCES
-    what, details = ("; ".join(changed), []) if is_short else (f"the {len(changed)} above", changed)
+    lines = [_named_by_option(line) for line in changed]
+    is_short = len(lines) <= FEW_DIFFERENCES
+    what, details = ("; ".join(lines), []) if is_short else (f"the {len(lines)} above", lines)
     if stored.own_backbone.get("sha256") != following.own_backbone.get("sha256"):
         return SearchError(
             f"the study {stored.name} started from another file ({what}): use that file, rename this one to start a "
@@ -130,6 +131,13 @@ def _refusal(stored: StudySettings, following: StudySettings, changed: list[str]
         f"{_in_file(changed, options.in_file)} to continue the study, or start a new version with --new-version",
         details,
     )
+
+
+def _named_by_option(line: str) -> str:
+    """Return a difference with the option that sets it, as in `--epochs: 12 (stored), 6 (requested)`."""
+    key, colon, values = line.partition(":")
+    name = key.removeprefix("recipe.")
+    return f"--{name.replace('_', '-')}{colon}{values}" if name in SETTING_DEFAULTS else line
 
 
 def _in_file(changed: list[str], in_file: frozenset[str]) -> str:

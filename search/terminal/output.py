@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from search.workspace import DEFAULT_FOLDER, Workspace
+
+IN_DEMO = "HPSEARCH_IN_DEMO"
+"""Environment variable that the demo sets for the commands it runs."""
 MIN_WIDTH_WITHOUT_TERMINAL = 160
 NAMES = ("study", "backbone", "name")
 """Columns whose values are arguments of other commands; they are never wrapped."""
@@ -24,6 +30,15 @@ def console(*, stderr: bool = False) -> Console:
     if out.is_terminal:
         return out
     return Console(highlight=False, stderr=stderr, width=max(out.width, MIN_WIDTH_WITHOUT_TERMINAL))
+
+
+def print_next(workspace: Workspace, command: str) -> None:
+    """Print the command that usually comes next; nothing in the demo, which calls the commands itself."""
+    if os.environ.get(IN_DEMO):
+        return
+    folder = str(workspace.folder)
+    where = "" if folder == DEFAULT_FOLDER else f"-w {shlex.quote(folder)} "
+    click.echo(f"Next: hpsearch {where}{command}")
 
 
 def print_json(rows: Any) -> None:
@@ -62,6 +77,11 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1; for nouns whose plural takes an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def short(value: Any) -> str:

@@ -12,25 +12,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from search.engine.loop import Observer
 from search.terminal.durations import duration
-from search.terminal.output import short
+from search.terminal.output import counted, short
 from studies.records import TrialRecord, best_record
+from studies.settings import StudySettings
 
 
 @contextmanager
 def observing(
-    console: Console, backbone: str, counts: tuple[int, int], best: TrialRecord | None, searched: Collection[str]
+    console: Console,
+    settings: StudySettings,
+    counts: tuple[int, int],
+    best: TrialRecord | None,
+    searched: Collection[str],
 ) -> Iterator[Observer]:
     """Yield the observer of one study that suits the console.
 
     Args:
         console: Console to print on.
-        backbone: Backbone of the study.
+        settings: Settings of the study.
         counts: Number of trials in total, and largest number of epochs of a trial.
         best: The study's best trial so far.
         searched: Hyperparameters that differ from trial to trial; only these are shown.
     """
     trials, epochs = counts
-    lines = Lines(console, backbone, trials, best, searched)
+    lines = Lines(console, settings, trials, best, searched)
     if not console.is_terminal:
         yield lines
         return
@@ -49,9 +54,16 @@ class Lines:
     """Observer that prints one line per finished trial, with counts, the best trial so far and the time left."""
 
     def __init__(
-        self, console: Console, backbone: str, trials: int, best: TrialRecord | None, searched: Collection[str]
+        self,
+        console: Console,
+        settings: StudySettings,
+        trials: int,
+        best: TrialRecord | None,
+        searched: Collection[str],
     ) -> None:
-        self.console, self.backbone, self.trials, self.best = console, backbone, trials, best
+        self.console, self.trials, self.best = console, trials, best
+        self.backbone = settings.backbone
+        self.objective = settings.objective.replace("macro_f1", "macro-F1").replace("_", " ")
         self.searched = searched
         self.started, self.done_before = time.monotonic(), -1
 
@@ -66,7 +78,11 @@ class Lines:
         self.say(f"{self.backbone} {done}/{self.trials}  {one_line(record, self.searched)}  {self.summary(done)}")
 
     def summary(self, done: int) -> str:
-        best = f"best {self.best.value:.4f} (trial {self.best.number})" if self.best else "no complete trial yet"
+        best = (
+            f"best {self.objective} {self.best.value:.4f} (trial {self.best.number})"
+            if self.best
+            else "no complete trial yet"
+        )
         return f"{best}, {self.time_left(done)}"
 
     def time_left(self, done: int) -> str:
@@ -124,5 +140,5 @@ def one_line(record: TrialRecord, searched: Collection[str]) -> str:
     """Return a finished trial in one line."""
     state = record.failure["kind"] if record.failure else record.state
     value = f" {record.value:.4f}" if record.value is not None else ""
-    took = f"{len(record.epochs)} epochs in {duration(record.seconds)}"
+    took = f"{counted(len(record.epochs), 'epoch')} in {duration(record.seconds)}"
     return f"trial {record.number} {state}{value}, {took}: {chosen(record.hyperparameters, searched)}"

@@ -17,6 +17,7 @@ from models.hyperparameters import Hyperparameters
 from search.engine.job import STATE_FILE, WEIGHTS_FILE, TrainingJob, trial_folder_name
 from search.engine.worker import WORKER_COMMAND, Worker
 from search.errors import SearchError
+from search.terminal.output import counted
 from search.terminal.progress_bars import Stages
 from search.winners.best_trial import Winner
 from search.winners.finished_trial import FinishedTrial, finished_trial
@@ -74,7 +75,9 @@ class Refitter:
         with Stages() as stages:
             write_validation_views(self.prepared, levels, Path(job.extra_views), stages)
         images = sum(len(self.prepared.labels(split)) for split in ("train", "validation"))
-        self.say(f"refitting {name} on {images:,} training and validation images, {len(job.replayed)} epochs")
+        self.say(
+            f"refitting {name} on {images:,} training and validation images, {counted(len(job.replayed), 'epoch')}"
+        )
         worker = Worker(self.workspace.cache / "refit.log", self.command)
         try:
             end = worker.train(job, self._tell)

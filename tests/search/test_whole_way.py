@@ -107,7 +107,7 @@ def test_the_same_command_again_has_nothing_to_do(searched: Path) -> None:
 
 def test_other_settings_for_the_same_study_are_refused_with_the_difference(searched: Path) -> None:
     done = hpsearch(searched, "run", "--backbone", "small_cnn", "--epochs", "7", "--trials", "4", code=1)
-    assert "recipe.epochs: 2 (stored), 7 (requested)" in done.stderr
+    assert "--epochs: 2 (stored), 7 (requested)" in done.stderr
     assert len(trials(searched)) == 3
 
 

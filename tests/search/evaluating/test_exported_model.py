@@ -89,7 +89,7 @@ def test_predict_marks_what_it_abstains_from(call: Call, model: Path, tmp_path: 
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     threshold = open_export(model).known_trust().abstention(0.05).threshold
     assert [row["abstained"] for row in rows] == [row["probability"] <= threshold for row in rows]
-    assert "answered:" in result.output
+    assert "answered " in result.output and "abstained on " in result.output
     assert "at export, test: answered 50.0 %, wrong 4.0 %" in result.output
 
 

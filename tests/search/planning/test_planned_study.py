@@ -189,9 +189,7 @@ def test_a_study_from_before_class_weights_were_an_option_goes_on(prepared: Prep
     open_study(storage, first, tmp_path, lambda line: None).ask()
     assert plan_study(storage, prepared, SMALL, RunOptions()).settings.recipe == old
     other = RunOptions.of(class_weights="none", warmup_epochs=0, given=frozenset({"class_weights", "warmup_epochs"}))
-    with pytest.raises(
-        SearchError, match=r"recipe.class_weights: absent \(stored\), none \(requested\); recipe.warmup_"
-    ):
+    with pytest.raises(SearchError, match=r"--class-weights: absent \(stored\), none \(requested\); --warmup-"):
         plan_study(storage, prepared, SMALL, other)
     new = plan_study(storage, prepared, SMALL, replace(other, new_version=True)).settings.recipe
     assert (new["class_weights"], new["warmup_epochs"]) == ("none", 0)
@@ -589,7 +587,7 @@ def test_a_setting_travels_from_the_options_to_the_training_process(prepared: Pr
     job = job_maker(Workspace(prepared.folder.parent), planned)(0, {}, 0)
     assert plan_of(TrainingJob.from_dict(json.loads(json.dumps(asdict(job))))).recipe.gradient_clip_norm == 0.5
     assert plan_study(storage, prepared, SMALL, RunOptions()).settings == planned.settings
-    with pytest.raises(SearchError, match=r"recipe.gradient_clip_norm: 0.5 \(stored\), 0.0 \(requested\)"):
+    with pytest.raises(SearchError, match=r"--gradient-clip-norm: 0.5 \(stored\), 0.0 \(requested\)"):
         plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.0, given=given))
 
 
@@ -603,7 +601,7 @@ def test_a_setting_that_an_older_study_does_not_know_is_taken_at_its_default(
     open_study(storage, older, tmp_path, print).ask()
     same = plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.0, given=given))
     assert same.settings == older.settings
-    with pytest.raises(SearchError, match=r"recipe.gradient_clip_norm: absent \(stored\), 0.5 \(requested\)"):
+    with pytest.raises(SearchError, match=r"--gradient-clip-norm: absent \(stored\), 0.5 \(requested\)"):
         plan_study(storage, prepared, SMALL, RunOptions.of(gradient_clip_norm=0.5, given=given))
 
 
