@@ -112,7 +112,8 @@ def _new_version(
         if one.version > stored.version and not differences(asdict(one), asdict(like_it)):
             return Match(stored, one)
     new = replace(following, measured=_valid_measurements(stored, following))
-    notes = (f"{new.name} is a new version of {stored.name}; differences:", *(f"  {_named_by_option(line)}" for line in changed))
+    lines = [f"  {_named_by_option(line)}" for line in changed]
+    notes = (f"{new.name} is a new version of {stored.name}; differences:", *lines)
     return Match(stored, new, is_new=True, predecessor=stored, notes=notes)
 
 

@@ -167,7 +167,7 @@ def test_another_resolution_than_the_studys_is_refused_and_its_own_is_followed(
     store_record(trial, TrialEnd(hyperparameters, [{"step": 0, "value": 0.5}], {"best": {"value": 0.5}}))
     study.tell(trial, 0.5)
     other = with_settings(asked, resolution=64)
-    with pytest.raises(SearchError, match=r"made with other settings \(--resolution: 48 \(stored\), 64 \(requested\)\)"):
+    with pytest.raises(SearchError, match=r"other settings \(--resolution: 48 \(stored\), 64 \(requested\)\)"):
         plan_study(storage, prepared, SMALL, other)
     planned = plan_study(storage, prepared, SMALL, replace(other, new_version=True))
     lines: list[str] = []
