@@ -1,7 +1,7 @@
 """Every backbone as the rest of the program takes it to be: the contract over the rows of models/backbones/registry.py.
 
-    python -m benchmarks.contract run OUT.json [NAME ...]     # all rows without a NAME, one process each
-    python -m benchmarks.contract show OUT.json
+    python benchmarks/contract.py run OUT.json [NAME ...]     # all rows without a NAME, one process each
+    python benchmarks/contract.py show OUT.json
 
 Each row is built at the smallest size it takes. What keras.applications would download is intercepted: the file's name
 is compared with the row's, and random weights stand in for it, with batch norm set so that features tell images apart.
@@ -220,7 +220,7 @@ def run(target: Path, names: list[str]) -> bool:
     kept = True
     for name in names or [row.name for row in BACKBONES]:
         backbone_named(name)
-        command = [sys.executable, "-m", "benchmarks.contract", "one", str(target), name]
+        command = [sys.executable, __file__, "one", str(target), name]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             table[name] = json.loads(done.stdout.splitlines()[-1])

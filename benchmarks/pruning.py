@@ -1,8 +1,8 @@
 """What pruning saves and what it costs: recorded curves of unpruned trials, replayed under each policy.
 
-    python -m benchmarks.pruning record WORKSPACE CURVES.json [--study NAME]   # again after more trials: all of them
-    python -m benchmarks.pruning replay CURVES.json OUT.json --seeds 200 --trials 20
-    python -m benchmarks.pruning show OUT.json
+    python benchmarks/pruning.py record WORKSPACE CURVES.json [--study NAME]   # again after more trials: all of them
+    python benchmarks/pruning.py replay CURVES.json OUT.json --seeds 200 --trials 20
+    python benchmarks/pruning.py show OUT.json
 
 The study whose curves are recorded is one without pruning, on a workspace that is prepared as usual:
 
@@ -39,9 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from scipy.stats import kendalltau
-
-from benchmarks.pruning_replay import (
+from pruning_replay import (
     NONE,
     POLICIES,
     UNITS,
@@ -53,6 +51,8 @@ from benchmarks.pruning_replay import (
     summary,
     unpruned,
 )
+from scipy.stats import kendalltau
+
 from models.training.recipe import HEAD
 from studies.records import TrialRecord, records_of
 from studies.settings import stored_settings

@@ -10,9 +10,8 @@ import optuna
 import pytest
 from optuna.pruners import MedianPruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState
-
-from benchmarks.pruning import early_ranks, record, recorded_of, replay_all
-from benchmarks.pruning_replay import (
+from pruning import early_ranks, record, recorded_of, replay_all
+from pruning_replay import (
     NONE,
     POLICIES,
     Curve,
@@ -23,6 +22,7 @@ from benchmarks.pruning_replay import (
     share_and_regret,
     spend,
 )
+
 from studies.records import TrialEnd, store_record
 from studies.settings import StudySettings
 from studies.storage import create_study, open_storage
