@@ -37,7 +37,8 @@ class Change:
     copies: int = 4
     """Of the stored views of each level, so many are drawn from."""
     seeds: tuple[int, ...] = (1,)
-    epochs: int = EPOCHS
+    times_epochs: int = 1
+    """Epochs of fine-tuning, as a multiple of `--epochs`."""
 
 
 CHANGES = (
@@ -58,25 +59,30 @@ CHANGES = (
     Change("a quarter frozen", {"frozen_fraction": 0.25}),
     Change("curriculum", {"augmentation": "low+medium+hard+strong", "curriculum": True}, seeds=(1, 2, 3)),
     Change("progressive unfreezing", {"unfreezing_steps": 2}),
-    Change("twice as many epochs", epochs=2 * EPOCHS),
+    Change("twice as many epochs", times_epochs=2),
     Change("two views an epoch, twice as long", {"views_per_image": 2}),
 )
 
 
-def base_trial() -> dict[str, Any]:
+def base_trial(backbone: str = BACKBONE) -> dict[str, Any]:
     """Hyperparameters of the first trial of the robust study, as it was before this was measured."""
     from models.backbones.registry import BACKBONES
     from models.hyperparameters import names
     from studies.definition import read_definition
 
-    first = read_definition("robust", BACKBONE, names(), [row.name for row in BACKBONES]).first[0]
+    first = read_definition("robust", backbone, names(), [row.name for row in BACKBONES]).first[0]
     return {name: value for name, value in first.items() if name != "curriculum"} | {"augmentation": "strong"}
 
 
-def train(workspace: Path, out: Path, wanted: list[str]) -> None:
-    """Adds each row of the wanted changes that OUT does not have yet."""
+def train(workspace: Path, out: Path, wanted: list[str], network_of: tuple[str, str], epochs: int) -> None:
+    """Train and add each row of the wanted changes that OUT does not have yet.
+
+    Args:
+        network_of: Backbone and initial weights.
+        epochs: Epochs of fine-tuning.
+    """
     from data_prep.storage.reader import PreparedSet
-    from models.backbones.registry import IMAGENET, backbone_named
+    from models.backbones.registry import backbone_named
     from models.hyperparameters import Hyperparameters
     from models.networks.classifier import ClassifierSettings
     from models.scoring.objectives import DEFAULT_OBJECTIVE
@@ -86,10 +92,11 @@ def train(workspace: Path, out: Path, wanted: list[str]) -> None:
     from search.engine.trial_data import training_data
 
     prepared = PreparedSet.open(workspace / "prepared")
-    base = base_trial()
-    network = ClassifierSettings(backbone_named(BACKBONE), IMAGENET, prepared.image_shape, len(prepared.class_names))
-    report = json.loads(out.read_text()) if out.exists() else {"base": base, "rows": []}
-    if report["base"] != base:
+    backbone, weights = network_of
+    base = base_trial(backbone)
+    network = ClassifierSettings(backbone_named(backbone), weights, prepared.image_shape, len(prepared.class_names))
+    report = json.loads(out.read_text()) if out.exists() else {"backbone": backbone, "base": base, "rows": []}
+    if (report.get("backbone", BACKBONE), report["base"]) != (backbone, base):
         raise SystemExit(f"{out} has changes to another trial, {report['base']}: name another file")
     done = {(row["change"], row["seed"]) for row in report["rows"]}
     missing = [(row, seed) for row in CHANGES if row.name in wanted for seed in row.seeds]
@@ -97,13 +104,15 @@ def train(workspace: Path, out: Path, wanted: list[str]) -> None:
     for change, seed in missing:
         started = time.perf_counter()
         hyperparameters = Hyperparameters.from_dict(base | change.hyperparameters)
-        plan = Plan(network, hyperparameters, Recipe(HEAD_EPOCHS, change.epochs), DEFAULT_OBJECTIVE, seed)
+        plan = Plan(
+            network, hyperparameters, Recipe(HEAD_EPOCHS, change.times_epochs * epochs), DEFAULT_OBJECTIVE, seed
+        )
         data = training_data(prepared, hyperparameters)
         banks = [bank[:, : change.copies] for bank in data.views.banks]
         outcome = run_trial(plan, replace(data, views=replace(data.views, banks=banks)), lambda figures: False)
         scores = {name: outcome.best.validation[name] for name in FIGURES}
         row = {"change": change.name, "hyperparameters": change.hyperparameters, "copies": change.copies}
-        row |= {"epochs": [HEAD_EPOCHS, change.epochs], "seed": seed, "best_epoch": outcome.best.step}
+        row |= {"epochs": [HEAD_EPOCHS, change.times_epochs * epochs], "seed": seed, "best_epoch": outcome.best.step}
         report["rows"].append(row | {"seconds": round(time.perf_counter() - started, 1), "validation": scores})
         report |= {"date": datetime.now(UTC).date().isoformat(), "prepared": prepared.fingerprint}
         report |= {"machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"}
@@ -144,10 +153,14 @@ def main() -> None:
     training.add_argument("out", type=Path)
     names = [row.name for row in CHANGES]
     training.add_argument("--change", action="append", choices=names, help="one of them alone; may be repeated")
+    training.add_argument("--backbone", default=BACKBONE)
+    training.add_argument("--weights", default="imagenet", help="imagenet, none or a file (default: %(default)s)")
+    training.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of fine-tuning (default: %(default)s)")
     commands.add_parser("show").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "train":
-        train(options.workspace, options.out, options.change or names)
+        network = (options.backbone, options.weights)
+        train(options.workspace, options.out, options.change or names, network, options.epochs)
     else:
         show(options.out)
 

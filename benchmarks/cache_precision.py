@@ -24,7 +24,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train
-BACKBONE, SEEDS, CACHE_GB = "mobilenetv2_035", tuple(range(1, 9)), 8.0
+BACKBONE, SEEDS, CACHE_GB = "mobilenetv2_035", "1,2,3,4,5,6,7,8", 8.0
 REFERENCE, PRECISIONS = "float32", ("float32", "float16", "off")
 FIRST = {
     "frozen_fraction": 0.25,
@@ -41,7 +41,7 @@ TRIALS = {
 }
 
 
-def run(workspace: Path, out: Path) -> None:
+def run(workspace: Path, out: Path, network: tuple[str, str], seeds: list[int], epochs: int) -> None:
     """Adds each row that OUT does not have yet, the precisions of a trial and seed in turn."""
     from models.scoring.objectives import DEFAULT_OBJECTIVE
     from models.training.recipe import Recipe
@@ -49,18 +49,24 @@ def run(workspace: Path, out: Path) -> None:
     from search.engine.keras_trainer import KerasTrainer
     from studies.settings import StudySettings
 
-    report = json.loads(out.read_text()) if out.exists() else {"rows": []}
+    backbone, weights = network
+    recipe = asdict(Recipe(epochs=epochs))
+    report = json.loads(out.read_text()) if out.exists() else {"backbone": backbone, "recipe": recipe, "rows": []}
+    if (report["backbone"], report["recipe"]["epochs"]) != (backbone, epochs):
+        raise SystemExit(
+            f"{out} has rows of {report['backbone']}, {report['recipe']['epochs']} epochs: name another file"
+        )
     done = {(row["trial"], row["seed"], row["precision"]) for row in report["rows"]}
-    trainer, recipe = KerasTrainer(), asdict(Recipe())
-    for seed, name, precision in product(SEEDS, TRIALS, PRECISIONS):
+    trainer = KerasTrainer()
+    for seed, name, precision in product(seeds, TRIALS, PRECISIONS):
         if (name, seed, precision) in done:
             continue
         with tempfile.TemporaryDirectory() as folder:
             settings = StudySettings(
-                BACKBONE, "", "imagenet", recipe, DEFAULT_OBJECTIVE, "tpe", "none", 0, {},
+                backbone, "", weights, recipe, DEFAULT_OBJECTIVE, "tpe", "none", 0, {},
                 prefix_cache=precision, prefix_cache_gb=CACHE_GB,
             )  # fmt: skip
-            source = NetworkSource(str(workspace / "prepared"), BACKBONE, "imagenet")
+            source = NetworkSource(str(workspace / "prepared"), backbone, weights)
             job = TrainingJob(
                 settings, source, folder, TRIALS[name], seed, cache_folder=str(workspace / "cache" / "features")
             )
@@ -69,7 +75,7 @@ def run(workspace: Path, out: Path) -> None:
         row = {"trial": name, "hyperparameters": TRIALS[name], "seed": seed, "precision": precision}
         row |= {"value": best["value"], "best_epoch": best["step"]}
         report["rows"].append(row | {"seconds": round(time.perf_counter() - started, 1)})
-        report |= {"backbone": BACKBONE, "recipe": recipe, "date": datetime.now(UTC).date().isoformat()}
+        report |= {"date": datetime.now(UTC).date().isoformat()}
         report |= {"machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"}
         out.write_text(json.dumps(report, indent=1) + "\n")
         print(name, seed, precision, round(best["value"], 4), flush=True)
@@ -103,10 +109,15 @@ def main() -> None:
     running = commands.add_parser("run")
     running.add_argument("workspace", type=Path)
     running.add_argument("out", type=Path)
+    running.add_argument("--backbone", default=BACKBONE)
+    running.add_argument("--weights", default="imagenet", help="imagenet or a file (default: %(default)s)")
+    running.add_argument("--seeds", default=SEEDS, help="two or more, with commas (default: %(default)s)")
+    running.add_argument("--epochs", type=int, default=12, help="epochs of fine-tuning (default: %(default)s)")
     commands.add_parser("show").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "run":
-        run(options.workspace, options.out)
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+        run(options.workspace, options.out, (options.backbone, options.weights), seeds, options.epochs)
     else:
         show(options.out)
 

@@ -33,11 +33,11 @@ PARTS = {"": "clean", "corrupted": "known corruptions", "test_only_corrupted": "
 PLAIN = {"optimizer": "adam", "learning_rate": 1e-3, "dropout": 0.3, "augmentation": "none", "frozen_fraction": 0.0}
 
 
-def run_demo(workspace: Path, seed: int) -> dict[str, Any]:
+def run_demo(workspace: Path, seed: int, size: Sequence[str]) -> dict[str, Any]:
     """The demo as a user runs it: seconds, counts, and the exported model's test figures."""
     hpsearch = [sys.executable, "-P", "-c", "from search.cli import main; main()", "-w", str(workspace)]
     started = time.monotonic()
-    subprocess.run([*hpsearch, "demo", "--size", "full", "--seed", str(seed)], check=True)
+    subprocess.run([*hpsearch, "demo", *size, "--seed", str(seed)], check=True)
     seconds = time.monotonic() - started
     (status,) = json.loads(subprocess.run([*hpsearch, "status", "--json"], check=True, capture_output=True).stdout)
     (metrics,) = (json.loads(path.read_text()) for path in workspace.glob("exports/*/metrics.json"))
@@ -53,7 +53,7 @@ def run_demo(workspace: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def train_plainly(workspace: Path, seed: int) -> dict[str, Any]:
+def train_plainly(workspace: Path, seed: int, epochs: int) -> dict[str, Any]:
     """The comparison: one training of the demo's network on the demo's data."""
     from data_prep.storage.reader import PreparedSet
     from models.hyperparameters import Hyperparameters
@@ -67,13 +67,12 @@ def train_plainly(workspace: Path, seed: int) -> dict[str, Any]:
     from search.engine.trial_data import training_data
     from search.exporting.locked_test import add_reading
     from search.exporting.scored_parts import score_split
-    from search.planning.demo_size import FULL, SIZES
     from search.workspace import Workspace
 
     prepared = PreparedSet.open(workspace / "prepared")
     hyperparameters = Hyperparameters(**PLAIN)
     settings = classifier_settings(NetworkSource(str(prepared.folder), "small_cnn", "none"))
-    plan = Plan(settings, hyperparameters, Recipe(epochs=SIZES[FULL].epochs), "macro_f1", seed)
+    plan = Plan(settings, hyperparameters, Recipe(epochs=epochs), "macro_f1", seed)
     outcome = run_trial(plan, training_data(prepared, hyperparameters), lambda figures: False)
     model = outcome.classifier.joined
 
@@ -89,13 +88,16 @@ def train_plainly(workspace: Path, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--trials", type=int, default=14, help="trials of the demo's search (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs of a trial, at most (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    size = ("--size", "full", "--trials", str(options.trials), "--epochs", str(options.epochs))
     rows: list[dict[str, Any]] = []
     for seed in map(int, options.seeds.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            demo = run_demo(Path(folder), seed)
-            plain = train_plainly(Path(folder), seed)
+            demo = run_demo(Path(folder), seed, size)
+            plain = train_plainly(Path(folder), seed, options.epochs)
         gain = {title: demo["test_macro_f1"][title] - plain["test_macro_f1"][title] for title in PARTS.values()}
         rows.append({"seed": seed, "demo": demo, "plain": plain, "gain": gain})
         print(

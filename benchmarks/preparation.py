@@ -38,32 +38,34 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 OUT = Path(__file__).parent / "results" / "preparation.json"
 LEVELS = ("low", "medium", "hard")
-IMAGES, EAGER_IMAGES, ROUNDS = 1500, 50, 3  # a round: views of each level of so many images
-LARGE, COPIES, NEAR_COPIES = 100_000, 2000, 2000
+POSITIONS = 8
+IMAGES, EAGER_SHARE, ROUNDS = 1500, 30, 3
+LARGE, COPY_SHARE = 100_000, 50
 _MEMORY = {"private_mb": "RssAnon", "mapped_mb": "RssFile", "resident_mb": "VmRSS"}
 
 
-def augmentation(source: Path) -> dict[str, Any]:
+def augmentation(source: Path, count: int, times: int) -> dict[str, Any]:
     """Rounds of both in turn, in one process, on the same images."""
     from data_prep.sources.registry import read_source
 
-    images = read_source(str(source)).images[:IMAGES]
+    images = read_source(str(source)).images[:count]
+    few = images[: max(1, len(images) // EAGER_SHARE)]
     loops = {level: eager_loop(level) for level in LEVELS}
     for loop in loops.values():
         loop(images[:2])
     rounds = []
-    for number in range(ROUNDS):
+    for number in range(times):
         ours, eager = our_views(images, number), Clock()
         for loop in loops.values():
-            loop(images[:EAGER_IMAGES])
-        one = ours | {f"eager_{key}": value for key, value in eager.rates(EAGER_IMAGES * len(LEVELS)).items()}
+            loop(few)
+        one = ours | {f"eager_{key}": value for key, value in eager.rates(len(few) * len(LEVELS)).items()}
         one["ratio"] = round(one["views_per_s"] / one["eager_views_per_s"], 1)
         one["ratio_by_cpu_time"] = round(one["views_per_cpu_s"] / one["eager_views_per_cpu_s"], 1)
         one["ratio_with_start"] = round(one["with_start_views_per_s"] / one["eager_views_per_s"], 1)
         print(one, flush=True)
         rounds.append(one)
     ratios = {key: float(np.median([one[key] for one in rounds])) for key in rounds[0] if key.startswith("ratio")}
-    return {"images": len(images), "eager_images": EAGER_IMAGES, "levels": LEVELS, "rounds": rounds} | ratios
+    return {"images": len(images), "eager_images": len(few), "levels": LEVELS, "rounds": rounds} | ratios
 
 
 def our_views(images: np.ndarray, seed: int) -> dict[str, float]:
@@ -202,27 +204,31 @@ def memory() -> Iterator[dict[str, int]]:
         thread.join()
 
 
-def make_large(source: Path, path: Path) -> None:
+def make_large(source: Path, path: Path, count: int) -> None:
     """Images of SOURCE in up to eight positions (turned by right angles, mirrored), then copies and near copies."""
     from data_prep.sources.registry import read_source
 
     data = read_source(str(source))
     rng = np.random.default_rng(0)
-    plain = LARGE - COPIES - NEAR_COPIES
-    assert len(data.images) * 8 >= plain, f"{source} must have {plain // 8:,} images or more"
-    taken = np.concatenate([np.arange(plain), rng.choice(plain, COPIES + NEAR_COPIES)])
+    copies = count // COPY_SHARE
+    plain = count - 2 * copies
+    if len(data.images) * POSITIONS < plain:
+        raise SystemExit(
+            f"{source} must have {-(-plain // POSITIONS):,} images or more, but it has {len(data.images):,}"
+        )
+    taken = np.concatenate([np.arange(plain), rng.choice(plain, 2 * copies)])
     image, position = taken % len(data.images), taken // len(data.images)
     unfinished = path.with_suffix(".part")
     with zipfile.ZipFile(unfinished, "w") as archive:
         with archive.open("labels.npy", "w") as member:
             np.lib.format.write_array(member, data.labels[image])
         with archive.open("images.npy", "w", force_zip64=True) as member:
-            shape = (LARGE, *data.images.shape[1:])
+            shape = (count, *data.images.shape[1:])
             np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for at in range(LARGE):
+            for at in range(count):
                 picture = np.rot90(data.images[image[at]], position[at] % 4)
                 picture = picture[:, ::-1] if position[at] >= 4 else picture
-                if at >= LARGE - NEAR_COPIES:
+                if at >= count - copies:
                     picture = np.clip(picture + rng.integers(-4, 9, picture.shape), 0, 255).astype(np.uint8)
                 member.write(picture.tobytes())
     unfinished.rename(path)
@@ -266,14 +272,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("augmentation", "cleaning", "large", "whole", "show"))
     parser.add_argument("paths", nargs="*", type=Path, help="SOURCE.npz, FOLDER or both")
+    counts = f"images of `augmentation` (default: {IMAGES:,}) or `large` (default: {LARGE:,})"
+    parser.add_argument("--images", type=int, help=counts)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of `augmentation` (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     report = json.loads(options.out.read_text()) if options.out.exists() else {}
     if options.part == "large" and not (large := options.paths[1] / "large.npz").exists():
         options.paths[1].mkdir(parents=True, exist_ok=True)
-        make_large(options.paths[0], large)
+        make_large(options.paths[0], large, options.images or LARGE)
     measure: dict[str, Callable[[], dict[str, Any]]] = {
-        "augmentation": lambda: augmentation(options.paths[0]),
+        "augmentation": lambda: augmentation(options.paths[0], options.images or IMAGES, options.rounds),
         "cleaning": lambda: apart(stages, options.paths[0]),
         "large": lambda: apart(stages, options.paths[1] / "large.npz"),
         "whole": lambda: apart(whole, options.paths[0]),

@@ -41,16 +41,17 @@ class Touched(TrainingViews):
         pass
 
 
-def run(folder: Path, out: Path) -> None:
-    labels = np.arange(IMAGES) % CLASSES
+def run(folder: Path, out: Path, images: int, rounds: int) -> None:
+    labels = np.arange(images) % CLASSES
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         path = Path(scratch) / "images.npy"
-        written = np.lib.format.open_memmap(path, "w+", np.uint8, (IMAGES, *SHAPE))
-        for start in range(0, IMAGES, 1000):
-            written[start : start + 1000] = np.random.default_rng(start).integers(0, 256, (1000, *SHAPE), np.uint8)
-        del written
+        written = np.lib.format.open_memmap(path, "w+", np.uint8, (images, *SHAPE))
+        for start in range(0, images, 1000):
+            block = written[start : start + 1000]
+            block[:] = np.random.default_rng(start).integers(0, 256, block.shape, np.uint8)
+        del block, written
         found: dict[str, list[float]] = {"read ahead": [], "touched": []}
-        for number in range(ROUNDS):
+        for number in range(rounds):
             for name, make in (("read ahead", TrainingViews), ("touched", Touched)):
                 forget(path)
                 found[name].append(_images_per_second(make(np.load(path, mmap_mode="r"), [], labels), number))
@@ -81,10 +82,12 @@ def main() -> None:
     running = commands.add_parser("run")
     running.add_argument("folder", type=Path)
     running.add_argument("out", type=Path)
+    running.add_argument("--images", type=int, default=IMAGES, help="default: %(default)s, 3 GB")
+    running.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     commands.add_parser("show").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "run":
-        run(options.folder, options.out)
+        run(options.folder, options.out, options.images, options.rounds)
     else:
         show(options.out)
 

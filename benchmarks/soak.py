@@ -18,6 +18,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,24 +28,30 @@ from soak_parts.processes import ROOT
 from soak_parts.training import memory, training
 
 
-def files(folder: Path) -> dict[str, Any]:
+def files(folder: Path, examples: int) -> dict[str, Any]:
     """The property tests of test_untrusted_files.py (tests/data_prep/sources) at 500 inputs of each kind, from other
     seeds than there."""
     report = folder / "files.xml"
     folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"HPSEARCH_EXAMPLES": "500"}
+    environment = os.environ | {"HPSEARCH_EXAMPLES": str(examples)}
     tests = str(ROOT / "tests" / "data_prep" / "sources" / "test_untrusted_files.py")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", tests, f"--junitxml={report}"], cwd=ROOT, env=environment, check=False
     )
     return {
-        "inputs of each kind": 500,
+        "inputs of each kind": examples,
         "exit code of the tests": done.returncode,
         "tracebacks": int(done.returncode != 0),
     }
 
 
-PARTS = {"fast": fast, "training": training, "memory": memory, "files": files}
+PARTS: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, int]]] = {
+    "fast": (fast, {"trials": 1000, "at_once": 8, "kills": 200}),
+    "training": (training, {"trials": 30, "kills": 20}),
+    "memory": (memory, {"trials": 50}),
+    "files": (files, {"examples": 500}),
+}
+"""Name -> (function, its options with their defaults)."""
 
 
 def show(out: Path) -> None:
@@ -59,16 +66,19 @@ def show(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="part", required=True)
-    for name in PARTS:
+    for name, (_, sizes) in PARTS.items():
         part = commands.add_parser(name)
         part.add_argument("folder", type=Path)
         part.add_argument("out", type=Path)
+        for size, value in sizes.items():
+            part.add_argument(f"--{size.replace('_', '-')}", type=int, default=value, help=f"default: {value}")
     commands.add_parser("show").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.part == "show":
         show(options.out)
         return
-    found = PARTS[options.part](options.folder.resolve())  # type: ignore[operator]
+    function, sizes = PARTS[options.part]
+    found = function(options.folder.resolve(), **{size: getattr(options, size) for size in sizes})
     report = json.loads(options.out.read_text()) if options.out.exists() else {"parts": {}}
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     report["parts"][options.part] = found | {"date": datetime.now(UTC).date().isoformat(), "machine": machine}

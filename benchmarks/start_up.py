@@ -55,7 +55,7 @@ BACKBONE = "mobilenetv2_035"
 COMMANDS = (("--help",), ("status",), ("compare",), ("compare", "--trials"))
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, trials: int) -> None:
     workspace = Workspace(folder)
     if not workspace.prepared.exists():
         source = folder / "source.npz"
@@ -69,7 +69,7 @@ def make(folder: Path) -> None:
     definition = definition.without_levels(prepared.levels)
     study = made_study(workspace, prepared, definition)
     guesser = Guesser(prepared)
-    while len(study.get_trials(deepcopy=False)) < TRIALS:
+    while len(study.get_trials(deepcopy=False)) < trials:
         add_trial(study, definition, guesser, workspace)
 
 
@@ -169,9 +169,15 @@ def measure(name: str, folder: Path, out: Path, times: int) -> None:
         rows[" ".join(command)] = {"wall_s": walls, "cpu_s": cpus}
     report = json.loads(out.read_text()) if out.exists() else {}
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    found = {"trials": TRIALS, "commands": rows, "load_average": round(os.getloadavg()[0], 1)}
+    found = {"trials": trials_in(folder), "commands": rows, "load_average": round(os.getloadavg()[0], 1)}
     report[name] = found | {"date": datetime.now(UTC).date().isoformat(), "machine": machine}
     out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def trials_in(folder: Path) -> int:
+    """Number of trials in the workspace's one study."""
+    (study,) = optuna.get_all_study_summaries(open_storage(Workspace(folder).database))
+    return study.n_trials
 
 
 def show(out: Path) -> None:
@@ -186,7 +192,9 @@ def show(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="part", required=True)
-    commands.add_parser("make").add_argument("folder", type=Path)
+    making = commands.add_parser("make")
+    making.add_argument("folder", type=Path)
+    making.add_argument("--trials", type=int, default=TRIALS, help="default: %(default)s")
     measured = commands.add_parser("measure")
     measured.add_argument("name")
     measured.add_argument("folder", type=Path)
@@ -195,7 +203,7 @@ def main() -> None:
     commands.add_parser("show").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.part == "make":
-        make(options.folder)
+        make(options.folder, options.trials)
     elif options.part == "measure":
         measure(options.name, options.folder.resolve(), options.out, options.runs)
     if options.part != "make":

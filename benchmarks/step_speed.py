@@ -37,7 +37,7 @@ ROUNDS, REPEATS, BATCH, SIZE, CLASSES = 9, 4, 32, 96, 8
 KERNELS = "TF_ENABLE_ONEDNN_OPTS"
 
 
-def measured(name: str) -> dict[str, Any]:
+def measured(name: str, rounds: int) -> dict[str, Any]:
     """Milliseconds of a step and of an image answered, plain and folded."""
     backbone = backbone_named(name)
     size = max(SIZE, backbone.min_size)
@@ -56,7 +56,7 @@ def measured(name: str) -> dict[str, Any]:
     times: dict[str, list[float]] = {kind: [] for kind in work}
     for done in work.values():
         done()  # traces
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for kind, done in work.items():
             start = time.perf_counter()
             for _ in range(REPEATS):
@@ -97,12 +97,13 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "show"))
     parser.add_argument("out", type=Path)
     parser.add_argument("backbones", nargs="*")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     options = parser.parse_args()
     if options.what == "run" and os.environ.get(KERNELS) not in ("0", "1"):
         parser.error(f"{KERNELS} must be 0 or 1")
     rows: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
     for name in options.backbones if options.what == "run" else ():
-        new = measured(name)
+        new = measured(name, options.rounds)
         key = (name, new["kernels"])
         rows = [row for row in rows if (row["backbone"], row["kernels"]) != key] + [new]
         options.out.write_text(json.dumps(rows, indent=1) + "\n")

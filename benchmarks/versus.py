@@ -65,7 +65,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """What all rows of a file share."""
     with open(options.training_set, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"training_set_sha256": digest} | {key: getattr(options, key) for key in SETTINGS}
+    # Files from before there was a choice have no weights in their settings.
+    weights = {} if options.weights == "imagenet" else {"weights": options.weights}
+    return {"training_set_sha256": digest} | {key: getattr(options, key) for key in SETTINGS} | weights
 
 
 def write_images(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Path, Path]:
@@ -142,7 +144,9 @@ def run_one(name: str, seed: int, report: dict[str, Any], options: argparse.Name
     log = folder / "log.txt"
     try:
         proposed = proposals_for(system, seed, report["rows"])
-        measured = measure(system, Task(source.resolve(), folder.resolve(), seed, options.trials, budget_s, proposed))
+        measured = measure(
+            system, Task(source.resolve(), folder.resolve(), seed, options.trials, options.weights, budget_s, proposed)
+        )
         curve = held_out_curve(system, measured, fold, log)
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"system {name}, seed {seed} ended with {error.returncode}: see {log}") from error
@@ -233,6 +237,7 @@ def main() -> None:
     running.add_argument("--systems", type=_systems, default=DEFAULT_SYSTEMS)
     for name, value in (("trials", 12), ("images", 3000), ("fold", 3000), ("rows", REAL_IMAGES)):
         running.add_argument(f"--{name}", type=int, default=value)
+    running.add_argument("--weights", default="imagenet", help="imagenet or a weights file (default: %(default)s)")
     running.add_argument("--budget", type=float, help="seconds of e; the longer of a and b where it is not given")
     running.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing that might last longer")
     commands.add_parser("show").add_argument("out", type=Path)

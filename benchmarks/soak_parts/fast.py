@@ -14,10 +14,10 @@ from typing import Any
 from soak_parts.counting import counts, finished_rows, rows_of, tracebacks
 from soak_parts.processes import ROOT, dashboard, kill, start
 
-FAKE_SEARCH = ROOT / "tests" / "fake_search.py"
+FAKE_SEARCH = ROOT / "tests" / "support" / "fake_search.py"
 
 
-def fast(folder: Path, trials: int = 1000, at_once: int = 8, kills: int = 200) -> dict[str, Any]:
+def fast(folder: Path, trials: int, at_once: int, kills: int) -> dict[str, Any]:
     """Runs side by side on one study, one of them killed every moment."""
     study, workspace = "small_cnn-aaaaaaaa", folder / "fast"
     workspace.mkdir(parents=True, exist_ok=True)

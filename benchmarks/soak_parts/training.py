@@ -16,7 +16,7 @@ from soak_parts.counting import counts, finished_rows, records_of, rows_of, stud
 from soak_parts.processes import HPSEARCH, kill, prepared_workspace, start
 
 
-def training(folder: Path, trials: int = 30, kills: int = 20) -> dict[str, Any]:
+def training(folder: Path, trials: int, kills: int) -> dict[str, Any]:
     """TensorFlow trainings killed in their epochs, against the same study uninterrupted: bits of the weights too."""
     workspace = prepared_workspace(folder)
     whole = folder / "uninterrupted"
@@ -79,7 +79,7 @@ def outcomes(workspace: Path) -> list[Any]:
     ]
 
 
-def memory(folder: Path, trials: int = 50) -> dict[str, Any]:
+def memory(folder: Path, trials: int) -> dict[str, Any]:
     """Resident memory of the asking process and of the training process at the end of each trial, in megabytes."""
     workspace = prepared_workspace(folder)
     network = ["--backbone", "small_cnn", "--epochs", "2", "--seed", "9"]
@@ -94,11 +94,21 @@ def memory(folder: Path, trials: int = 50) -> dict[str, Any]:
         asking[done] = psutil.Process(process.pid).memory_info().rss // 2**20
         time.sleep(0.3)
     workers = [record["outcome"]["memory_mb"] for record in records_of(copy)]
-    own = [asking[number] for number in sorted(asking) if number > 0]
+    own = {number: asking[number] for number in sorted(asking) if number > 0}
     return {
         "trials": len(workers),
-        "asking process, MB": own,
+        "asking process, MB": list(own.values()),
         "training process, MB": workers,
-        "asking process, most against the fifth": round(max(own[5:]) / own[4], 3),
-        "training process, most against the fifth": round(max(workers[5:]) / workers[4], 3),
+        "asking process, most against the fifth": growth(own),
+        "training process, most against the fifth": growth(dict(enumerate(workers, 1))),
     }
+
+
+def growth(mb: dict[int, int]) -> float:
+    """Return the most memory after the fifth trial, as a multiple of that after the fifth.
+
+    Args:
+        mb: Number of finished trials -> megabytes. The first trials, in which TensorFlow still grows, do not count.
+    """
+    settled = [mb[done] for done in sorted(mb) if done >= min(5, max(mb))]
+    return round(max(settled) / settled[0], 3)

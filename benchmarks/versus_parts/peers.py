@@ -57,12 +57,14 @@ class Data:
     images: np.ndarray
     labels: np.ndarray
     seed: int
+    weights: str
+    """`imagenet` or a weights file."""
 
     @classmethod
-    def read(cls, source: Path, seed: int) -> Data:
+    def read(cls, source: Path, seed: int, weights: str) -> Data:
         with np.load(source) as archive:
             order = np.random.default_rng(seed).permutation(len(archive["labels"]))
-            return cls(archive["images"][order], archive["labels"].ravel()[order].astype("int32"), seed)
+            return cls(archive["images"][order], archive["labels"].ravel()[order].astype("int32"), seed, weights)
 
     @property
     def training_images(self) -> int:
@@ -78,7 +80,7 @@ class Data:
         return images.batch(PREDICT_BATCH).prefetch(2)
 
     def build(self, frozen: float, dropout: float, learning_rate: float, optimizer: str) -> keras.Model:
-        model, base = network(self.images.shape[1:], int(self.labels.max()) + 1, dropout, "imagenet")
+        model, base = network(self.images.shape[1:], int(self.labels.max()) + 1, dropout, self.weights)
         for place, layer in enumerate(base.layers):
             # Batch norm in inference mode: `base(x, training=False)` would be overridden by fit (keras#20285).
             norm = isinstance(layer, keras.layers.BatchNormalization)
@@ -227,8 +229,9 @@ def main() -> None:
     parser.add_argument("--started", type=float, required=True)
     for name, value in (("seed", 0), ("trials", 12), ("epochs", 6)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--weights", default="imagenet")
     options = parser.parse_args()
-    data = Data.read(options.source, options.seed)
+    data = Data.read(options.source, options.seed, options.weights)
     journal = Journal(options.folder, data, options.started)
     LOOPS[options.system](data, journal, options.trials, options.epochs)
     journal.note("end", peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

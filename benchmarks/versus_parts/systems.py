@@ -78,6 +78,8 @@ class Task:
     """Empty; its own."""
     seed: int
     trials: int
+    weights: str
+    """`imagenet` or a weights file."""
     budget_s: float | None
     """For the one that runs as it ships."""
     proposed: Sequence[Mapping[str, Any]] = ()
@@ -110,7 +112,8 @@ def _measure_peer(system: System, task: Task) -> Measured:
     assert system.peer is not None
     command = [sys.executable, str(HERE / "peers.py"), system.peer, str(task.source), str(task.folder)]
     command += ["--started", str(started), "--seed", str(task.seed), "--trials", str(task.trials)]
-    peak = observe(_start([*command, "--epochs", str(EPOCHS)], task.folder, system))
+    command += ["--epochs", str(EPOCHS), "--weights", task.weights]
+    peak = observe(_start(command, task.folder, system))
     total_s, events = time.time() - started, _events(task.folder)
     proposed = [event["values"] for event in events if event["event"] == "proposed"]
     return Measured(peer_course(events, task.folder), total_s, peak, {"proposed": proposed} if proposed else {})
@@ -150,7 +153,8 @@ def _measure_hpsearch(system: System, task: Task) -> Measured:
         assert task.budget_s is not None
         trials = ("--trials", str(ENDLESS), "--time-budget", f"{max(1.0, task.budget_s - prepare_s):.0f}s")
     space = ("--space", str(space_with(task.proposed, task.folder))) if system.follows else ()
-    command = [*hpsearch, "run", "--backbone", BACKBONE, *space, *system.run, *trials, *seed]
+    weights = () if task.weights == "imagenet" else ("--weights", task.weights)
+    command = [*hpsearch, "run", "--backbone", BACKBONE, *weights, *space, *system.run, *trials, *seed]
     files = Files(workspace / "trials", kept, started)
     peak = max(peak, observe(_start(command, task.folder, system), files))
     total_s = time.time() - started
