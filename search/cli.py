@@ -6,16 +6,22 @@ commands shows.
 
 from __future__ import annotations
 
-import importlib
-import os
-from pathlib import Path
-from typing import Any
+from search.interrupts import INTERRUPTED, LINE, LeavingAtOnce, came, handle_with, interrupt, leave
 
-import click
+with LeavingAtOnce():
+    import importlib
+    import os
+    from collections.abc import Iterator
+    from contextlib import contextmanager
+    from pathlib import Path
+    from typing import Any
 
-from search.errors import USER_ERRORS, outside_cause
-from search.terminal.config_file import CONFIG_FILE, config_file_note, defaults_of, read_config
-from search.workspace import Workspace, default_folder
+    import click
+
+    from search.errors import USER_ERRORS, outside_cause
+    from search.terminal.config_file import CONFIG_FILE, config_file_note, defaults_of, read_config
+    from search.terminal.streams import make_output_last, restart_in_utf8
+    from search.workspace import Workspace, default_folder
 
 COMMANDS = {
     "prepare": "Clean, split and augment a set of labelled images, once.",
@@ -58,7 +64,27 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        """Run a command. Without `args`, this process is the command's own: set up its signals and its output."""
+        if args is not None:
+            return super().main(args, *rest, **options)
+        handle_with(interrupt)
+        restart_in_utf8()
+        make_output_last()
+        try:
+            return super().main(args, *rest, **options)
+        finally:
+            handle_with(leave)
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _interrupts_in_one_line():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
+        with _interrupts_in_one_line():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except USER_ERRORS as error:
@@ -83,6 +109,22 @@ class Commands(click.Group):
                 raise click.ClickException(outside) from error
             message = " ".join(f"{type(error).__name__}: {error}".split())
             raise click.ClickException(f"{message} (a bug in hpsearch? --debug shows where)") from error
+
+
+@contextmanager
+def _interrupts_in_one_line() -> Iterator[None]:
+    """Turn an interrupt, and any error that follows one, into a line and its exit code."""
+    try:
+        yield
+    except click.exceptions.Exit:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if not came and not isinstance(error, KeyboardInterrupt):
+            raise
+        if came:
+            handle_with(leave)  # a further signal comes while the process ends
+        click.echo(LINE, err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from error
 
 
 def _set_workspace(ctx: click.Context, _: click.Parameter, value: str | None) -> None:

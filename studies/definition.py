@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from studies.errors import StudyError
 from studies.keys import check_keys
+from studies.toml_file import read_toml
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -182,12 +182,8 @@ def read_definition(source: str, backbone: str, known: Iterable[str], backbones:
         StudyError: The file cannot be read, or has an unknown key.
     """
     where = f"studies/{source}.toml" if source in SHIPPED else source
-    try:
-        file = resources.files("studies") / f"{source}.toml" if source in SHIPPED else Path(source)
-        text = file.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise StudyError(f"the search space {where} cannot be read: {error}") from error
+    file = resources.files("studies") / f"{source}.toml" if source in SHIPPED else Path(source)
+    content = read_toml(file, f"the search space {where}")
     check_keys(content, ("space", "first", "backbone"), where)
     overrides = _table(content, "backbone", where)
     check_keys(overrides, backbones, f"{where} [backbone]")

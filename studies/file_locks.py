@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 
-def lock(path: Path, *, shared: bool = False, wait: bool = True) -> IO[str]:
+def lock(path: Path, *, shared: bool = False, wait: bool = True) -> IO[bytes]:
     """Take the lock on a file and return the open file; closing it releases the lock.
 
     Use it on local disks only: other machines on a network file system do not see these locks.
@@ -22,7 +22,7 @@ def lock(path: Path, *, shared: bool = False, wait: bool = True) -> IO[str]:
         OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = open(path, "a")  # noqa: SIM115  the caller closes it
+    handle = open(path, "ab")  # noqa: SIM115  the caller closes it
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BaseException:

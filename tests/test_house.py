@@ -37,7 +37,7 @@ ROOMS = {
         "formats",
     ),
     "search": (
-        *("errors", "workspace", "engine", "terminal", "planning", "winners", "exporting", "evaluating"),
+        *("interrupts", "errors", "workspace", "engine", "terminal", "planning", "winners", "exporting", "evaluating"),
         *("run_studies", "commands", "cli", "__main__"),
     ),
 }

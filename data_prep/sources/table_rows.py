@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def read_lines(path: Path) -> Table:
     read = _read_json if path.suffix.lower() == ".jsonl" else _read_csv
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            columns, lines = read(file, path)
+            columns, lines = read(_text_lines(file, path), path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
     except UnicodeDecodeError as error:
@@ -78,6 +78,13 @@ def read_lines(path: Path) -> Table:
     except csv.Error as error:
         raise DataError(f"{path} is not a CSV table ({error}): write it as CSV") from error
     return Table(path, tuple(columns), tuple(lines))
+
+
+def _text_lines(file: Iterable[str], path: Path) -> Iterator[str]:
+    for line in file:
+        if "\0" in line:
+            raise DataError(f"{path} is not UTF-8 text (it has zero bytes, as UTF-16 has): save it as UTF-8")
+        yield line
 
 
 def _read_csv(file: Iterator[str], path: Path) -> tuple[list[str], list[Line]]:

@@ -136,7 +136,8 @@ def _run(arguments: Iterable[str | Path], folder: Path, more: dict[str, str]) ->
     # Paths are absolute because the process runs in `folder`, where no user's file can shadow a library.
     full = [str(one.absolute()) if isinstance(one, Path) else one for one in arguments]
     command = [sys.executable, "-P", str(registry.__file__), *full]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=os.environ | more)
+    env = os.environ | {"PYTHONIOENCODING": "utf-8:backslashreplace"} | more
+    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", cwd=folder, env=env)
 
 
 def _last_words(done: subprocess.CompletedProcess[str]) -> str:

@@ -44,9 +44,14 @@ def _class_names(ctx: click.Context, param: click.Parameter, value: Any) -> tupl
     if "," in str(value) and not path.is_file():
         return tuple(part.strip() for part in str(value).split(","))
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").strip().splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    except OSError as error:
         raise click.BadParameter(f"{value!r} must be names with commas between them, or a file of lines") from error
+    if "\0" in text:  # as in UTF-16
+        raise click.BadParameter(f"{value} is not UTF-8 text: save it as UTF-8")
+    return tuple(line.strip() for line in text.strip().splitlines())
 
 
 class _NamingSources(SectionedCommand):

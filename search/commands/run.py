@@ -19,6 +19,7 @@ from models.scoring.objectives import EXTERNAL_OBJECTIVE, OBJECTIVES, external_n
 from models.training.recipe import CLASS_WEIGHTS
 from search.engine.per_gpu import ON_GPU, run_on_each
 from search.engine.stop_request import StopRequest, StopRequestedError, listening_for_signals
+from search.interrupts import INTERRUPTED
 from search.planning.run_options import (
     DEFAULT_HINTS,
     DEFAULT_KEEP,
@@ -39,7 +40,6 @@ from studies.settings import stored_settings
 
 GIGABYTES = click.FloatRange(0, min_open=True)
 Command = Callable[..., Any]
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def _confirm(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int]:

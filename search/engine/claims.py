@@ -18,7 +18,7 @@ class Claims:
 
     folder: Path
     """Folder of the study's trials, trials/STUDY."""
-    held: dict[int, IO[str]] = field(default_factory=dict)
+    held: dict[int, IO[bytes]] = field(default_factory=dict)
     """Trial number -> open lock file."""
 
     @contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from search.interrupts import handled_signals
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ON_GPU = "HPSEARCH_ON_GPU"
 """Environment variable: GPU for which this process was started. Such a process starts no others."""
@@ -18,7 +20,7 @@ ON_GPU = "HPSEARCH_ON_GPU"
 def run_on_each(gpus: Sequence[str], command: Sequence[str], say: Callable[[str], None]) -> int:
     """Run the command once per GPU, each process seeing only its own, and show their output line by line.
 
-    Ctrl-C and SIGTERM are passed on to all processes.
+    Ctrl-C, SIGTERM and the end of the terminal are passed on to all processes.
 
     Args:
         gpus: Values of CUDA_VISIBLE_DEVICES, one per process.
@@ -35,7 +37,8 @@ def run_on_each(gpus: Sequence[str], command: Sequence[str], say: Callable[[str]
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,  # Ctrl-C then reaches only this process, which passes it on
         )
         for gpu in gpus
@@ -66,7 +69,7 @@ def _passing_on(processes: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
             if process.poll() is None:
                 process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, pass_on) for number in handled_signals()}
     try:
         yield
     finally:

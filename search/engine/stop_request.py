@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from math import inf
 from types import FrameType
 
+from search.interrupts import handled_signals, interrupt
+
 
 class StopRequestedError(Exception):
     """Request to stop the run, raised when the current epoch is finished and saved."""
@@ -37,21 +39,21 @@ class StopRequest:
 def listening_for_signals(stop_request: StopRequest, say: Callable[[str], None]) -> Iterator[None]:
     """Turn signals into stop requests while the block runs.
 
-    The first Ctrl-C stops the run after the current epoch. The second one, or a SIGTERM, stops it at once by raising
-    KeyboardInterrupt.
+    The first Ctrl-C stops the run after the current epoch. The second one, a SIGTERM, or the end of the terminal stops
+    it at once by raising KeyboardInterrupt.
     """
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         if stop_request.interrupted:
-            raise KeyboardInterrupt
+            interrupt(number, frame)
         stop_request.interrupted = True
         say("Ctrl-C: stopping after this epoch; press Ctrl-C again to stop now")
 
     def on_termination(number: int, frame: FrameType | None) -> None:
         stop_request.interrupted = True
-        raise KeyboardInterrupt
+        interrupt(number, frame)
 
-    wanted = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_termination}
+    wanted = dict.fromkeys(handled_signals(), on_termination) | {signal.SIGINT: on_interrupt}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
         yield

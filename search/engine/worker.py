@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
 
 from search.engine.job import NetworkSource, OpenChoices, TrainingJob
 from search.engine.keras_import import KERNELS
-from search.engine.worker_process import MEMORY_LIMIT, OUTGROWN
+from search.engine.worker_process import HELD_SIGNALS, MEMORY_LIMIT, OUTGROWN
 from search.errors import SearchError
 
 # -P keeps a user's own models/ or search/ in the current folder from being imported in place of ours.
@@ -31,6 +34,8 @@ SETTLING_TRIALS = 2
 MEMORY_SHARE = 0.9
 """Share of the memory free at its start that a process may use; beyond that, the system would kill some process."""
 STOP_TIMEOUT_S = 10
+UTF8: Mapping[str, str] = MappingProxyType({"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"})
+"""Environment variables with which the process writes its log, and reads file names, whatever the user's letters."""
 
 OnEpochs = Callable[[list[dict[str, Any]]], bool]
 """Receives the figures of finished epochs; returns True to stop the trial."""
@@ -141,14 +146,15 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.limit_mb = self.memory_limit_mb or int(MEMORY_SHARE * psutil.virtual_memory().available / 2**20)
-        with open(self.log, "a") as log:
+        with open(self.log, "ab") as log, _held_signals():
             process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
-                env={**KERNELS, **os.environ, MEMORY_LIMIT: str(self.limit_mb)},
+                encoding="utf-8",
+                errors="replace",
+                env={**KERNELS, **os.environ, **UTF8, MEMORY_LIMIT: str(self.limit_mb)},
             )
         self.events: queue.Queue[str] = queue.Queue()
         self.reader = threading.Thread(target=_read, args=(process, self.events), daemon=True)
@@ -197,6 +203,16 @@ class Worker:
         self.last_memory_mb = memory_mb
         if self.fresh or memory_mb + self.growth_mb > (1 + MEMORY_GROWTH) * self.settled_memory_mb:
             self.stop()
+
+
+@contextmanager
+def _held_signals() -> Iterator[None]:
+    """Block signals while a process is started: it inherits this, and no Ctrl-C ends it before it ignores them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _read(process: subprocess.Popen[str], events: queue.Queue[str]) -> None:

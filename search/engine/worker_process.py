@@ -1,7 +1,7 @@
 """The training process: reads jobs from standard input, trains, and writes events to standard output.
 
-It does not use Optuna. It ignores Ctrl-C, which is for the search process to handle. It ends when its input closes, so
-that it never outlives the search process, or when it exceeds its memory limit.
+It does not use Optuna. It ignores Ctrl-C, SIGTERM and SIGHUP, which are for the search process to handle. It ends when
+its input closes, so that it never outlives the search process, or when it exceeds its memory limit.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ MEMORY_LIMIT = "HPSEARCH_WORKER_MEMORY_MB"
 """Environment variable: memory in MB beyond which the process ends itself with exit code OUTGROWN."""
 OUTGROWN = 86  # neither a signal's number nor an exit code of Python or TensorFlow
 MEMORY_CHECK_S = 0.2
+HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that the process ignores. It is started with them blocked, so that none ends it before."""
 REPLIES = {"describe": "described", "choose": "chosen", "time": "timed"}
 """Request with a single reply -> event of that reply. The trainer's method of the same name answers it."""
 
@@ -53,7 +55,9 @@ class Trainer(Protocol):
 
 def serve(load_trainer: Callable[[], Trainer]) -> None:
     """Answer requests until the input closes. `load_trainer` is called at the first request."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in HELD_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
     events = _take_over_stdout()
     requests = _requests(sys.stdin)
     _watch_memory(float(os.environ.get(MEMORY_LIMIT, "inf")))
@@ -116,7 +120,7 @@ def _in_folder(folder: Path) -> Iterator[None]:
 
     The lock keeps out the training process of a killed search, which may still be ending.
     """
-    with lock(folder / ".training"), open(folder / LOG_FILE, "a") as log:
+    with lock(folder / ".training"), open(folder / LOG_FILE, "ab") as log:
         own = os.dup(2)
         try:
             _print_to(log.fileno())

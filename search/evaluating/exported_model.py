@@ -135,6 +135,6 @@ def _opened(row: Format, file: Path) -> tuple[Callable[[np.ndarray], np.ndarray]
 
 def _read(folder: Path, name: str) -> Any:
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        return json.loads((folder / name).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise SearchError(f"{folder} is not an exported model: cannot read its {name}") from error

@@ -9,7 +9,6 @@ head-epochs = 2
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from click.core import ParameterSource
 
 from search.errors import SearchError
 from studies.keys import check_keys
+from studies.toml_file import read_toml
 
 CONFIG_FILE = "hpsearch.toml"
 
@@ -27,15 +27,12 @@ def read_config(path: Path, commands: Iterable[str]) -> dict[str, Any]:
     """Return the content of the config file; empty if there is no file.
 
     Raises:
-        SearchError: The file is not valid TOML, or a value has the wrong type.
-        StudyError: The file names an unknown command.
+        SearchError: A value has the wrong type.
+        StudyError: The file is not valid TOML, or names an unknown command.
     """
     if not path.is_file():
         return {}
-    try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SearchError(f"{path} cannot be read as TOML: {error}") from error
+    config = read_toml(path, str(path))
     check_keys(config, {*commands, "workspace"}, str(path))
     for name, table in config.items():
         if name != "workspace" and not isinstance(table, dict):

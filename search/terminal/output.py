@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,10 +27,12 @@ NAMES = ("study", "backbone", "name")
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console on standard output or error; it is wide if that is no terminal, so that logs are not wrapped."""
-    out = Console(highlight=False, stderr=stderr)
+    # With the stream itself, rich asks for its encoding, and draws lines that this has.
+    file = sys.stderr if stderr else sys.stdout
+    out = Console(file=file, highlight=False)
     if out.is_terminal:
         return out
-    return Console(highlight=False, stderr=stderr, width=max(out.width, MIN_WIDTH_WITHOUT_TERMINAL))
+    return Console(file=file, highlight=False, width=max(out.width, MIN_WIDTH_WITHOUT_TERMINAL))
 
 
 def print_next(workspace: Workspace, command: str) -> None:

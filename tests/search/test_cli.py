@@ -315,6 +315,26 @@ def test_a_mistake_in_the_config_file_is_named(text: str, part: str, call: Call,
     refused(call("run", "--backbone", "vgg19"), 1, "hpsearch.toml", part)
 
 
+@pytest.mark.parametrize(("encoding", "code"), [("utf-8-sig", 0), ("utf-16", 1), ("utf-16-le", 1), ("latin-1", 1)])
+def test_the_config_file_may_come_from_any_editor(encoding: str, code: int, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "hpsearch.toml").write_bytes('# für\r\nworkspace = "cells"\r\n'.encode(encoding))
+    if code == 0:
+        assert "cells" in call("status").output
+    else:
+        refused(call("status"), 1, "hpsearch.toml is not UTF-8 text", "save it as UTF-8")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+def test_a_file_of_class_names_may_come_from_any_editor(encoding: str, call: Call, tmp_path: Path) -> None:
+    write(tmp_path / "source.npz", images=images(), labels=np.array([0, 1, 2, 2, 1, 0]))
+    (tmp_path / "names.txt").write_bytes("für\r\nb\r\n".encode(encoding))
+    done = call("prepare", "source.npz", "--class-names", "names.txt")
+    if encoding == "utf-8-sig":  # one name is missing; the first one has no byte order mark
+        assert done.exit_code == 1 and "\ufeff" not in done.output
+    else:
+        refused(done, 2, "names.txt is not UTF-8 text: save it as UTF-8")
+
+
 def test_evaluate_matches_classes_by_name_and_numbers_by_place(tmp_path: Path) -> None:
     for name in ("0", "2", "10"):
         (tmp_path / "pictures" / name).mkdir(parents=True)

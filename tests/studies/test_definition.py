@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import random
 from pathlib import Path
 
@@ -114,6 +115,22 @@ def test_a_space_that_makes_no_sense_is_refused_in_one_line(tmp_path: Path, text
         read_definition(str(written(tmp_path, text)), "vgg19", KNOWN, BACKBONE_NAMES)
     assert message in str(caught.value)
     assert str(tmp_path) in str(caught.value) or "`" in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF8, b""])
+def test_a_space_may_come_from_any_editor(tmp_path: Path, mark: bytes) -> None:
+    path = tmp_path / "space.toml"
+    path.write_bytes(mark + "# 学习\r\n[space.dropout]\r\nvalue = 0.1\r\n".encode())
+    (parameter,) = read_definition(str(path), "vgg19", KNOWN, BACKBONE_NAMES).parameters
+    assert parameter.value == 0.1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_a_space_in_another_encoding_is_refused_with_the_way_out(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "space.toml"
+    path.write_bytes("# dropout für alle\n[space.dropout]\nvalue = 0.1\n".encode(encoding))
+    with pytest.raises(StudyError, match=r"space\.toml is not UTF-8 text.*: save it as UTF-8"):
+        read_definition(str(path), "vgg19", KNOWN, BACKBONE_NAMES)
 
 
 def test_a_space_stays_in_its_bounds() -> None:

@@ -20,6 +20,7 @@ from search.engine.loop import Search
 from search.engine.retention import Retention
 from search.engine.stop_request import StopRequest, listening_for_signals
 from search.engine.worker import Worker
+from search.terminal.streams import make_output_last
 from search.workspace import Workspace
 from studies.definition import definition_of
 from studies.pruners import PRUNERS
@@ -50,6 +51,7 @@ class Listener:
 
     def trial_finished(self, record: TrialRecord, done: int) -> None:
         self.records.append(record)
+        print(f"trial {record.number}", flush=True)
 
     def say(self, line: str) -> None:
         self.lines.append(line)
@@ -116,6 +118,7 @@ def steps_done(folder: Path, number: int) -> list[int]:
 
 def main() -> None:
     folder, trials, *mode = sys.argv[1:]
+    make_output_last()
     stop_request = StopRequest()
     with (
         searching(Path(folder), *mode, stop_request=stop_request, pruner="median") as (search, _),

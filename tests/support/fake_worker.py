@@ -62,7 +62,9 @@ class FakeTrainer:
         epochs = [json.loads(line) for line in read(folder / "state.npz").splitlines()]
         stopped = bool(epochs) and on_epochs(epochs)
         while not stopped and len(epochs) < job["settings"]["recipe"]["epochs"]:
-            with open(folder / "epochs.log", "a") as log:  # every epoch that began, for counting those that did twice
+            with open(
+                folder / "epochs.log", "a", encoding="utf-8"
+            ) as log:  # every epoch that began, for counting those that did twice
                 print(len(epochs), file=log)
             time.sleep(EPOCH_S.get(MODE, 0))
             epochs.append(epoch_of(job, len(epochs)))
@@ -110,7 +112,7 @@ def die_once(folder: Path) -> None:
 
 
 def read(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def write(path: Path, text: str) -> None:

@@ -150,9 +150,11 @@ def test_errors_of_a_table_name_the_line(tmp_path: Path, text: str, message: str
 
 
 def test_a_table_in_another_encoding_or_of_broken_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes("path,label\nä.png,x\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"a\.csv is not UTF-8 text"):
-        read_source(str(tmp_path / "a.csv"))
+    for encoding in ("latin-1", "utf-16", "utf-16-le"):
+        for name in ("a.csv", "a.jsonl"):
+            (tmp_path / name).write_bytes("path,label\nä.png,x\n".encode(encoding))
+            with pytest.raises(DataError, match=rf"{name} is not UTF-8 text.*: save it as UTF-8"):
+                read_source(str(tmp_path / name))
     for text, message in (("{", "line 1: the row is not valid JSON"), ("[1]", "line 1: the row must be a JSON object")):
         (tmp_path / "a.jsonl").write_text(text)
         with pytest.raises(DataError, match=message):

@@ -38,7 +38,7 @@ def images(count: int, groups: np.ndarray | None = None) -> LabelledImages:
 
 
 def write(path: Path, groups: dict[str, str], header: str = "image,group") -> str:
-    path.write_text("\n".join([header, *(f"{name},{group}" for name, group in groups.items())]))
+    path.write_text("\n".join([header, *(f"{name},{group}" for name, group in groups.items())]), encoding="utf-8")
     return str(path)
 
 

@@ -139,7 +139,7 @@ def test_out_of_memory_is_tried_once_more_at_half_the_batch(tmp_path: Path) -> N
     (record,) = listener.records
     assert record.failure is not None
     assert (record.state, record.failure["kind"]) == ("pruned", "out-of-memory")
-    assert "MemoryError: no room for a batch" in Path(record.failure["log"]).read_text()
+    assert "MemoryError: no room for a batch" in Path(record.failure["log"]).read_text(encoding="utf-8")
 
 
 def test_a_worker_that_outgrows_its_limit_is_told_from_one_that_somebody_killed(tmp_path: Path) -> None:
