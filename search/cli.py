@@ -18,6 +18,7 @@ with LeavingAtOnce():
 
     import click
 
+    from models.keras_config import set_aside
     from search.errors import USER_ERRORS, outside_cause
     from search.terminal.config_file import CONFIG_FILE, config_file_note, defaults_of, read_config
     from search.terminal.streams import make_output_last, restart_in_utf8
@@ -170,6 +171,8 @@ def main(ctx: click.Context, workspace: str | None) -> None:
     """
     # Otherwise TensorFlow logs processors and drivers in each process. Its errors are exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if ignored := set_aside():
+        click.echo(f"ignored: {', '.join(ignored)}. hpsearch needs Keras 3, without limits", err=True)
     config = read_config(Path(CONFIG_FILE), COMMANDS)
     command = main.get_command(ctx, ctx.invoked_subcommand or "")
     if command and command.name in config:

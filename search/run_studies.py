@@ -12,6 +12,7 @@ from rich.console import Console
 
 from data_prep.storage.reader import PreparedSet
 from models.backbones.registry import IMAGENET, Backbone
+from models.keras_config import check_backend
 from models.networks.arithmetic import FLOAT32
 from search.engine.claims import Claims
 from search.engine.loop import Search
@@ -119,7 +120,8 @@ def estimate_backbones(run: Run, rows: list[Backbone]) -> None:
 
 
 def _check(run: Run) -> None:
-    """Raise DataError if there is no prepared set, or it cannot be divided into the wanted folds."""
+    """Raise an error if Keras or the prepared set is not ready, or the set cannot be divided into the wanted folds."""
+    check_backend()
     prepared = PreparedSet.open(run.workspace.prepared)
     if run.options.confirmation.folds:
         from data_prep.splitting.folds import check_folds  # late: it imports scikit-learn, which is slow

@@ -27,6 +27,7 @@ ROOMS = {
     ),
     "models": (
         "errors",
+        "keras_config",
         "files",
         "hyperparameters",
         "backbones",

@@ -20,6 +20,7 @@ import numpy as np
 
 from data_prep.augmentation import strong_views
 from data_prep.augmentation.quiet_import import undisturbed, without_stderr
+from data_prep.errors import DataError
 from data_prep.progress import Progress
 from data_prep.settings import STRENGTHS
 
@@ -133,6 +134,15 @@ def _one_view(tf: Any, keras_cv: Any, generator: Any, strength: float) -> Any:
 def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Import TensorFlow, Keras and keras-cv on first use, without their start-up messages and warnings."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)  # with it, keras-cv looks for Keras 2
+    try:
+        return _imported()
+    except Exception as error:  # each part fails in its own way
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DataError(f"keras-cv, which draws the augmented views, cannot be imported: {reason}") from error
+
+
+def _imported() -> tuple[ModuleType, ModuleType, ModuleType]:
     with undisturbed(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), without_stderr():
         warnings.simplefilter("ignore")
         import keras
@@ -142,4 +152,8 @@ def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
         with contextlib.suppress(RuntimeError):  # raised if TensorFlow has set up its devices already
             # Augmentation runs on CPUs. If TensorFlow saw a GPU, it would take memory there from the training process.
             tf.config.set_visible_devices([], "GPU")
+    # The user's keras.json may say otherwise, and views must not depend on it.
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
     return tf, keras, keras_cv

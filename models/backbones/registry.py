@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError
+from models.keras_config import keras_folder
 
 IMAGENET, UNTRAINED, OWN = "imagenet", "none", "own"
 NAMED_WEIGHTS = (IMAGENET, UNTRAINED, OWN)
@@ -195,8 +195,7 @@ def default_weights(backbone: Backbone) -> str:
 def weights_path(backbone: Backbone, image_shape: tuple[int, int, int]) -> Path:
     """Return the path where Keras stores the ImageNet weights for images of this shape. The file need not exist."""
     size = image_shape[0] if image_shape[0] == image_shape[1] and image_shape[0] in MOBILENET_SIZES else 224
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    return home / "models" / (backbone.weights_file or "").format(size=size)
+    return keras_folder() / "models" / (backbone.weights_file or "").format(size=size)
 
 
 def check_weights(backbone: Backbone, weights: str) -> None:
@@ -276,8 +275,8 @@ def _why_not_built(backbone: Backbone, weights: str, image_shape: tuple[int, int
         path = weights_path(backbone, image_shape)
         if path.is_file():
             return (
-                f"the ImageNet weights of {backbone.name} in {path} do not load ({reason}): "
-                "delete the file to download it again"
+                f"the ImageNet weights of {backbone.name} in {path} do not load ({reason}): if the file is damaged, "
+                "move it away, and it is downloaded again"
             )
         return (
             f"the ImageNet weights of {backbone.name} are not on this machine and cannot be downloaded: "

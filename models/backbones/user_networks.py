@@ -28,6 +28,9 @@ from models.backbones.registry import OWN, Backbone
 from models.backbones.user_rows import FOUND_OUT, stored_backbone
 from models.errors import ModelError
 
+OWN_PACKAGES = ("data_prep", "models", "search", "studies")
+"""hpsearch's packages, which are imported in place of a user's own of these names."""
+
 Shape = tuple[int, int, int]
 
 
@@ -84,10 +87,11 @@ def network_from_function(weights: str | None, include_top: bool, input_shape: S
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ModelError(
-            f"{module_name} cannot be imported ({error}): run hpsearch in the folder of {module_name}.py, or "
-            f"install the module"
-        ) from error
+        if ours := {(error.name or "").partition(".")[0], module_name.partition(".")[0]} & set(OWN_PACKAGES):
+            way_out = f"hpsearch has a package {ours.pop()!r} itself, so give yours another name"
+        else:
+            way_out = f"run hpsearch in the folder of {module_name}.py, or install the module"
+        raise ModelError(f"{module_name} cannot be imported ({error}): {way_out}") from error
     builder = getattr(module, name, None)
     if not callable(builder):
         where = getattr(module, "__file__", module_name)

@@ -5,7 +5,6 @@ Importing this module does not import Keras.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 from models.errors import ModelError
 from models.formats import registry
 from models.formats.registry import KERAS, Format, Runtime
+from models.keras_config import child_environment
 
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 """Environment that hides GPUs. Formats are compared on the CPU: GPUs round float32 to fewer bits, and LiteRT and ONNX
@@ -136,7 +136,7 @@ def _run(arguments: Iterable[str | Path], folder: Path, more: dict[str, str]) ->
     # Paths are absolute because the process runs in `folder`, where no user's file can shadow a library.
     full = [str(one.absolute()) if isinstance(one, Path) else one for one in arguments]
     command = [sys.executable, "-P", str(registry.__file__), *full]
-    env = os.environ | {"PYTHONIOENCODING": "utf-8:backslashreplace"} | more
+    env = child_environment() | {"PYTHONIOENCODING": "utf-8:backslashreplace"} | more
     return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", cwd=folder, env=env)
 
 

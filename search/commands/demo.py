@@ -11,6 +11,7 @@ import time
 
 import click
 
+from search.engine.own_python import own_module
 from search.planning.demo_size import BACKBONE, FULL, FULL_STEP_MS, SHORT, SIZES, demo_step_ms, size_of_started
 from search.terminal.durations import duration
 from search.workspace import Workspace
@@ -83,7 +84,7 @@ def _hpsearch(workspace: Workspace, arguments: list[str]) -> int:
     click.secho(f"$ hpsearch -w {workspace.folder} {' '.join(arguments)}", bold=True)
     sys.stdout.flush()
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "search", "-w", str(workspace.folder), *arguments], env=os.environ | {IN_DEMO: "1"}
+        own_module("search", "-w", str(workspace.folder), *arguments), env=os.environ | {IN_DEMO: "1"}
     )
     try:
         return process.wait()

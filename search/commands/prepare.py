@@ -11,6 +11,7 @@ import click
 
 from data_prep.errors import DataError
 from data_prep.settings import DEFAULT_SPLIT, SPLITS, STRENGTHS, VALUE_RANGES, PrepareSettings
+from models.keras_config import check_backend
 from search.terminal.help_sections import SectionedCommand, section_options
 from search.workspace import Workspace
 
@@ -179,6 +180,8 @@ def prepare_shown(settings: PrepareSettings, workspace: Workspace, *, force: boo
     from data_prep.prepare import prepare as make
     from search.terminal.progress_bars import Stages
 
+    if settings.levels:
+        check_backend()  # keras-cv draws the views
     with workspace.exclusive(), Stages() as stages:
         outcome = make(settings, workspace.prepared, force=force, progress=stages)
         if outcome.created:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from data_prep.augmentation.quiet_import import undisturbed, without_stderr
+from models.errors import ModelError
+from models.keras_config import check_backend, set_aside, set_defaults
 
 KERNELS: Mapping[str, str] = MappingProxyType({"TF_ENABLE_ONEDNN_OPTS": "1"})
 """Environment variables to set unless the user has set them. By default TensorFlow uses oneDNN's kernels only on
@@ -15,13 +17,21 @@ processors with special instructions for neural networks; they are faster on oth
 
 
 def import_keras() -> None:
-    """Import Keras with KERNELS, unless it is imported already, and drop what it writes to standard error.
+    """Import Keras with KERNELS and its own defaults, and drop what it writes to standard error.
 
-    If the import fails, its exception says why.
+    Raises:
+        ModelError: Its settings on this machine are wrong, or it cannot be imported.
     """
     for name, value in KERNELS.items():
         os.environ.setdefault(name, value)
     if "keras" in sys.modules:
         return
-    with undisturbed(), without_stderr():
-        import keras  # noqa: F401
+    name = check_backend()
+    set_aside()
+    try:
+        with undisturbed(), without_stderr():
+            import keras
+    except Exception as error:  # each backend fails in its own way
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ModelError(f"Keras cannot be imported with the backend {name}: {reason}") from error
+    set_defaults(keras)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,13 +18,14 @@ from typing import Any
 
 import psutil
 
+from models.keras_config import child_environment
 from search.engine.job import NetworkSource, OpenChoices, TrainingJob
 from search.engine.keras_import import KERNELS
+from search.engine.own_python import own_module
 from search.engine.worker_process import HELD_SIGNALS, MEMORY_LIMIT, OUTGROWN
 from search.errors import SearchError
 
-# -P keeps a user's own models/ or search/ in the current folder from being imported in place of ours.
-WORKER_COMMAND = (sys.executable, "-P", "-m", "search.engine.worker_process")
+WORKER_COMMAND = own_module("search.engine.worker_process")
 MEMORY_GROWTH = 0.08
 """Share of its size by which a process may grow without tracing anything; beyond that, it is replaced."""
 SETTLING_TRIALS = 2
@@ -144,6 +143,7 @@ class Worker:
         self.process, self.networks_traced, self.settled_memory_mb = None, -1, 0
 
     def _start(self) -> subprocess.Popen[str]:
+        environment = child_environment()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.limit_mb = self.memory_limit_mb or int(MEMORY_SHARE * psutil.virtual_memory().available / 2**20)
         with open(self.log, "ab") as log, _held_signals():
@@ -154,7 +154,7 @@ class Worker:
                 stderr=log,
                 encoding="utf-8",
                 errors="replace",
-                env={**KERNELS, **os.environ, **UTF8, MEMORY_LIMIT: str(self.limit_mb)},
+                env={**KERNELS, **environment, **UTF8, MEMORY_LIMIT: str(self.limit_mb)},
             )
         self.events: queue.Queue[str] = queue.Queue()
         self.reader = threading.Thread(target=_read, args=(process, self.events), daemon=True)

@@ -191,6 +191,9 @@ def _place(error: Exception) -> str:
 
 
 def _keras_trainer() -> Trainer:
+    from search.engine.keras_import import import_keras
+
+    import_keras()
     with undisturbed():
         from search.engine.keras_trainer import (
             KerasTrainer,  # imports TensorFlow, which prints: only after output is redirected

@@ -14,13 +14,14 @@ from typing import Any
 
 from data_prep.storage.reader import PreparedSet
 from models.feeding.epoch_size import EpochSize
+from models.keras_config import backend_name
 from models.networks.arithmetic import PRECISIONS
 from search.engine.job import OpenChoices
 from search.engine.worker import Worker
 from search.planning.estimate import Images, frozen_fractions
 from search.planning.open_study import network_source
 from search.planning.planned_study import PlannedStudy
-from search.planning.run_options import MEASURE, RunOptions, keras_backend
+from search.planning.run_options import MEASURE, RunOptions
 from search.workspace import Workspace
 from studies.settings import PREFIX_CACHE_OFF, XLA_OFF, XLA_ON
 from studies.trial_tables import cache_text, training_text
@@ -88,7 +89,7 @@ def _open(workspace: Workspace, planned: PlannedStudy, options: RunOptions) -> O
     """Return a new study's open settings, with all that a worker needs to measure them."""
     settings, images = planned.settings, Images.of(PreparedSet.open(workspace.prepared))
     epoch = EpochSize.of(images.train, 1, settings.recipe["batch_size"])
-    xla_is_open = options.is_open("xla") and keras_backend() == "tensorflow"
+    xla_is_open = options.is_open("xla") and backend_name() == "tensorflow"
     cache_is_open = options.is_open("prefix_cache") and settings.prefix_cache != PREFIX_CACHE_OFF
     return OpenChoices(
         source=network_source(workspace, planned),

@@ -8,13 +8,13 @@ is passed to the trainer, stored with the study, and compared when the study is 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.backbones.registry import NAMED_WEIGHTS, UNTRAINED, Backbone, default_weights
+from models.keras_config import backend_name
 from models.networks.arithmetic import FLOAT32, PRECISIONS
 from models.scoring.objectives import CLEAN_OBJECTIVE, DEFAULT_OBJECTIVE, EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.training.recipe import Recipe
@@ -135,7 +135,7 @@ def wanted_settings(
         "prefix_cache": chosen_cache(options["prefix_cache"], weights),
         "precision": FLOAT32 if options.is_open("precision") else options["precision"],
         "xla": chosen_xla(options["xla"]),
-        "keras_backend": keras_backend(),
+        "keras_backend": backend_name(),
         "space": definition.as_dict(),
         "own_backbone": dict(backbone.own),
         "preparation": {key: prepared.manifest[key] for key in ("source", "settings", "versions")},
@@ -160,7 +160,7 @@ def chosen_xla(asked: str) -> str:
     Raises:
         SearchError: XLA is asked to be off on JAX, which always compiles by XLA.
     """
-    if keras_backend() != "jax":
+    if backend_name() != "jax":
         return XLA_OFF if asked == AUTO else asked
     if asked == XLA_OFF:
         raise SearchError("JAX always compiles with XLA: omit --xla off, or set KERAS_BACKEND=tensorflow")
@@ -193,11 +193,6 @@ def chosen_objective(prepared: PreparedSet, options: RunOptions) -> str:
         f"the objective {objective} needs corrupted validation images, and {prepared.folder} has none: "
         f"give --objective {CLEAN_OBJECTIVE}, or prepare again with --corrupted-views 2 --force"
     )
-
-
-def keras_backend() -> str:
-    """Return the name of the Keras backend that this process uses."""
-    return os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 def weights_identity(weights: str) -> str:

@@ -9,12 +9,13 @@ import optuna
 from optuna.storages import RDBStorage
 
 from models.backbones.registry import NAMED_WEIGHTS
+from models.keras_config import backend_name
 from search.engine.job import TrainingJob
 from search.engine.loop import seed_of
 from search.errors import SearchError
 from search.planning.open_study import job_maker
 from search.planning.planned_study import PlannedStudy
-from search.planning.run_options import keras_backend, weights_identity
+from search.planning.run_options import weights_identity
 from search.workspace import Workspace
 from studies.definition import definition_of
 from studies.records import TrialRecord, record_of
@@ -59,9 +60,9 @@ def finished_trial(
     if origin := trial.user_attrs.get(TAKEN_FROM):
         name, _, old_number = origin.rpartition(" ")
         return finished_trial(workspace, storage, load_study(storage, name), int(old_number), weights)
-    if settings.keras_backend != keras_backend():
+    if settings.keras_backend != backend_name():
         raise SearchError(
-            f"the study {settings.name} was made with KERAS_BACKEND={settings.keras_backend}, and {keras_backend()} "
+            f"the study {settings.name} was made with KERAS_BACKEND={settings.keras_backend}, and {backend_name()} "
             f"gives other figures: set that variable"
         )
     planned = PlannedStudy(settings, definition_of(settings.space), _weights(settings, weights), False)
