@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from models.backbones.registry import IMAGENET, Backbone
 from models.keras_config import check_backend
 from models.networks.arithmetic import FLOAT32
 from search.engine.claims import Claims
-from search.engine.loop import Search
+from search.engine.loop import Search, StudyGoneError
 from search.engine.retention import Retention
 from search.engine.stop_request import StopRequest
 from search.engine.worker import Worker, WorkerDiedError
@@ -23,7 +23,7 @@ from search.errors import SearchError
 from search.planning.arithmetic_choice import choose_arithmetic, with_choice
 from search.planning.dry_run import RULE, DryRun, scratch_folder, show
 from search.planning.estimate import moved_fractions
-from search.planning.open_study import job_maker, network_source, open_study
+from search.planning.open_study import job_maker, network_source, open_study, reopened
 from search.planning.planned_study import PlannedStudy, plan_study
 from search.planning.run_options import Confirmation, Limits, RunOptions
 from search.planning.warm_start import Hints
@@ -179,7 +179,16 @@ def _search(run: Run, backbone: Backbone, worker: Worker) -> None:
             stop_request=run.stop_request,
             trial_timeout_s=run.limits.trial_timeout_s or inf,
         )
-        search.run(options.trials)
+        while True:
+            try:
+                search.run(options.trials)
+                break
+            except StudyGoneError:
+                study_now = reopened(storage, planned)
+                if study_now is None:
+                    raise
+                search = replace(search, study=study_now)
+                run.say(f"the study was renamed to {study_now.study_name}: going on with it")
     if options.confirmation != Confirmation() and not run.stop_request.wanted:
         with workspace.retraining(settings.name):
             _confirm_best(run, planned, worker)

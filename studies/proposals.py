@@ -54,6 +54,30 @@ def read_proposal(definition: Definition, texts: Sequence[str], where: str) -> P
     return Proposal(definition.searched(values))
 
 
+def why_refused(definition: Definition, system_attrs: Mapping[str, object]) -> str | None:
+    """Return why the values that a trial was queued with lie outside the space; None if they lie inside.
+
+    hpsearch queues only values inside. Any program that uses Optuna may queue others, which Optuna does not check.
+
+    Args:
+        definition: Search space of the study.
+        system_attrs: The trial's system attributes, where Optuna keeps the values.
+    """
+    values = system_attrs.get(FIXED_PARAMS)
+    if not isinstance(values, dict):
+        return None
+    known = {parameter.name: parameter for parameter in definition.parameters}
+    try:
+        check_keys(values, known, "its values")
+        for name, value in values.items():
+            if not known[name].contains(value):
+                raise StudyError(f"`{name}` must be {allowed(known[name])}, but is {value!r}")
+        _check_used(definition, values, "its values")
+    except StudyError as error:
+        return str(error)
+    return None
+
+
 def allowed(parameter: Parameter) -> str:
     """Return the allowed values of a parameter, in words."""
     if parameter.value is not None:

@@ -22,13 +22,17 @@ SHOWN_SCORES = {
 """Score of the kept epoch -> name of the attribute under which optuna-dashboard shows it."""
 
 
+FOREIGN = "foreign"
+"""State of a trial that another program completed: it has a value, but hpsearch did not train it."""
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """A trial as tables and exports read it."""
 
     number: int
     state: str
-    """complete, pruned, fail, running or waiting"""
+    """complete, pruned, fail, running, waiting, or FOREIGN"""
     value: float | None
     """Objective of the kept epoch; for a trial that is not complete, its best value so far, if any."""
     hyperparameters: dict[str, Any]
@@ -126,7 +130,7 @@ def make_record(columns: OptunaColumns, stored: str | None) -> TrialRecord:
     from_start_to_end = (columns.ended - columns.started).total_seconds() if columns.started and columns.ended else 0.0
     return TrialRecord(
         number=columns.number,
-        state=columns.state,
+        state=FOREIGN if columns.state == "complete" and not content.get("outcome") else columns.state,
         value=columns.value if columns.state == "complete" else best_so_far,
         hyperparameters=content.get("hyperparameters", columns.chosen),
         epochs=epochs,

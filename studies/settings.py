@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,21 @@ def study_name(backbone: str, fingerprint: str) -> str:
     return f"{backbone}-{fingerprint[:FINGERPRINT_LETTERS]}"
 
 
+def identities(stored: Mapping[str, StudySettings]) -> dict[str, str]:
+    """Return the name by which hpsearch knows each stored study: that of its settings, which a renaming leaves alone.
+
+    Files and replicates of the study go by this name. A copy of a study, beside the original, goes by its own name.
+
+    Args:
+        stored: Name in the database -> settings.
+    """
+    names: dict[str, str] = {}
+    for name, settings in stored.items():
+        is_free = settings.name not in stored and settings.name not in names.values()
+        names[name] = settings.name if is_free else name
+    return names
+
+
 def store_settings(study: Study, settings: StudySettings) -> None:
     """Store the settings as one attribute, and some in attributes of their own, which optuna-dashboard shows."""
     for name in SHOWN:
@@ -100,8 +116,18 @@ def stored_settings(study: Study) -> StudySettings:
 
 
 def settings_from(text: str) -> StudySettings:
-    """Rebuild settings from the JSON that `store_settings` wrote."""
-    return StudySettings(**json.loads(text))
+    """Rebuild settings from the JSON that `store_settings` wrote.
+
+    Raises:
+        StudyError: It was changed by another program, or a newer hpsearch wrote it.
+    """
+    try:
+        return StudySettings(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise StudyError(
+            f"the attribute `{ATTRIBUTE}` of a study cannot be read ({error}): a newer hpsearch wrote it, or another "
+            f"program changed it; restore the workspace from a backup"
+        ) from error
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

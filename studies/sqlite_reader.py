@@ -18,7 +18,7 @@ from typing import Any
 from studies import records, replicates, settings
 from studies.records import OptunaColumns, TrialRecord, make_record
 from studies.replicates import FinishedReplicate, replicate_from_json
-from studies.settings import StudySettings, settings_from
+from studies.settings import StudySettings, identities, settings_from
 from studies.sqlite_file import check_exists, connected, opening
 
 NOT_FINITE = {"INF_POS": inf, "INF_NEG": -inf, "NAN": nan}
@@ -53,11 +53,14 @@ class StoredStudy:
     """A study that hpsearch created, as read from the database."""
 
     name: str
+    """Name by which hpsearch knows the study and its files; a renaming in the dashboard leaves it alone."""
     settings: StudySettings
     records: tuple[TrialRecord, ...]
     """Trials in the order of their numbers; their epochs have only `step` and `value`."""
     retrained: tuple[FinishedReplicate, ...]
     """Finished replicates, as studies.replicates.replicates_of returns them."""
+    title: str = ""
+    """Name in the database: another than `name` if the study was renamed."""
 
 
 def read_studies(path: Path) -> list[StoredStudy]:
@@ -73,15 +76,19 @@ def read_studies(path: Path) -> list[StoredStudy]:
             return []  # another process is about to create the tables
         ids = dict(connection.execute("SELECT study_name, study_id FROM studies"))
         made = connection.execute(f"{STUDIES} WHERE key = ? ORDER BY study_name", (settings.ATTRIBUTE,))
-        return [
+        stored = {name: settings_from(json.loads(text)) for _, name, text in made.fetchall()}
+        known = identities(stored)
+        found = [
             StoredStudy(
-                name,
-                settings_from(json.loads(text)),
-                tuple(_records(connection, number)),
-                tuple(_retrained(connection, ids.get(name + replicates.SUFFIX))),
+                known[name],
+                own,
+                tuple(_records(connection, ids[name])),
+                tuple(_retrained(connection, ids.get(known[name] + replicates.SUFFIX))),
+                title=name,
             )
-            for number, name, text in made.fetchall()
+            for name, own in stored.items()
         ]
+        return sorted(found, key=lambda study: study.name)
 
 
 def _records(connection: sqlite3.Connection, study: int) -> list[TrialRecord]:

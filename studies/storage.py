@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 
 from studies.errors import StudyError
 from studies.replicates import SUFFIX
-from studies.settings import ATTRIBUTE, StudySettings, store_settings
+from studies.settings import ATTRIBUTE, StudySettings, identities, settings_from, store_settings
 from studies.sqlite_file import BUSY_TIMEOUT_S, check_exists, connected, opening
 from studies.trials import TAKEN_FROM
 
@@ -49,20 +49,30 @@ def existing_storage(path: Path) -> RDBStorage:
 
 
 def study_names(storage: RDBStorage) -> list[str]:
-    """Return the sorted names of the studies that hpsearch created; other studies in the file are skipped."""
-    return sorted(study.study_name for study in storage.get_all_studies() if ATTRIBUTE in study.user_attrs)
+    """Return the sorted names of the studies that hpsearch created; other studies in the file are skipped.
+
+    A study that was renamed in the dashboard has its old name here (see `studies.settings.identities`).
+    """
+    return sorted(_identities(storage).values())
+
+
+def _identities(storage: RDBStorage) -> dict[str, str]:
+    """Return the name in the database of each study that hpsearch created, and the name by which hpsearch knows it."""
+    texts = {one.study_name: one.user_attrs.get(ATTRIBUTE) for one in storage.get_all_studies()}
+    return identities({name: settings_from(text) for name, text in texts.items() if text is not None})
 
 
 def load_study(storage: RDBStorage, name: str) -> optuna.Study:
-    """Load a study by name.
+    """Load a study by the name by which hpsearch knows it, or by the one that it was given in the dashboard.
 
     Raises:
         StudyError: There is no such study; the message lists the existing ones.
     """
-    names = study_names(storage)
-    if name not in names:
-        raise StudyError(f"there is no study {name!r}; existing studies: {', '.join(names) or 'none'}")
-    return optuna.load_study(study_name=name, storage=storage)
+    names = _identities(storage)
+    for stored, known in names.items():
+        if name in (known, stored):
+            return optuna.load_study(study_name=stored, storage=storage)
+    raise StudyError(f"there is no study {name!r}; existing studies: {', '.join(sorted(names.values())) or 'none'}")
 
 
 def is_complete(study: optuna.Study) -> bool:

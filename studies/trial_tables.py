@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from studies.records import TrialRecord, best_record
+from studies.records import FOREIGN, TrialRecord, best_record
 from studies.replicates import replicate_values
 from studies.settings import StudySettings
 from studies.sqlite_reader import StoredStudy
@@ -30,6 +30,7 @@ def status_row(study: StoredStudy) -> dict[str, Any]:
     return {
         "study": study.name,
         **{state: states[state] for state in ("complete", "pruned", "fail", "running", "waiting")},
+        FOREIGN: states[FOREIGN],
         "cut_off": sum(record.state == "waiting" and bool(record.epochs) for record in records),
         "failures": dict(failures),
         "epochs": sum(len(record.epochs) for record in records),
@@ -46,6 +47,15 @@ def status_row(study: StoredStudy) -> dict[str, Any]:
         "best_value": best.value if best else None,
         "best_trial": best.number if best else None,
     }
+
+
+def foreign_note(study: StoredStudy) -> str:
+    """Return a line that names the trials which another program completed; empty if there are none."""
+    numbers = [str(record.number) for record in study.records if record.state == FOREIGN]
+    if not numbers:
+        return ""
+    which = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(numbers)}"
+    return f"{study.name}: passing over {which}, completed by another program without hpsearch's figures"
 
 
 def training_text(settings: StudySettings) -> str:

@@ -31,15 +31,30 @@ def count_unfinished(study: Study) -> int:
     return len(study.get_trials(deepcopy=False, states=UNFINISHED))
 
 
+def ended_elsewhere(study: Study, trial_id: int) -> str:
+    """Return in words what another program, such as optuna-dashboard, did to a running trial; empty if it runs."""
+    try:
+        state = study._storage.get_trial(trial_id).state
+    except KeyError:
+        return "was deleted"
+    return "" if state == TrialState.RUNNING else f"was set to {state.name.lower()}"
+
+
+def is_gone(study: Study) -> bool:
+    """Return whether the study was deleted, or renamed in optuna-dashboard, which deletes it after copying it."""
+    return study._study_id not in {one._study_id for one in study._storage.get_all_studies()}
+
+
 def put_back(study: Study, trial_id: int) -> None:
     """Release a running trial, so that another process can continue it.
 
     The trial becomes a waiting one: it keeps its number, hyperparameters and reported values, the sampler does not see
-    it, and `study.ask` returns it before new ones. If its record is already stored, it is finished instead.
+    it, and `study.ask` returns it before new ones. If its record is already stored, it is finished instead. A trial
+    that another program ended or deleted is left alone.
     """
-    trial = study._storage.get_trial(trial_id)
-    if trial.state != TrialState.RUNNING:
+    if ended_elsewhere(study, trial_id):
         return
+    trial = study._storage.get_trial(trial_id)
     if ATTRIBUTE in trial.user_attrs:
         _finish(study, trial)
     else:

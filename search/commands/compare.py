@@ -11,7 +11,7 @@ import click
 from search.workspace import Workspace, current_fingerprint
 from studies.replicates import seed_noise
 from studies.sqlite_reader import StoredStudy, read_studies
-from studies.trial_tables import SCORES, trial_row, trial_rows
+from studies.trial_tables import SCORES, foreign_note, trial_row, trial_rows
 
 if TYPE_CHECKING:
     from search.winners.ties import DifferenceNoise
@@ -62,6 +62,8 @@ def compare(workspace: Workspace, all_trials: bool, details: bool, as_json: bool
     if as_json:
         print_json({"trials": rows, "noise": sorted(noise.used), "rank_correlations": correlations})
         return
+    for note in filter(None, map(foreign_note, studies)):
+        click.echo(note)
     _show(rows, noise, DETAILED_COLUMNS if details else COLUMNS)
     if figure:
         click.echo("The studies have different objectives: ordered by the mean of clean and corrupted macro-F1.")

@@ -71,7 +71,7 @@ def rerun(ctx: click.Context, /, study: str, trial: int, tolerance: float, weigh
             if not matches:
                 _show_noise(workspace, one.settings.name, comparison)
             if restore and matches and record.state == "complete":
-                put_back(scratch, trial_folder(workspace.trials, found.study_name, trial))
+                put_back(scratch, trial_folder(workspace.trials, one.settings.name, trial))
                 click.echo("its weights are back; the next run keeps them if the trial is among its --keep best")
     ctx.exit(0 if matches else 1)
 

@@ -8,7 +8,7 @@ from search.engine.claims import Claims
 from search.terminal.durations import duration
 from search.workspace import Workspace
 from studies.sqlite_reader import StoredStudy, read_studies
-from studies.trial_tables import cache_text, status_row, training_text
+from studies.trial_tables import cache_text, foreign_note, status_row, training_text
 
 STATES = ("complete", "pruned", "fail", "running", "cut_off", "waiting")
 COLUMNS = ("study", *STATES, "epochs", "time", "objective", "best_value", "best_trial")
@@ -37,7 +37,9 @@ def status(workspace: Workspace, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    for row in rows:
+    for study, row in zip(studies, rows, strict=True):
+        if study.title not in ("", study.name):
+            click.echo(f"{study.name} is called {study.title} in the dashboard")
         row["time"] = duration(row["seconds"])
     print_table(rows, COLUMNS)
     for study, row in zip(studies, rows, strict=True):
@@ -48,6 +50,8 @@ def status(workspace: Workspace, as_json: bool) -> None:
             )
         for text in filter(None, (training_text(study.settings), cache_text(study.settings))):
             click.echo(f"{study.name}: {text}")
+        if note := foreign_note(study):
+            click.echo(note)
         if row["failures"]:
             click.echo(f"{row['study']}: " + ", ".join(f"{count} {kind}" for kind, count in row["failures"].items()))
 

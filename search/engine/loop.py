@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, Protocol
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from models.feeding.epoch_size import nominal_batch_size
@@ -23,10 +23,20 @@ from search.engine.worker import Worker, WorkerDiedError
 from search.errors import SearchError, disk_full
 from studies.definition import Definition
 from studies.per_trial_sampler import PerTrialSampler
+from studies.proposals import why_refused
 from studies.records import TrialEnd, TrialRecord, record_of, store_record
 from studies.samplers import SAMPLERS
 from studies.settings import StudySettings
-from studies.trials import BATCH_DIVISOR, count_finished, died_again, mark_infeasible, put_back, put_back_orphans
+from studies.trials import (
+    BATCH_DIVISOR,
+    count_finished,
+    died_again,
+    ended_elsewhere,
+    is_gone,
+    mark_infeasible,
+    put_back,
+    put_back_orphans,
+)
 
 FAILURES_IN_A_ROW = 3
 """Trials in a row that end in a bug before the run gives up."""
@@ -36,6 +46,10 @@ WAIT_S = 0.5
 # Failures that the hyperparameters may cause. They are stored as pruned and infeasible, so that the sampler learns from
 # them but never prefers them to a healthy trial that was pruned early. Any other failure is a bug and is not counted.
 INFEASIBLE = ("diverged", "out-of-memory", "timeout", "killed")
+
+
+class StudyGoneError(SearchError):
+    """The study was deleted or renamed while it was searched."""
 
 
 class Observer(Protocol):
@@ -75,8 +89,20 @@ class Search:
 
         Raises:
             SearchError: FAILURES_IN_A_ROW trials in a row end in a bug, or the disk is full.
+            StudyGoneError: Another program deleted or renamed the study.
             KeyboardInterrupt: Passed on after the trial is put back.
         """
+        try:
+            self._run(trials)
+        except Exception as error:
+            if is_gone(self.study):
+                raise StudyGoneError(
+                    f"the study {self.settings.name} was deleted while it was searched: run the same command again to "
+                    f"start it anew"
+                ) from error
+            raise
+
+    def _run(self, trials: int) -> None:
         self.study.sampler = PerTrialSampler(SAMPLERS[self.settings.sampler], self._seed_of)
         bugs: list[TrialRecord] = []
         while (trial := self._next(trials)) is not None:
@@ -84,7 +110,11 @@ class Search:
                 record = self._one_trial(trial)
             except BaseException as error:
                 self.worker.stop()
-                with suppress(StorageInternalError):  # for example on a full disk; the next run will put it back
+                if isinstance(error, Exception) and (how := ended_elsewhere(self.study, trial._trial_id)):
+                    self.observer.say(f"trial {trial.number} {how} by another program: going on with the next trial")
+                    continue
+                # The storage fails, for example, on a full disk; the next run will then put the trial back.
+                with suppress(StorageInternalError, KeyError, UpdateFinishedTrialError):
                     put_back(self.study, trial._trial_id)
                 if isinstance(error, StopRequestedError):
                     return
@@ -116,6 +146,8 @@ class Search:
                     return None
                 if done + in_hand < trials:
                     trial = self.study.ask()
+                    if self._refused(trial):
+                        continue
                     self.claims.take(trial.number)
                     self.definition.suggest(trial)  # under the lock, so that the next process sees these values
                     return trial
@@ -125,6 +157,17 @@ class Search:
                 announced = True
             time.sleep(WAIT_S)
         return None
+
+    def _refused(self, trial: optuna.Trial) -> bool:
+        """Return whether another program queued the trial with values outside the search space; it has failed then."""
+        why = why_refused(self.definition, self.study._storage.get_trial(trial._trial_id).system_attrs)
+        if why is None:
+            return False
+        failure = {"kind": "refused", "message": why, "place": "", "log": ""}
+        store_record(trial, TrialEnd({}, [], {}, failure))
+        self.study.tell(trial, state=TrialState.FAIL)
+        self.observer.say(f"trial {trial.number} was queued outside the search space and is not trained: {why}")
+        return True
 
     def _one_trial(self, trial: optuna.Trial) -> TrialRecord | None:
         """Train a trial and return its record; None if it was put back to be tried again."""
@@ -163,8 +206,9 @@ class Attempt:
         is_first, self.epochs = not self.epochs, self.epochs + figures
         if is_first and self.reported:
             self.earlier_s = sum(row["seconds"] for row in figures if self._step(row) in self.reported)
+        reported = self.trial.storage.get_trial(self.trial._trial_id).intermediate_values  # by another program too
         for row in figures:
-            if self._step(row) not in self.reported:
+            if self._step(row) not in reported:
                 self.trial.report(row["value"], self._step(row))
         self.search.observer.epoch(self.trial.number, figures[-1])
         if self.trial.should_prune():

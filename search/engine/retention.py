@@ -46,7 +46,7 @@ class Retention:
             if trial is not None and trial.state.is_finished():
                 state.unlink(missing_ok=True)
         ranked = self._ranked(study, trials)
-        protected = {again.what.trial for again in replicates_of(self.storage, study.study_name)}
+        protected = {again.what.trial for again in replicates_of(self.storage, self.folder.name)}
         for number in ranked[self.keep :]:
             if number not in protected:
                 self._weights(number).unlink(missing_ok=True)

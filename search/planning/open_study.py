@@ -17,7 +17,7 @@ from search.planning.warm_start import Hints, take_hints
 from search.workspace import Workspace
 from studies.proposals import tried
 from studies.pruners import PRUNERS
-from studies.storage import create_study, finish_study, load_study
+from studies.storage import create_study, finish_study, load_study, study_names
 from studies.trials import count_finished, count_unfinished
 
 Say = Callable[[str], None]
@@ -50,15 +50,28 @@ def open_study(
         study = load_study(storage, settings.name)
         if hints is not None:
             take_hints(study, planned.definition, hints, say)
-    study.pruner = PRUNERS[settings.pruner](planned.head_epochs, settings.recipe["epochs"])
+    study.pruner = _pruner(planned)
     return study
+
+
+def reopened(storage: RDBStorage, planned: PlannedStudy) -> optuna.Study | None:
+    """Return a study that was renamed while it was searched; None if it was deleted."""
+    if planned.settings.name not in study_names(storage):
+        return None
+    study = load_study(storage, planned.settings.name)
+    study.pruner = _pruner(planned)
+    return study
+
+
+def _pruner(planned: PlannedStudy) -> optuna.pruners.BasePruner:
+    return PRUNERS[planned.settings.pruner](planned.head_epochs, planned.settings.recipe["epochs"])
 
 
 def _take_over(storage: RDBStorage, planned: PlannedStudy, study: optuna.Study, trials: Path, say: Say) -> None:
     assert planned.predecessor is not None
     old = load_study(storage, planned.predecessor.name)
     taken = take_over(old, study, planned.definition, trials)
-    take_over_replicates(storage, old.study_name, planned.settings, taken)
+    take_over_replicates(storage, planned.predecessor.name, planned.settings, taken)
     say(f"{len(taken)} of {count_finished(old)} trials of {planned.predecessor.name} fit and are taken over")
     if left := count_unfinished(old):
         say(left_behind_note(left, planned.predecessor.name, count_finished(old), planned.settings.name))

@@ -51,13 +51,15 @@ def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, tria
                 value=trial.value,
                 params=fixed.params,
                 distributions=fixed.distributions,
-                user_attrs=trial.user_attrs | {TAKEN_FROM: f"{old.study_name} {trial.number}"},
+                user_attrs=trial.user_attrs | {TAKEN_FROM: f"{stored_settings(old).name} {trial.number}"},
                 intermediate_values=trial.intermediate_values,
                 constraints=trial.constraints,
             )
         )
         number = len(new.get_trials(deepcopy=False)) - 1
-        _link(trial_folder(trials, old.study_name, trial.number), trial_folder(trials, new.study_name, number))
+        _link(
+            trial_folder(trials, stored_settings(old).name, trial.number), trial_folder(trials, new.study_name, number)
+        )
         taken[trial.number] = number
     return taken
 

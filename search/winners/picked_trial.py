@@ -52,7 +52,10 @@ def _picked(workspace: Workspace, prepared: PreparedSet, pick: Pick) -> Winner:
 
 
 def _study(workspace: Workspace, prepared: PreparedSet, name: str, backbone: str | None) -> StoredStudy:
-    studies = {study.name: study for study in read_studies(workspace.database)}
+    found = read_studies(workspace.database)
+    studies = {study.name: study for study in found}
+    if name not in studies:  # it may be the name that the study was given in the dashboard
+        name = next((study.name for study in found if study.title == name), name)
     if name not in studies:
         raise SearchError(f"there is no study {name!r}; existing studies: {', '.join(studies) or 'none'}")
     settings = studies[name].settings
