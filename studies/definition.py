@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from decimal import Decimal
 from importlib import resources
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class Parameter:
         if sum(ways) != 1:
             raise StudyError(f"the parameter `{self.name}` needs one of `value`, `choices`, or `low` and `high`")
         if self.low is None and self.high is None:
+            self._check_values()
             return
         if not (_is_number(self.low) and _is_number(self.high) and self.low <= self.high < inf):  # type: ignore[operator]
             raise StudyError(f"`{self.name}`: `low <= high` must hold, but got low={self.low}, high={self.high}")
@@ -54,6 +56,30 @@ class Parameter:
             raise StudyError(f"`{self.name}`: `step > 0` must hold, but got step={self.step!r}")
         if self.log and (self.step or self.low <= 0):  # type: ignore[operator]
             raise StudyError(f"`{self.name}`: `log` needs `low > 0` and no `step`, but got low={self.low}")
+        if self.step and self.step > self.high - self.low:  # type: ignore[operator]
+            raise StudyError(
+                f"`{self.name}`: `step` must be at most high - low, but got step={self.step:g} from {self.low:g} to "
+                f"{self.high:g}: give a smaller step, or `value`"
+            )
+
+    def _check_values(self) -> None:
+        """Raise StudyError for choices that are listed twice, and for numbers that are none."""
+        choices = self.ends()
+        if endless := [one for one in choices if isinstance(one, float) and not isfinite(one)]:
+            raise StudyError(f"`{self.name}`: numbers must be finite, but got {endless[0]}")
+        if twice := [one for one in choices if choices.count(one) > 1]:
+            raise StudyError(
+                f"`{self.name}`: `choices` must differ, but {twice[0]!r} is there {choices.count(twice[0])} times"
+            )
+
+    @property
+    def last_step(self) -> float:
+        """Upper end of a range: with a `step`, the last one that is not above `high`."""
+        assert self.low is not None and self.high is not None
+        if not self.step:
+            return self.high
+        low, high, step = (Decimal(str(one)) for one in (self.low, self.high, self.step))  # as Optuna computes it
+        return float(low + (high - low) // step * step)
 
     def ends(self) -> tuple[Value, ...]:
         """Return the values that bound the parameter: all choices, the fixed value, or `low` and `high`."""
@@ -75,7 +101,7 @@ class Parameter:
             chosen: Value = trial.suggest_categorical(self.name, self.choices)  # type: ignore[assignment]
             return chosen
         assert self.low is not None and self.high is not None
-        return trial.suggest_float(self.name, self.low, self.high, log=self.log, step=self.step)
+        return trial.suggest_float(self.name, self.low, self.last_step, log=self.log, step=self.step)
 
     def contains(self, value: Value) -> bool:
         """Return whether a trial may have this value; with a `step`, it must lie on a step of the range."""
@@ -117,6 +143,22 @@ class Definition:
                 return f"`{parameter.name}` = {values[parameter.name]!r} is outside the search space"
         extra = set(values) - {parameter.name for parameter in used}
         return f"`{min(extra)}` is not in the search space" if extra else None
+
+    def notes(self) -> list[str]:
+        """Return a line for each range whose `step` does not reach its `high`, and for each unused parameter."""
+        steps = [
+            f"`{one.name}` goes from {one.low:g} in steps of {one.step:g} up to {one.last_step:g}, not {one.high:g}"
+            for one in self.parameters
+            if one.step and one.high is not None and one.last_step < one.high
+        ]
+        known = {one.name: one for one in self.parameters}
+        unused = [
+            f"`{one.name}` is never used: `{name}` is never {' or '.join(map(str, values))}"
+            for one in self.parameters
+            for name, values in one.when.items()
+            if not any(known[name].contains(value) for value in values)
+        ]
+        return steps + unused
 
     def searched(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return the hyperparameters that Optuna chooses, without the fixed ones."""
@@ -198,7 +240,22 @@ def read_definition(source: str, backbone: str, known: Iterable[str], backbones:
         raise StudyError(f"{where}: `first` must be a list of [[first]] tables, but is {first!r}")
     for table in first:
         check_keys(table, known, f"{where} [[first]]")
-    return definition_of(space, tuple(first), where)
+    definition = definition_of(space, tuple(first), where)
+    _check_conditions(definition, where)
+    return definition
+
+
+def _check_conditions(definition: Definition, where: str) -> None:
+    """Raise StudyError for a `when` on a range, or without values."""
+    known = {parameter.name: parameter for parameter in definition.parameters}
+    for parameter in definition.parameters:
+        place = f"{where} [space.{parameter.name}] when"
+        for name, values in parameter.when.items():
+            other = known[name]
+            if other.low is not None:
+                raise StudyError(f"{place}: `{name}` is a range: give it `choices`, or leave it out of `when`")
+            if not values:
+                raise StudyError(f"{place}: `{name}` has no value: list some of {', '.join(map(str, other.ends()))}")
 
 
 def definition_of(
@@ -234,6 +291,7 @@ def _parameter(name: str, table: Mapping[str, Any], where: str) -> Parameter:
         ("when", dict, "a table"),
         ("log", bool, "true or false"),
         ("value", str | int | float | bool, "a single value"),
+        *((key, int | float, "a number, without quotes") for key in ("low", "high", "step")),
     )
     for key, kind, wanted in kinds:
         if key in table and not isinstance(table[key], kind):

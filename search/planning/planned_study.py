@@ -16,6 +16,7 @@ from models.backbones.registry import (
     check_weights,
     default_weights,
 )
+from models.errors import ModelError
 from models.hyperparameters import Hyperparameters, names
 from search.errors import SearchError
 from search.planning.run_options import RunOptions, wanted_settings
@@ -68,12 +69,15 @@ def plan_study(
     check_weights(backbone, weights)
     Hyperparameters(resolution=options["resolution"] or 0)  # raises ModelError for an invalid one
     asked = read_definition(options.space, backbone.name, names(), [*(row.name for row in BACKBONES), backbone.name])
-    check_definition(asked)
+    try:
+        check_definition(asked)
+    except (ModelError, SearchError) as error:
+        raise SearchError(f"the search space {options.space}: {error}") from error
     possible = asked.without_levels(prepared.levels)
     definition = complete(possible, prepared, backbone)
     wanted = wanted_settings(prepared, backbone, options, definition)
     study = existing_study(storage, wanted, options.study)
-    notes = () if possible == asked else (_lacking(prepared),)
+    notes = (*asked.notes(), *(() if possible == asked else (_lacking(prepared),)))
     if study is None:
         planned = PlannedStudy(wanted, definition, weights, True, notes=notes + _earlier(storage, wanted))
     else:

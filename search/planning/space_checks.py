@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from data_prep.settings import STRENGTHS
 from data_prep.storage.reader import PreparedSet
 from models.backbones.registry import Backbone, default_resolution
 from models.hyperparameters import Hyperparameters
 from search.errors import SearchError
-from studies.definition import Definition, Parameter
+from studies.definition import Definition, Parameter, Value
+
+WHOLE_NUMBERS = frozenset(one.name for one in fields(Hyperparameters) if one.type == "int")
 
 
 def check_definition(definition: Definition) -> None:
@@ -21,9 +23,27 @@ def check_definition(definition: Definition) -> None:
     """
     for parameter in definition.parameters:
         for value in parameter.ends():
-            levels = Hyperparameters.from_dict({parameter.name: value}).levels
-            if unknown := set(levels) - set(STRENGTHS):
-                raise SearchError(f"unknown augmentation level {min(unknown)!r}: there are {', '.join(STRENGTHS)}")
+            _check_value(parameter.name, value)
+        for name, values in parameter.when.items():
+            for value in values:
+                _check_value(name, value)
+        _check_whole(parameter)
+
+
+def _check_value(name: str, value: Value) -> None:
+    levels = Hyperparameters.from_dict({name: value}).levels
+    if unknown := set(levels) - set(STRENGTHS):
+        raise SearchError(f"unknown augmentation level {min(unknown)!r}: there are {', '.join(STRENGTHS)}")
+
+
+def _check_whole(parameter: Parameter) -> None:
+    """Raise SearchError for a range of whole numbers that holds others."""
+    if parameter.name not in WHOLE_NUMBERS - {"resolution"} or parameter.low is None:
+        return
+    if parameter.step is None or not all(float(one or 0).is_integer() for one in (*parameter.ends(), parameter.step)):
+        raise SearchError(
+            f"`{parameter.name}` must be a whole number: give its range whole ends and a whole `step`, such as step = 1"
+        )
 
 
 def complete(definition: Definition, prepared: PreparedSet, backbone: Backbone) -> Definition:

@@ -141,3 +141,47 @@ def test_a_space_stays_in_its_bounds() -> None:
         value = rng.uniform(0.76, 2)
         assert definition.why_not({"frozen_fraction": value}) is not None
     assert definition.why_not({"frozen_fraction": 0.3}) is not None
+
+
+CHOICES = '[space.optimizer]\nchoices = ["sgd", "adam"]\n'
+MOMENTUM = "[space.momentum]\nlow = 0.1\nhigh = 0.9\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CHOICES + MOMENTUM + "when = { optimizer = [] }", "`optimizer` has no value: list some of sgd, adam"),
+        ("[space.dropout]\nlow = 0.1\nhigh = 0.5\n" + MOMENTUM + "when = { dropout = [0.1] }", "`dropout` is a range"),
+        ('[space.dropout]\nlow = "0.1"\nhigh = 0.5', "`low` must be a number, without quotes, but is '0.1'"),
+        ('[space.dropout]\nlow = 0.1\nhigh = 0.5\nstep = "0.1"', "`step` must be a number, without quotes"),
+        ("[space.dropout]\nchoices = [0.1, 0.2, 0.1]", "`choices` must differ, but 0.1 is there 2 times"),
+        ("[space.dropout]\nchoices = [0.1, nan]", "numbers must be finite, but got nan"),
+        ("[space.dropout]\nvalue = inf", "numbers must be finite, but got inf"),
+        ("[space.dropout]\nlow = 0.0\nhigh = 0.5\nstep = 0.7", "`step` must be at most high - low"),
+        (
+            "[space.learning_rate]\nlow = 0.1\nhigh = 0.5\nlog = true\nstep = 0.1",
+            "no `step`, but got low=0.1",
+        ),
+    ],
+)
+def test_a_mistake_in_a_space_is_named_by_file_and_place(tmp_path: Path, text: str, message: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(StudyError) as refused:
+        read_definition(str(file), "vgg19", KNOWN, BACKBONE_NAMES)
+    assert str(file) in str(refused.value) and message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_step_that_does_not_reach_the_end_is_said_and_optuna_warns_of_nothing(tmp_path: Path) -> None:
+    file = written(tmp_path, "[space.dropout]\nlow = 0.1\nhigh = 0.6\nstep = 0.2")
+    definition = read_definition(str(file), "vgg19", KNOWN, BACKBONE_NAMES)
+    assert definition.notes() == ["`dropout` goes from 0.1 in steps of 0.2 up to 0.5, not 0.6"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = {round(float(definition.suggest(study.ask())["dropout"]), 6) for _ in range(40)}  # warnings are errors
+    assert found == {0.1, 0.3, 0.5}
+    assert read_definition("default", "vgg19", KNOWN, BACKBONE_NAMES).notes() == []
+
+
+def test_a_parameter_that_no_trial_uses_is_said(tmp_path: Path) -> None:
+    file = written(tmp_path, '[space.optimizer]\nchoices = ["adam"]\n' + MOMENTUM + 'when = { optimizer = ["sgd"] }')
+    definition = read_definition(str(file), "vgg19", KNOWN, BACKBONE_NAMES)
+    assert definition.notes() == ["`momentum` is never used: `optimizer` is never sgd"]

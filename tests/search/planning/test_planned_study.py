@@ -75,7 +75,13 @@ def space(tmp_path: Path, text: str) -> Path:
         ('[space.augmentation]\nvalue = "huge"', "unknown augmentation level 'huge'"),
         ("[space.dropout]\nchoices = [[1], {a = 1}]", "`choices` must hold plain values"),
         ("[space.dropout]\nvalue = [1]", "`value` must be a single value"),
-        ('[space.dropout]\nlow = 0.0\nhigh = 0.5\nstep = "x"', "`step > 0` must hold, but got step='x'"),
+        ('[space.dropout]\nlow = 0.0\nhigh = 0.5\nstep = "x"', "`step` must be a number, without quotes"),
+        (
+            '[space.optimizer]\nchoices = ["sgd", "adam"]\n[space.momentum]\nvalue = 0.9\nwhen = {optimizer = ["sdg"]}',
+            "but the value is 'sdg'",
+        ),
+        ("[space.batch_size]\nlow = 8\nhigh = 64", "`batch_size` must be a whole number: give its range whole ends"),
+        ("[space.views_per_image]\nlow = 1\nhigh = 4\nstep = 0.5", "`views_per_image` must be a whole number"),
         ("[space.dropout]\nlow = 0.0\nhigh = inf", "`low <= high` must hold"),
         (
             '[space.optimizer]\nvalue = "sgd"\n[space.momentum]\nvalue = 0.9\nwhen = {optimizer = "sgd"}',
