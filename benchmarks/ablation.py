@@ -1,11 +1,13 @@
-"""What pays for models that must hold up: one change at a time to a trial on strong views.
+"""Measure what single changes to the training of a robust trial gain or lose.
 
-    python benchmarks/ablation.py train WORKSPACE OUT.json      # resumable: a row per change and seed
+    python benchmarks/ablation.py train WORKSPACE OUT.json
     python benchmarks/ablation.py show OUT.json
 
-WORKSPACE is prepared with `--levels low,medium,hard,strong*12`; a row uses as many of the strong views as it says, so
-that `twelve strong views` is near what fresh views each epoch could bring. Scores are those of the validation images,
-clean and corrupted: no test image is read.
+Prepare WORKSPACE with `--levels low,medium,hard,strong*12`. `train` trains the base trial (the first trial of the
+robust study, on `strong` views alone) and one variant for each row of CHANGES. It skips the rows that OUT.json already
+has, so you can interrupt it and run it again. A row draws from as many of the stored strong views as it names: `twelve
+strong views` is close to what new views in every epoch could gain. Scores are those of the validation images, clean
+and corrupted; no test image is read.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `hpsearch run` sets it
 BACKBONE, HEAD_EPOCHS, EPOCHS = "mobilenetv2_035", 2, 8
 FIGURES = ("accuracy", "macro_f1", "corrupted_macro_f1", "worst_family_macro_f1", "mean_macro_f1")
 TITLES = ("clean acc.", "clean F1", "corrupted", "worst", "objective")
@@ -30,12 +32,12 @@ TITLES = ("clean acc.", "clean F1", "corrupted", "worst", "objective")
 
 @dataclass(frozen=True)
 class Change:
-    """One row: what differs from `base_trial`."""
+    """One variant of `base_trial`."""
 
     name: str
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     copies: int = 4
-    """Of the stored views of each level, so many are drawn from."""
+    """Stored views per level and image from which training draws."""
     seeds: tuple[int, ...] = (1,)
     times_epochs: int = 1
     """Epochs of fine-tuning, as a multiple of `--epochs`."""
@@ -64,21 +66,22 @@ CHANGES = (
 )
 
 
-def base_trial(backbone: str = BACKBONE) -> dict[str, Any]:
-    """Hyperparameters of the first trial of the robust study, as it was before this was measured."""
+def base_trial() -> dict[str, Any]:
+    """Return the hyperparameters of the robust study's first trial, as they were before this benchmark changed them."""
     from models.backbones.registry import BACKBONES
     from models.hyperparameters import names
     from studies.definition import read_definition
 
-    first = read_definition("robust", backbone, names(), [row.name for row in BACKBONES]).first[0]
+    first = read_definition("robust", BACKBONE, names(), [row.name for row in BACKBONES]).first[0]
     return {name: value for name, value in first.items() if name != "curriculum"} | {"augmentation": "strong"}
 
 
-def train(workspace: Path, out: Path, wanted: list[str], network_of: tuple[str, str], epochs: int) -> None:
-    """Train and add each row of the wanted changes that OUT does not have yet.
+def train(workspace: Path, out: Path, wanted: list[str], weights: str, epochs: int) -> None:
+    """Train the wanted changes that OUT does not have yet, and add a row for each seed.
 
     Args:
-        network_of: Backbone and initial weights.
+        wanted: Names of the changes.
+        weights: Initial weights: `imagenet`, `none` or a file.
         epochs: Epochs of fine-tuning.
     """
     from data_prep.storage.reader import PreparedSet
@@ -92,11 +95,10 @@ def train(workspace: Path, out: Path, wanted: list[str], network_of: tuple[str, 
     from search.engine.trial_data import training_data
 
     prepared = PreparedSet.open(workspace / "prepared")
-    backbone, weights = network_of
-    base = base_trial(backbone)
-    network = ClassifierSettings(backbone_named(backbone), weights, prepared.image_shape, len(prepared.class_names))
-    report = json.loads(out.read_text()) if out.exists() else {"backbone": backbone, "base": base, "rows": []}
-    if (report.get("backbone", BACKBONE), report["base"]) != (backbone, base):
+    base = base_trial()
+    network = ClassifierSettings(backbone_named(BACKBONE), weights, prepared.image_shape, len(prepared.class_names))
+    report = json.loads(out.read_text()) if out.exists() else {"base": base, "rows": []}
+    if report["base"] != base:
         raise SystemExit(f"{out} has changes to another trial, {report['base']}: name another file")
     done = {(row["change"], row["seed"]) for row in report["rows"]}
     missing = [(row, seed) for row in CHANGES if row.name in wanted for seed in row.seeds]
@@ -121,8 +123,10 @@ def train(workspace: Path, out: Path, wanted: list[str], network_of: tuple[str, 
 
 
 def show(out: Path) -> None:
-    """Prints each change's figures, means over its seeds, and what it gains in the objective over the first row on the
-    same seeds, the largest gain first."""
+    """Print the mean scores of each change, the largest gain first.
+
+    The gain is the difference in the objective to the first row, on the same seeds.
+    """
     by_change: dict[str, list[dict[str, Any]]] = {}
     for row in json.loads(out.read_text())["rows"]:
         by_change.setdefault(row["change"], []).append(row)
@@ -137,7 +141,7 @@ def show(out: Path) -> None:
         name: statistics.fmean(row["validation"]["mean_macro_f1"] - of_base[row["seed"]] for row in rows)
         for name, rows in by_change.items()
     }
-    print(f"between seeds of the first row the objective's standard deviation is {noise:.4f}")
+    print(f"standard deviation of the objective between seeds of the first row: {noise:.4f}")
     print(f"{'change':<36}" + "".join(f"{title:>11}" for title in TITLES) + f"{'gain':>9}{'seeds':>6}{'s':>6}")
     for name, figures in sorted(means.items(), key=lambda found: (found[0] != base, -gains[found[0]])):
         seconds = statistics.fmean(row["seconds"] for row in by_change[name])
@@ -148,19 +152,17 @@ def show(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    training = commands.add_parser("train")
+    training = commands.add_parser("train", help="train the changes that OUT does not have yet")
     training.add_argument("workspace", type=Path)
     training.add_argument("out", type=Path)
     names = [row.name for row in CHANGES]
-    training.add_argument("--change", action="append", choices=names, help="one of them alone; may be repeated")
-    training.add_argument("--backbone", default=BACKBONE)
+    training.add_argument("--change", action="append", choices=names, help="train this change only; may be repeated")
     training.add_argument("--weights", default="imagenet", help="imagenet, none or a file (default: %(default)s)")
     training.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of fine-tuning (default: %(default)s)")
-    commands.add_parser("show").add_argument("out", type=Path)
+    commands.add_parser("show", help="print the table").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "train":
-        network = (options.backbone, options.weights)
-        train(options.workspace, options.out, options.change or names, network, options.epochs)
+        train(options.workspace, options.out, options.change or names, options.weights, options.epochs)
     else:
         show(options.out)
 

@@ -1,11 +1,13 @@
-"""Whether the precision of the prefix cache changes scores by more than another seed does.
+"""Compare final scores with the prefix cache in float32, in float16, and switched off.
 
-    python benchmarks/cache_precision.py run WORKSPACE OUT.json      # resumable: a row per trial, seed and precision
+    python benchmarks/cache_precision.py run WORKSPACE OUT.json
     python benchmarks/cache_precision.py show OUT.json
 
-Trials as `hpsearch run` trains them, to their last epoch, with the same seeds under each precision: what differs is the
-rounding of the frozen layers' output alone. `off` has the same arithmetic in another order, so that its differences to
-float32 show what roundings of 1e-7 grow to in a whole training. Validation scores, by the whole network, uncached.
+The question is whether the cache's precision changes scores more than another seed does. `run` trains three choices of
+hyperparameters as `hpsearch run` does, to their last epoch, with the same seeds in each precision, so that only the
+rounding of the cached features differs. It skips the rows that OUT.json already has. Without the cache, the same
+arithmetic runs in another order: the difference to float32 shows how far rounding errors of 1e-7 grow over a whole
+training. Scores are validation scores, computed by the whole network without the cache.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from itertools import product
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `hpsearch run` sets it
 BACKBONE, SEEDS, CACHE_GB = "mobilenetv2_035", "1,2,3,4,5,6,7,8", 8.0
 REFERENCE, PRECISIONS = "float32", ("float32", "float16", "off")
 FIRST = {
@@ -42,7 +44,13 @@ TRIALS = {
 
 
 def run(workspace: Path, out: Path, network: tuple[str, str], seeds: list[int], epochs: int) -> None:
-    """Adds each row that OUT does not have yet, the precisions of a trial and seed in turn."""
+    """Train what OUT does not have yet, and add a row for each trial, seed and precision.
+
+    Args:
+        network: Backbone and initial weights.
+        seeds: Training seeds.
+        epochs: Epochs of fine-tuning.
+    """
     from models.scoring.objectives import DEFAULT_OBJECTIVE
     from models.training.recipe import Recipe
     from search.engine.job import NetworkSource, TrainingJob
@@ -82,12 +90,15 @@ def run(workspace: Path, out: Path, network: tuple[str, str], seeds: list[int], 
 
 
 def show(out: Path) -> None:
-    """Per trial and precision: mean and standard deviation over seeds; mean difference to float32 on the same seeds
-    with its standard error, and the standard deviation of these differences."""
+    """Print a line for each trial and precision.
+
+    It has mean and standard deviation over seeds, then the difference to float32 on the same seeds: its mean, its
+    standard error and its standard deviation.
+    """
     values: dict[str, dict[str, dict[int, float]]] = {}
     for row in json.loads(out.read_text())["rows"]:
         values.setdefault(row["trial"], {}).setdefault(row["precision"], {})[row["seed"]] = row["value"]
-    print(f"{'trial':<36}{'cache':<9}{'seeds':>5}{'mean':>9}{'sd':>9}{'- float32':>11}{'+-':>9}{'sd of it':>10}")
+    print(f"{'trial':<36}{'cache':<9}{'seeds':>5}{'mean':>9}{'sd':>9}{'- float32':>11}{'std err':>9}{'sd diff':>10}")
     for name, by_precision in values.items():
         reference = by_precision[REFERENCE]
         for precision in PRECISIONS:
@@ -99,21 +110,21 @@ def show(out: Path) -> None:
 
 def _figures(found: list[float], pairs: list[float]) -> str:
     spread = statistics.stdev(pairs)
-    of_it = f"{statistics.fmean(pairs):>+11.4f}{spread / len(pairs) ** 0.5:>9.4f}{spread:>10.4f}"
-    return f"{len(pairs):>5}{statistics.fmean(found):>9.4f}{statistics.stdev(found):>9.4f}{of_it}"
+    difference = f"{statistics.fmean(pairs):>+11.4f}{spread / len(pairs) ** 0.5:>9.4f}{spread:>10.4f}"
+    return f"{len(pairs):>5}{statistics.fmean(found):>9.4f}{statistics.stdev(found):>9.4f}{difference}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run")
+    running = commands.add_parser("run", help="train the rows that OUT does not have yet")
     running.add_argument("workspace", type=Path)
     running.add_argument("out", type=Path)
     running.add_argument("--backbone", default=BACKBONE)
     running.add_argument("--weights", default="imagenet", help="imagenet or a file (default: %(default)s)")
-    running.add_argument("--seeds", default=SEEDS, help="two or more, with commas (default: %(default)s)")
+    running.add_argument("--seeds", default=SEEDS, help="comma-separated, two or more (default: %(default)s)")
     running.add_argument("--epochs", type=int, default=12, help="epochs of fine-tuning (default: %(default)s)")
-    commands.add_parser("show").add_argument("out", type=Path)
+    commands.add_parser("show", help="print the table").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "run":
         seeds = [int(seed) for seed in options.seeds.split(",")]

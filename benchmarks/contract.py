@@ -1,11 +1,13 @@
-"""Every backbone as the rest of the program takes it to be: the contract over the rows of models/backbones/registry.py.
+"""Check every backbone against its row in models/backbones/registry.py.
 
-    python benchmarks/contract.py run OUT.json [NAME ...]     # all rows without a NAME, one process each
+    python benchmarks/contract.py run OUT.json [NAME ...]
     python benchmarks/contract.py show OUT.json
 
-Each row is built at the smallest size it takes. What keras.applications would download is intercepted: the file's name
-is compared with the row's, and random weights stand in for it, with batch norm set so that features tell images apart.
-tests/models/backbones/test_registry.py runs the same checks over the smaller rows.
+`run` builds each backbone (or only those named) in a process of its own, at the smallest image size that the row
+allows, and checks parameters, cut points, weights file, preprocessing, the split into prefix and suffix, and the saved
+file. It exits with 1 if a backbone does not match its row. No weights are downloaded: the name of the file that
+keras.applications asks for is compared with the row, and random weights take its place, with batch norm set so that
+features differ between images. tests/models/backbones/test_registry.py runs the same checks on the smaller backbones.
 """
 
 from __future__ import annotations
@@ -35,11 +37,11 @@ from models.networks.kept_networks import Network
 
 CLASSES, IMAGES = 3, 16
 AGREEMENT = 0.01
-"""Largest difference between probabilities, as a share of how far they are apart from image to image: the order of
-float32 sums differs between graphs."""
+"""Largest allowed difference between probabilities, as a share of their standard deviation over images. Graphs may sum
+float32 numbers in different orders."""
 NORM_SCALE = 0.3
-"""Of batch norm's stand-ins. At 1, where untrained networks have it, a deep network enlarges the last digit's rounding
-layer by layer: EfficientNetV2M to 0.013 of how far images are apart; at 0.3 to 0.00003."""
+"""Gamma of the batch norm layers. At 1, its initial value, a deep network amplifies rounding errors layer by layer: in
+EfficientNetV2M to 0.013 of the standard deviation over images, against 0.00003 at 0.3."""
 RANGES = {
     "-1..1": (-1.0, 1.0),
     "bgr-mean": (-max(BGR_MEANS), 255 - min(BGR_MEANS)),
@@ -50,28 +52,32 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A row's network with stand-ins for its pretrained weights."""
+    """A backbone's network, with random weights in place of pretrained ones."""
 
     network: Network
     weights_file: str | None
-    """The name of the file that keras.applications asked for."""
+    """Name of the file that keras.applications asked for, if any."""
     images: np.ndarray
     """uint8 (IMAGES, size, size, 3)."""
     probabilities: np.ndarray
-    """Of the network in one piece."""
+    """Output of the undivided network, float32 (IMAGES, CLASSES)."""
 
     @property
     def row(self) -> Backbone:
         return self.network.classifier.settings.backbone
 
     def must_give(self, probabilities: Any) -> None:
-        """AssertionError when these are not the network's own."""
+        """Compare with the probabilities of the undivided network.
+
+        Raises:
+            AssertionError: They differ by more than AGREEMENT.
+        """
         spread = float(self.probabilities.std(axis=0).max())
         np.testing.assert_allclose(probabilities, self.probabilities, rtol=0, atol=AGREEMENT * spread)
 
 
 def subject_of(row: Backbone) -> Subject:
-    """Builds the row's network."""
+    """Build a backbone's network and compute its probabilities on random images."""
     shape = (row.min_size, row.min_size, 3)
     keras.utils.set_random_seed(0)
     with _no_download() as asked:
@@ -84,7 +90,7 @@ def subject_of(row: Backbone) -> Subject:
 
 @contextmanager
 def _no_download() -> Iterator[list[str]]:
-    """The names of the weights files that are asked for; none is fetched or loaded."""
+    """Record the names of requested weights files, without downloading or loading any."""
     asked: list[str] = []
 
     def get_file(name: str, *_: Any, **__: Any) -> str:
@@ -99,7 +105,7 @@ def _no_download() -> Iterator[list[str]]:
 
 
 def _settle(network: Network, images: np.ndarray) -> None:
-    """Sets batch norm to the statistics of these images, without which an untrained network's features are constant."""
+    """Set batch norm to the statistics of the images: without them, features of an untrained network are constant."""
     layers = list(network.classifier.network._flatten_layers())
     norms = [(one, "momentum") for one in layers if isinstance(one, keras.layers.BatchNormalization)]
     drops = [(one, "rate") for one in layers if isinstance(one, keras.layers.Dropout)]
@@ -115,7 +121,7 @@ def _settle(network: Network, images: np.ndarray) -> None:
 
 
 def check_row(subject: Subject) -> None:
-    """What the row says of parameters, cut points and the weights file."""
+    """Check the number of parameters, the cut points and the weights file."""
     classifier, row = subject.network.classifier, subject.row
     assert classifier.network.count_params() == row.parameters
     assert tuple(dict.fromkeys(round(cut.fraction, 2) for cut in classifier.cuts)) == row.cuts
@@ -127,7 +133,7 @@ def check_row(subject: Subject) -> None:
 
 
 def check_preprocessing(subject: Subject) -> None:
-    """It fills the range of its name, in float32."""
+    """Check that preprocessing returns float32 in the range that the row names."""
     shape = subject.images.shape[1:]
     extremes = np.stack([np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)])
     out = keras.ops.convert_to_numpy(PREPROCESSING[subject.row.preprocessing](extremes))
@@ -136,13 +142,13 @@ def check_preprocessing(subject: Subject) -> None:
 
 
 def check_images_are_told_apart(subject: Subject) -> None:
-    """Without this the others would compare constants."""
+    """Check that probabilities differ between images; the other checks would else compare constants."""
     assert np.isfinite(subject.probabilities).all()
     assert subject.probabilities.std(axis=0).max() > 1e-4
 
 
 def check_cuts(subject: Subject) -> None:
-    """What lies behind each cut, given what lies before it, equals the whole."""
+    """Check at each cut point that prefix and suffix together give the output of the whole network."""
     classifier = subject.network.classifier
     before = keras.Model(classifier.network.inputs[0], [cut.tensor for cut in classifier.cuts])
     features = before(PREPROCESSING[subject.row.preprocessing](subject.images), training=False)
@@ -154,7 +160,7 @@ def check_cuts(subject: Subject) -> None:
 
 
 def check_parts(subject: Subject, fractions: Sequence[float] = (0.0, 0.5, 1.0)) -> None:
-    """The parts that trials train equal the whole, in one piece and with the prefix's output taken out and put in."""
+    """Check that the networks of trials give the output of the whole, with and without cached prefix features."""
     for fraction in fractions:
         part = subject.network.part(fraction)
         subject.must_give(part.model(subject.images, training=False))
@@ -165,7 +171,7 @@ def check_parts(subject: Subject, fractions: Sequence[float] = (0.0, 0.5, 1.0)) 
 
 
 def check_opens_in_plain_keras(subject: Subject, folder: Path, fresh_process: bool = False) -> None:
-    """The network in one piece, saved and opened without anything of ours, gives the same probabilities."""
+    """Check that the saved network gives the same probabilities when plain Keras opens it, without hpsearch's code."""
     path = folder / "model.keras"
     subject.network.classifier.joined.save(path)
     if fresh_process:
@@ -178,7 +184,7 @@ def check_opens_in_plain_keras(subject: Subject, folder: Path, fresh_process: bo
 
 
 def measure(row: Backbone) -> dict[str, Any]:
-    """All checks on one row; how long each took, in seconds."""
+    """Run all checks on one backbone, and return its figures with the seconds of each step."""
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -215,12 +221,11 @@ def measure(row: Backbone) -> dict[str, Any]:
 
 
 def run(target: Path, names: list[str]) -> bool:
-    """One process for each row, so that one at a time is in memory. False when any broke its contract."""
+    """Check backbones, each in a process of its own so that memory is freed; return whether all match their rows."""
     table = json.loads(target.read_text()) if target.exists() else {}
     kept = True
     for name in names or [row.name for row in BACKBONES]:
-        backbone_named(name)
-        command = [sys.executable, __file__, "one", str(target), name]
+        command = [sys.executable, __file__, "one", name]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             table[name] = json.loads(done.stdout.splitlines()[-1])
@@ -243,18 +248,26 @@ def show(table: dict[str, Any]) -> None:
         )
 
 
+def _name(text: str) -> str:
+    if text not in (known := [row.name for row in BACKBONES]):
+        raise argparse.ArgumentTypeError(f"unknown backbone {text!r}: `hpsearch backbones` lists the {len(known)}")
+    return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "one", "show"))
-    parser.add_argument("target", type=Path)
-    parser.add_argument("names", nargs="*")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, what in (("run", "check backbones, all without a NAME"), ("show", "print the table")):
+        commands.add_parser(command, help=what).add_argument("out", type=Path)
+    commands.choices["run"].add_argument("names", nargs="*", type=_name, metavar="NAME")
+    commands.add_parser("one", help="check one backbone and print its figures as JSON").add_argument("name", type=_name)
     options = parser.parse_args()
-    if options.what == "one":
-        print(json.dumps(measure(backbone_named(options.names[0]))))
-    elif options.what == "run":
-        sys.exit(not run(options.target, options.names))
+    if options.command == "one":
+        print(json.dumps(measure(backbone_named(options.name))))
+    elif options.command == "run":
+        sys.exit(not run(options.out, options.names))
     else:
-        show(json.loads(options.target.read_text()))
+        show(json.loads(options.out.read_text()))
 
 
 if __name__ == "__main__":

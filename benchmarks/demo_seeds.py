@@ -1,11 +1,11 @@
-"""The demo against a single plain training, three seeds: what does the search win on the demo's test images?
+"""Compare the model that the full demo exports with one plain training of the same network.
 
-    python benchmarks/demo_seeds.py [--seeds 0,1,2] [--out benchmarks/results/demo_seeds.json]     # some minutes a seed
+    python benchmarks/demo_seeds.py [--seeds 0,1,2] [--out OUT.json]
 
-For each seed: `hpsearch demo --size full --seed SEED` in a fresh workspace (timed; its exported model's test figures
-are read from metrics.json), and the same small CNN trained once on the same prepared set for the same epochs, with
-Adam 1e-3, dropout 0.3 and no augmentation, its best epoch chosen by clean validation macro-F1. Macro-F1 on the test
-images as they are, and under corruptions that the search was scored by and others that nothing was.
+A seed takes some minutes. For each, `hpsearch demo --size full --seed SEED` runs in a new workspace, and its time and
+the exported model's test scores are recorded. Then the same small CNN is trained once on the same prepared set for as
+many epochs: Adam at 1e-3, dropout 0.3, no augmentation, best epoch by clean validation macro-F1. Scores are macro-F1 on
+the test images: clean, under the corruptions that also score trials, and under corruptions used for nothing else.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 RESULTS = Path(__file__).with_name("results") / "demo_seeds.json"
 PARTS = {"": "clean", "corrupted": "known corruptions", "test_only_corrupted": "unseen corruptions"}
-"""Of the figures of the test images in metrics.json, by search.exporting.scored_parts."""
+"""Key under `test` in metrics.json, as in search.exporting.scored_parts -> title. The empty key is `test` itself."""
 PLAIN = {"optimizer": "adam", "learning_rate": 1e-3, "dropout": 0.3, "augmentation": "none", "frozen_fraction": 0.0}
 
 
 def run_demo(workspace: Path, seed: int, size: Sequence[str]) -> dict[str, Any]:
-    """The demo as a user runs it: seconds, counts, and the exported model's test figures."""
+    """Run the demo as a user does; return its seconds, trial counts and the exported model's test scores.
+
+    Args:
+        size: Options of `hpsearch demo` that set the size of the search.
+    """
     hpsearch = [sys.executable, "-P", "-c", "from search.cli import main; main()", "-w", str(workspace)]
     started = time.monotonic()
     subprocess.run([*hpsearch, "demo", *size, "--seed", str(seed)], check=True)
@@ -54,7 +58,7 @@ def run_demo(workspace: Path, seed: int, size: Sequence[str]) -> dict[str, Any]:
 
 
 def train_plainly(workspace: Path, seed: int, epochs: int) -> dict[str, Any]:
-    """The comparison: one training of the demo's network on the demo's data."""
+    """Train the demo's network once on the demo's data; return its validation and test scores."""
     from data_prep.storage.reader import PreparedSet
     from models.hyperparameters import Hyperparameters
     from models.networks.predicting import predict
@@ -87,10 +91,10 @@ def train_plainly(workspace: Path, seed: int, epochs: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=14, help="trials of the demo's search (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=12, help="epochs of a trial, at most (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="default: benchmarks/results/demo_seeds.json")
     options = parser.parse_args()
     size = ("--size", "full", "--trials", str(options.trials), "--epochs", str(options.epochs))
     rows: list[dict[str, Any]] = []
@@ -100,9 +104,7 @@ def main() -> None:
             plain = train_plainly(Path(folder), seed, options.epochs)
         gain = {title: demo["test_macro_f1"][title] - plain["test_macro_f1"][title] for title in PARTS.values()}
         rows.append({"seed": seed, "demo": demo, "plain": plain, "gain": gain})
-        print(
-            f"seed {seed}: {demo['seconds']} s, {demo['trials']} trials, {demo['pruned']} pruned; macro-F1 of the test"
-        )
+        print(f"seed {seed}: {demo['seconds']} s, {demo['trials']} trials, {demo['pruned']} pruned; test macro-F1:")
         for title in PARTS.values():
             print(
                 f"  {title:<20} demo {demo['test_macro_f1'][title]:.4f}, plain {plain['test_macro_f1'][title]:.4f}, "
@@ -110,7 +112,7 @@ def main() -> None:
                 flush=True,
             )
     medians = {title: statistics.median(row["gain"][title] for row in rows) for title in PARTS.values()}
-    print("median gains:", ", ".join(f"{title} {value:+.4f}" for title, value in medians.items()))
+    print("median gain:", ", ".join(f"{title} {value:+.4f}" for title, value in medians.items()))
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     report = {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "median_gain": medians, "seeds": rows}
     options.out.parent.mkdir(exist_ok=True)

@@ -1,12 +1,15 @@
-"""How fast a trial is fed and trained, against bare `model.fit` on the same arrays in memory.
+"""Measure how fast a trial trains and how fast its input pipeline is, against plain `model.fit`.
 
     python benchmarks/feeding.py run WORKSPACE OUT.json [--backbone mobilenetv2_035] [--rounds 5]
     python benchmarks/feeding.py show OUT.json
 
-Three things in turn, in one process, ROUNDS times over the training images of a prepared set: `fit` trains the same
-network (nothing frozen, AdamW, batch 32) by `model.fit` on the originals in memory; `trial` trains it as a trial does,
-from the memory-mapped originals and stored views; `pipeline` only makes the batches, with flips, masks and mixing on.
-Images a second, medians over the rounds; the first round, which traces, is left out.
+One process measures three things in turn, in each round, over the training images of a prepared set:
+
+    fit         `model.fit` on the same network (nothing frozen, AdamW, batch size 32), original images in memory
+    trial       the same training as a trial does it, from memory-mapped originals and stored augmented views
+    pipeline    the batches alone, without training, with flips, masks and mixing
+
+Figures are images/s, medians over the rounds. The first round, in which TensorFlow traces its graphs, does not count.
 """
 
 from __future__ import annotations
@@ -20,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `hpsearch run` sets it
 RECIPE_BATCH = 32
 
 
 def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float]]:
-    """Images a second of each of the three, by round."""
+    """Return the images/s of `fit`, `trial` and `pipeline` in each round."""
     import numpy as np
 
     from data_prep.storage.reader import PreparedSet
@@ -68,14 +71,13 @@ def measure(workspace: Path, backbone: str, rounds: int) -> dict[str, list[float
 
 
 def fit_model(network: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
-    """The same network as a user would build it, compiled by Keras, and what it is fitted to: images and one-hot
-    labels."""
+    """Return the network as a user would build and compile it, with its images and one-hot labels."""
     import keras
     import numpy as np
 
     from models.networks.classifier import make_classifier
 
-    # Nothing frozen but the batch norm of pretrained networks, as in the part that a trial trains.
+    # Only the batch norm of pretrained networks is frozen, as in a trial.
     model = make_classifier(network.classifier.settings, dropout=0.2).joined
     model.trainable = True
     for layer in model._flatten_layers(include_self=False):
@@ -97,26 +99,28 @@ def show(rows: dict[str, Any]) -> None:
 
 
 def _ratio(speeds: list[float], others: list[float]) -> float:
-    """The median over rounds, each within itself: a machine may slow down on the way."""
+    """Return the median of each round's ratio, so that a machine that slows down during the run does not matter."""
     return statistics.median(one / other for one, other in zip(speeds, others, strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "show"))
-    parser.add_argument("paths", nargs="+", type=Path)
-    parser.add_argument("--backbone", default="mobilenetv2_035")
-    parser.add_argument("--rounds", type=int, default=5)
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="measure one backbone and add it to OUT")
+    running.add_argument("workspace", type=Path)
+    running.add_argument("out", type=Path)
+    running.add_argument("--backbone", default="mobilenetv2_035", help="default: %(default)s")
+    running.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    commands.add_parser("show", help="print the figures").add_argument("out", type=Path)
     options = parser.parse_args()
-    target = options.paths[-1]
-    rows = json.loads(target.read_text()) if target.exists() else {}
-    if options.what == "run":
-        speeds = measure(options.paths[0], options.backbone, options.rounds)
+    rows = json.loads(options.out.read_text()) if options.command == "show" or options.out.exists() else {}
+    if options.command == "run":
+        speeds = measure(options.workspace, options.backbone, options.rounds)
         machine = f"{os.cpu_count()} cores, {os.uname().machine}"
         rows[options.backbone] = {
             "machine": machine, "date": time.strftime("%Y-%m-%d"), "images_per_second": speeds,
         }  # fmt: skip
-        target.write_text(json.dumps(rows, indent=1) + "\n")
+        options.out.write_text(json.dumps(rows, indent=1) + "\n")
     show(rows)
 
 

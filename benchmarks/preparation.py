@@ -1,17 +1,21 @@
-"""The speed of `hpsearch prepare`, and the memory it takes.
+"""Measure the speed of `hpsearch prepare` and the memory that it needs.
 
-    python benchmarks/preparation.py augmentation SOURCE.npz      # against the published per-image eager loop
-    python benchmarks/preparation.py cleaning SOURCE.npz          # hashing, reading, cleaning, grouping, stage by stage
-    python benchmarks/preparation.py large SOURCE.npz FOLDER      # the same for 100,000 images, made of SOURCE's
-    python benchmarks/preparation.py whole FOLDER                 # all of `prepare` for those, one level only
+    python benchmarks/preparation.py augmentation SOURCE.npz
+    python benchmarks/preparation.py cleaning SOURCE.npz
+    python benchmarks/preparation.py large SOURCE.npz FOLDER
+    python benchmarks/preparation.py whole FOLDER
     python benchmarks/preparation.py show
 
-SOURCE.npz is a set as `prepare` takes it. Each part writes its own entry of --out and leaves the others. FOLDER keeps
-the 100,000 images (2.8 GB) for the next time.
+    augmentation    augmented views per second, against the published loop over single images in eager mode
+    cleaning        seconds of each stage: reading, hashing, cleaning, grouping
+    large           the same for 100,000 images, made from those of SOURCE and kept in FOLDER (2.8 GB)
+    whole           all of `prepare` on the images that `large` left in FOLDER, with one augmentation level
 
-The parts about cleaning run in processes of their own. Their memory is read from /proc every 10 ms (Linux): private is
-what only swap could take away (RssAnon); a source of 512 MiB or more lies in a temporary file instead, whose pages
-count as mapped (RssFile) while they are in memory, and the system takes them back when others need the room.
+SOURCE.npz is any set that `prepare` accepts. Each command replaces its own entry in --out.
+
+All but `augmentation` run in a process of their own, whose memory is read from /proc every 10 ms (Linux). `private_mb`
+(RssAnon) is memory that the system could free only by swapping. A source of 512 MiB or more lies in a temporary file
+instead; its pages in memory count as `mapped_mb` (RssFile), and the system reclaims them when it needs the room.
 """
 
 from __future__ import annotations
@@ -21,31 +25,33 @@ import json
 import multiprocessing
 import os
 import platform
-import re
 import shutil
-import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from preparation_parts.measuring import Clock, Watch, memory, timed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 OUT = Path(__file__).parent / "results" / "preparation.json"
 LEVELS = ("low", "medium", "hard")
 POSITIONS = 8
 IMAGES, EAGER_SHARE, ROUNDS = 1500, 30, 3
-LARGE, COPY_SHARE = 100_000, 50
-_MEMORY = {"private_mb": "RssAnon", "mapped_mb": "RssFile", "resident_mb": "VmRSS"}
+LARGE, COPY_SHARE, LARGE_FILE = 100_000, 50, "large.npz"
 
 
 def augmentation(source: Path, count: int, times: int) -> dict[str, Any]:
-    """Rounds of both in turn, in one process, on the same images."""
+    """Time `augment` and the eager loop in turn, in one process, on the same images.
+
+    Args:
+        source: Source of the images.
+        count: Images that `augment` gets. The eager loop, which is far slower, gets one of EAGER_SHARE.
+        times: Rounds.
+    """
     from data_prep.sources.registry import read_source
 
     images = read_source(str(source)).images[:count]
@@ -69,7 +75,10 @@ def augmentation(source: Path, count: int, times: int) -> dict[str, Any]:
 
 
 def our_views(images: np.ndarray, seed: int) -> dict[str, float]:
-    """Rates of `augment` from the first batches on, and with the start: the graphs are built for each set anew."""
+    """Return the speed of `augment` without and with its start.
+
+    The start is the time until the first batch of each level is done: TensorFlow traces the graphs anew for each set.
+    """
     from data_prep.augmentation.levels import augment
 
     views = {level: np.zeros((len(images), 1, *images.shape[1:]), np.uint8) for level in LEVELS}
@@ -81,7 +90,7 @@ def our_views(images: np.ndarray, seed: int) -> dict[str, float]:
 
 
 def eager_loop(level: str) -> Callable[[np.ndarray], None]:
-    """The published way: each image on its own, without a graph, through the layers that `augment` uses."""
+    """Return the published loop: the layers that `augment` uses, on one image at a time, in eager mode."""
     import keras_cv
     import tensorflow as tf
 
@@ -100,44 +109,8 @@ def eager_loop(level: str) -> Callable[[np.ndarray], None]:
     return loop
 
 
-class Clock:
-    """Wall and CPU seconds of all threads; they count on until asked for the first time."""
-
-    def __init__(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
-        self.stopped: dict[str, float] = {}
-
-    def seconds(self) -> dict[str, float]:
-        now = {"s": time.perf_counter() - self.wall, "cpu_s": time.process_time() - self.cpu}
-        self.stopped = self.stopped or {key: round(value, 3) for key, value in now.items()}
-        return self.stopped
-
-    def rates(self, views: int) -> dict[str, float]:
-        return {f"views_per_{key}": round(views / value, 1) for key, value in self.seconds().items()}
-
-
-class Watch:
-    """A progress that remembers when how much was done, and what stages there were."""
-
-    def __init__(self) -> None:
-        self.began = Clock()
-        self.done, self.seen = 0, list[tuple[int, Clock]]()
-        self.stages = dict[str, Clock]()
-
-    def start(self, title: str, total: int, unit: str = "images") -> None:
-        self.end()
-        self.stages[title] = Clock()
-
-    def end(self) -> dict[str, dict[str, float]]:
-        return {title: clock.seconds() for title, clock in self.stages.items()}
-
-    def advance(self, count: int) -> None:
-        self.done += count
-        self.seen.append((self.done, Clock()))
-
-
 def stages(source: str) -> dict[str, Any]:
-    """Seconds of each stage up to images.csv, and memory; to be run in a process of its own."""
+    """Return seconds of each stage up to writing images.csv, and peaks of memory. Call it in a new process."""
     from data_prep import prepare
     from data_prep.cleaning import copies, hashing
     from data_prep.fingerprint import identify
@@ -170,42 +143,12 @@ def stages(source: str) -> dict[str, Any]:
     return {"total": total, "stages": seconds, "memory": peaks, "counts": counts}
 
 
-def timed(name: str, function: Callable[..., Any], seconds: dict[str, dict[str, float]]) -> Callable[..., Any]:
-    """The function, its seconds noted down; of a generator until its end."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        clock = Clock()
-        result = function(*args, **kwargs)
-        result = list(result) if isinstance(result, Iterator) else result
-        seconds[name] = clock.seconds()
-        return result
-
-    return run
-
-
-@contextmanager
-def memory() -> Iterator[dict[str, int]]:
-    """Peaks in MB within the block, which come when it ends."""
-    peaks, over = dict.fromkeys(_MEMORY, 0), threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.01):
-            status = Path("/proc/self/status").read_text()
-            for key, field in _MEMORY.items():
-                kb = int(re.findall(rf"{field}:\s+(\d+) kB", status)[0])
-                peaks[key] = max(peaks[key], round(kb / 1000))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield peaks
-    finally:
-        over.set()
-        thread.join()
-
-
 def make_large(source: Path, path: Path, count: int) -> None:
-    """Images of SOURCE in up to eight positions (turned by right angles, mirrored), then copies and near copies."""
+    """Write a large set made of the images of a smaller one.
+
+    It has the images in up to POSITIONS positions (rotated by right angles, mirrored), then one part in COPY_SHARE of
+    exact copies, and as many near copies.
+    """
     from data_prep.sources.registry import read_source
 
     data = read_source(str(source))
@@ -235,11 +178,11 @@ def make_large(source: Path, path: Path, count: int) -> None:
 
 
 def whole(folder: str) -> dict[str, Any]:
-    """All of `prepare`, in a process of its own."""
+    """Return seconds and memory of all of `prepare`. Call it in a new process."""
     from data_prep.prepare import prepare
     from data_prep.settings import PrepareSettings
 
-    settings = PrepareSettings(str(Path(folder) / "large.npz"), levels=LEVELS[:1], corrupted_views=0)
+    settings = PrepareSettings(str(Path(folder) / LARGE_FILE), levels=LEVELS[:1], corrupted_views=0)
     place, watch = Path(folder) / "prepared", Watch()
     with memory() as peaks:
         prepare(settings, place, force=True, progress=watch)
@@ -251,16 +194,17 @@ def whole(folder: str) -> dict[str, Any]:
 
 
 def apart(function: Callable[[str], dict[str, Any]], argument: Path) -> dict[str, Any]:
+    """Call a function in a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, (str(argument),))
 
 
 def show(report: dict[str, Any]) -> None:
     for part, found in report.items():
-        print(f"{part} ({found['date']}, {found['machine']}, load {found['load_average']} at its end)")
+        print(f"{part} ({found['date']}, {found['machine']}, load average {found['load_average']} at the end)")
         for one in found.get("rounds", ()):
-            rates = "{views_per_s:,.0f} views/s, eager {eager_views_per_s:.1f}: {ratio:.1f} times".format(**one)
-            also = "{ratio_by_cpu_time:.1f} by CPU time, {ratio_with_start:.1f} with the start".format(**one)
+            rates = "{views_per_s:,.0f} views/s, eager {eager_views_per_s:.1f}: {ratio:.1f} times as fast".format(**one)
+            also = "{ratio_by_cpu_time:.1f} by CPU time, {ratio_with_start:.1f} with the tracing".format(**one)
             print(f"  {rates} ({also})")
         for name, seconds in (found.get("stages", {}) | {"total": found.get("total")}).items():
             if seconds:
@@ -268,27 +212,46 @@ def show(report: dict[str, Any]) -> None:
         print("  " + ", ".join(f"{key} {found[key]}" for key in found if key in ("memory", "counts") or "ratio" in key))
 
 
+PARTS = {
+    "augmentation": (("source",), IMAGES, "time augmentation against the eager loop"),
+    "cleaning": (("source",), 0, "time the stages of cleaning"),
+    "large": (("source", "folder"), LARGE, "time the stages of cleaning a large set, made of SOURCE's images"),
+    "whole": (("folder",), 0, "time all of `prepare` on the set that `large` made"),
+    "show": ((), 0, "print all figures"),
+}
+"""Command -> its paths, default of its --images (0: it has none), its help."""
+
+
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of one command."""
+    if options.part == "augmentation":
+        return augmentation(options.source, options.images, options.rounds)
+    if options.part == "cleaning":
+        return apart(stages, options.source)
+    if options.part == "whole":
+        return apart(whole, options.folder)
+    large = options.folder / LARGE_FILE
+    if not large.exists():
+        options.folder.mkdir(parents=True, exist_ok=True)
+        make_large(options.source, large, options.images)
+    return apart(stages, large)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("augmentation", "cleaning", "large", "whole", "show"))
-    parser.add_argument("paths", nargs="*", type=Path, help="SOURCE.npz, FOLDER or both")
-    counts = f"images of `augmentation` (default: {IMAGES:,}) or `large` (default: {LARGE:,})"
-    parser.add_argument("--images", type=int, help=counts)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of `augmentation` (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=OUT)
+    commands = parser.add_subparsers(dest="part", required=True)
+    for part, (paths, images, what) in PARTS.items():
+        command = commands.add_parser(part, help=what)
+        for path in paths:
+            command.add_argument(path, type=Path)
+        command.add_argument("--out", type=Path, default=OUT, help="default: benchmarks/results/preparation.json")
+        if images:
+            command.add_argument("--images", type=int, default=images, help="images to use (default: %(default)s)")
+    commands.choices["augmentation"].add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     options = parser.parse_args()
-    report = json.loads(options.out.read_text()) if options.out.exists() else {}
-    if options.part == "large" and not (large := options.paths[1] / "large.npz").exists():
-        options.paths[1].mkdir(parents=True, exist_ok=True)
-        make_large(options.paths[0], large, options.images or LARGE)
-    measure: dict[str, Callable[[], dict[str, Any]]] = {
-        "augmentation": lambda: augmentation(options.paths[0], options.images or IMAGES, options.rounds),
-        "cleaning": lambda: apart(stages, options.paths[0]),
-        "large": lambda: apart(stages, options.paths[1] / "large.npz"),
-        "whole": lambda: apart(whole, options.paths[0]),
-    }
+    report = json.loads(options.out.read_text()) if options.part == "show" or options.out.exists() else {}
     if options.part != "show":
-        found = measure[options.part]()
+        found = measured(options)
         machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
         found |= {"date": datetime.now(UTC).date().isoformat(), "machine": machine}
         report[options.part] = found | {"load_average": round(os.getloadavg()[0], 1)}

@@ -1,29 +1,35 @@
-"""What pruning saves and what it costs: recorded curves of unpruned trials, replayed under each policy.
+"""Measure what pruning saves and what it costs, by replaying recorded trials under each pruning policy.
 
-    python benchmarks/pruning.py record WORKSPACE CURVES.json [--study NAME]   # again after more trials: all of them
+    python benchmarks/pruning.py record WORKSPACE CURVES.json [--study NAME]
     python benchmarks/pruning.py replay CURVES.json OUT.json --seeds 200 --trials 20
     python benchmarks/pruning.py show OUT.json
 
-The study whose curves are recorded is one without pruning, on a workspace that is prepared as usual:
+`record` needs a study without pruning:
 
     hpsearch prepare training_set.npz
     hpsearch run --backbone mobilenetv2_035 --trials 40 --pruner none
 
-`replay` draws for each seed `--trials` of the recorded trials in a random order and gives them to Optuna's pruner one
-after the other, as a search of one worker does: report, should_prune, tell, with the recorded values. The rows
-`hpsearch: ...` are the pruners as `run` configures them, head phase included. All other rows report fine-tuning epochs
-alone, counted from 1, since values of the head phase are not comparable with them. `all to epoch ...` rows train all
-trials to an epoch, and the best share of them to the end; going on with a trial costs its start once more.
+It writes the curves of all complete trials anew; call it again after more trials. For each seed, `replay` draws
+`--trials` of the recorded trials in random order and gives them to Optuna's pruner one after the other, as a search in
+one process does (report, should_prune, tell), with the recorded values.
 
-Share: epochs (seconds) of the policy / of the same trials unpruned. Regret: the best final value of the trials drawn
-minus that of the trials that ran to their end. Equal compute: trials are drawn with replacement until the policy has
-used what `--trials` unpruned ones take; how far the best value reached lies below the best one recorded. Seconds are
-those recorded, of a machine that may have had other work: epochs tell policies apart with less noise.
+Rows `hpsearch: ...` are the pruners as `run` configures them, head phase included. All other rows report the epochs of
+fine-tuning alone, counted from 1, because values of the head phase are not comparable with later ones. Rows `all to
+epoch ...` train all trials to that epoch and only the best share of them to the end; resuming a trial costs its start
+once more.
 
-What it does not say: the sampler is not replayed, and would propose other trials after pruned ones (`recorded order` is
-that in which it proposed them, once: share of epochs and regret). Trials that diverged or failed have no curve. Seeds
-draw from the same few trials: the errors shown are of the drawing alone and say nothing about another data set, and the
-best of so many rows is lucky, so prefer one among the best whose neighbours are good too.
+    share           epochs (or seconds) under the policy, divided by those of the same trials unpruned
+    regret          best final value of the drawn trials, less the best of those that ran to their end
+    equal compute   trials are drawn with replacement until the policy has used as much as `--trials` unpruned trials;
+                    the figure is how far its best value lies below the best recorded one
+    recorded order  share of epochs, and regret, if the trials come once in the order in which they were recorded
+
+Prefer epochs to seconds for comparing policies: the seconds are those recorded, on a machine that may have had other
+work.
+
+The replay has limits. It does not replay the sampler, which would suggest other trials after pruned ones. Trials that
+diverged or failed have no curve. All seeds draw from the same few trials, so the standard errors cover the drawing
+alone, not another data set. The best of so many rows is partly lucky: prefer a good row whose neighbours are good too.
 """
 
 from __future__ import annotations
@@ -69,17 +75,17 @@ SHOWN = {
     },
     "recorded order": ("as_recorded_epochs", "as_recorded_regret"),
 }
-"""The columns of the table, with the figures under each."""
+"""Title of each column of the table -> the figures in it."""
 
 
 def record(workspace: Path, out: Path, name: str | None) -> None:
-    """Writes the complete trials of the workspace's study without pruning, or of the one called `name`."""
+    """Write the curves of the complete trials of one study: the one called `name`, or the only one without pruning."""
     storage = existing_storage(workspace / "studies.db")
     studies = [load_study(storage, one) for one in ([name] if name else study_names(storage))]
     whole = [study for study in studies if stored_settings(study).pruner == "none"]
     if len(whole) != 1:
         names = ", ".join(study.study_name for study in whole) or "none"
-        raise SystemExit(f"one study run with `--pruner none` is needed, and there are: {names}; name one by --study")
+        raise SystemExit(f"one study run with `--pruner none` is needed, but there are: {names}; name one with --study")
     complete = [one for one in records_of(whole[0]) if one.state == "complete"]
     columns = ["phase", "value", "seconds"]
     report = origin() | {"settings": asdict(stored_settings(whole[0])), "epoch_columns": columns}
@@ -106,14 +112,14 @@ def origin() -> dict[str, Any]:
 
 
 def write(out: Path, report: dict[str, Any], key: str, rows: list[dict[str, Any]]) -> None:
-    """A row a line under `key`."""
+    """Write the report as JSON, with one line for each row under `key`."""
     lines = ",\n  ".join(json.dumps(row) for row in rows)
     head = json.dumps(report, indent=1).removesuffix("\n}")
     out.write_text(f'{head},\n "{key}": [\n  {lines}\n ]\n}}\n')
 
 
 def recorded_of(report: dict[str, Any]) -> Recorded:
-    """The curves in what `record` wrote."""
+    """Read the curves from a report of `record`."""
     curves = []
     for trial in report["trials"]:
         phases, values, seconds = zip(*trial["epochs"], strict=True)
@@ -121,12 +127,16 @@ def recorded_of(report: dict[str, Any]) -> Recorded:
         curves.append(Curve(values, seconds, outside_s, trial["value"], phases.count(HEAD)))
     heads = {curve.head for curve in curves}
     if len(heads) != 1:
-        raise SystemExit(f"all trials must have the same head phase, but there are ones of {sorted(heads)} epochs")
+        raise SystemExit(f"all trials must have head phases of the same length, but they have {sorted(heads)} epochs")
     return Recorded(tuple(curves), heads.pop(), report["settings"]["recipe"]["epochs"])
 
 
 def early_ranks(recorded: Recorded) -> dict[str, float]:
-    """Epochs of fine-tuning done (0: the end of the head phase) -> Kendall's tau of the values then with the last."""
+    """Return how well values after each epoch of fine-tuning rank the trials.
+
+    Returns:
+        Finished epochs (0: the head phase alone) -> Kendall's tau between the values then and the final values.
+    """
     finals = [curve.final for curve in recorded.curves]
     ranks = {}
     for epoch in range(0 if recorded.head else 1, recorded.tuning + 1):
@@ -157,12 +167,13 @@ def replay_all(curves: Path, out: Path, seeds: int, trials: int) -> None:
 
 
 def show(out: Path) -> None:
-    """A line a policy, the best at equal seconds first."""
+    """Print a line for each policy, the best at equal seconds first."""
     report = json.loads(out.read_text())
     ranks = ", ".join(f"{epoch}: {tau:.2f}" for epoch, tau in report["early_ranks"].items())
     print(f"{report['seeds']} seeds, {report['trials']} of {report['recorded_trials']} recorded trials")
-    print(f"Kendall's tau with the final value after so many fine-tuning epochs: {ranks}")
-    print("shares: median, mean; regret, below best and gain over none, with its standard error: 0.01 of the objective")
+    print(f"Kendall's tau with the final values, by finished epochs of fine-tuning: {ranks}")
+    print("epochs, seconds: median and mean share in %; regret: mean and 90th percentile, in 0.01 of the objective;")
+    print("equal compute: below best, gain over none, standard error of the gain, in 0.01 of the objective")
     widths = {title: max(len(title), 7 * len(keys)) + 2 for title, keys in SHOWN.items()}
     print(f"{'policy':<40}" + "".join(f"{title:>{widths[title]}}" for title in SHOWN) + "  trials")
     for row in sorted(report["policies"], key=lambda row: row["equal_seconds_below_best"]):
@@ -174,13 +185,15 @@ def show(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    recording, replaying = commands.add_parser("record"), commands.add_parser("replay")
+    recording = commands.add_parser("record", help="write the curves of a study without pruning")
+    replaying = commands.add_parser("replay", help="replay the curves under each policy")
+    showing = commands.add_parser("show", help="print the table")
     recording.add_argument("workspace", type=Path)
-    recording.add_argument("--study")
+    recording.add_argument("--study", help="default: the only study without pruning")
     replaying.add_argument("curves", type=Path)
-    replaying.add_argument("--seeds", type=int, default=200)
-    replaying.add_argument("--trials", type=int, default=20)
-    for command in (recording, replaying, commands.add_parser("show")):
+    replaying.add_argument("--seeds", type=int, default=200, help="random orders (default: %(default)s)")
+    replaying.add_argument("--trials", type=int, default=20, help="trials drawn for each seed (default: %(default)s)")
+    for command in (recording, replaying, showing):
         command.add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "record":

@@ -1,4 +1,4 @@
-"""Recorded trials under a policy of pruning: what they cost and what is found. The policies are rows of POLICIES."""
+"""Replay recorded trials under pruning policies, the rows of POLICIES. A library of pruning.py, not a script."""
 
 from __future__ import annotations
 
@@ -24,28 +24,30 @@ from studies.pruners import PRUNERS
 
 UNITS = ("epochs", "seconds")
 LONG = 64
-"""Times as many trials as asked for lie ready to be drawn at equal compute."""
+"""Trials that are drawn in advance for a comparison at equal compute, as a multiple of `--trials`."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A trial that ran to its end."""
+    """Recorded course of a trial that ran to its end."""
 
     values: tuple[float, ...]
-    """The objective after each epoch, head phase first."""
+    """Objective after each epoch, those of the head phase first."""
     seconds: tuple[float, ...]
-    """Of each epoch."""
+    """Duration of each epoch."""
     outside_s: float
-    """Before the first epoch and after the last: the network is built, the result stored."""
+    """Seconds before the first epoch and after the last: building the network, storing the result."""
     final: float
-    """Of the kept epoch, which is what the study was told."""
+    """Value that the study was told: that of the best epoch."""
     head: int
     """Epochs of the head phase."""
 
     @property
     def restart_s(self) -> float:
-        """What going on with a stopped trial costs: building and tracing its network again. Tracing is in the first
-        epoch of fine-tuning, which takes so much longer than the others."""
+        """Return the seconds that resuming a stopped trial costs: building and tracing its network again.
+
+        Tracing is the time by which the first epoch of fine-tuning is longer than the median of the others.
+        """
         first, *others = self.seconds[self.head :]
         return self.outside_s + max(0.0, first - median(others or [first]))
 
@@ -56,28 +58,28 @@ class Curve:
 
 @dataclass(frozen=True)
 class Spent:
-    """What became of a trial under a policy."""
+    """Cost and value of a trial under a policy."""
 
     epochs: int
     seconds: float
     value: float | None
-    """None when it was pruned."""
+    """Final value; None if the trial was pruned."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """One row: a pruner, or rungs at which a share of all trials goes on."""
+    """One pruning policy: an Optuna pruner, or rungs at which only the best share of all trials continues."""
 
     name: str
     pruner: Callable[[int, int], BasePruner] | None = None
-    """(epochs of the head phase, of fine-tuning) -> the pruner."""
+    """(epochs of the head phase, epochs of fine-tuning) -> the pruner."""
     reports_head: bool = False
     rungs: tuple[tuple[int, float], ...] = ()
-    """(fine-tuning epochs, share of all trials that goes on after them)"""
+    """Pairs of (epochs of fine-tuning, share of all trials that continues after them)."""
 
 
 def _hpsearch(name: str) -> Policy:
-    """As search.planning.sessions.open_study makes it."""
+    """Return the pruner that search.planning.sessions.open_study makes."""
     return Policy(
         f"hpsearch: {name}",
         PRUNERS[name],
@@ -149,7 +151,11 @@ class Recorded:
 
 
 def spend(policy: Policy, recorded: Recorded, curves: Iterable[Curve], name: str) -> Iterator[Spent]:
-    """What becomes of each trial, in order. `name`: of the replayed study, by which Hyperband picks its brackets."""
+    """Yield cost and value of each trial under the policy, in order.
+
+    Args:
+        name: Name of the replayed study; Hyperband derives its brackets from it.
+    """
     if policy.pruner is None:
         yield from _by_rungs(policy.rungs, list(curves))
         return
@@ -178,17 +184,17 @@ def _by_pruner(study: optuna.Study, curve: Curve, reports_head: bool) -> Spent:
 
 
 def _by_rungs(rungs: Sequence[tuple[int, float]], curves: Sequence[Curve]) -> list[Spent]:
-    """All trials at once: those that are not among the best at a rung stop there."""
-    going = list(range(len(curves)))
+    """Train all trials side by side; at each rung, those that are not among the best share stop."""
+    running = list(range(len(curves)))
     epochs, restarts = [len(curve.values) for curve in curves], [0] * len(curves)
     for rung, share in rungs:
-        going = [place for place in going if curves[place].head + rung < len(curves[place].values)]
-        going.sort(key=lambda place: max(curves[place].values[curves[place].head :][:rung]), reverse=True)
+        running = [place for place in running if curves[place].head + rung < len(curves[place].values)]
+        running.sort(key=lambda place: max(curves[place].values[curves[place].head :][:rung]), reverse=True)
         kept = max(1, round(share * len(curves)))
-        for place in going[kept:]:
+        for place in running[kept:]:
             epochs[place] = curves[place].head + rung
-        going = going[:kept]
-        for place in going:
+        running = running[:kept]
+        for place in running:
             restarts[place] += 1
     return [
         curve.spent(ran, completed=ran == len(curve.values), restarts=again)
@@ -197,7 +203,7 @@ def _by_rungs(rungs: Sequence[tuple[int, float]], curves: Sequence[Curve]) -> li
 
 
 def share_and_regret(policy: Policy, recorded: Recorded, curves: Sequence[Curve], name: str) -> dict[str, float]:
-    """Of one order of trials."""
+    """Return the policy's share of epochs and seconds, and its regret, for trials in the given order."""
     ends = list(spend(policy, recorded, curves, name))
     whole = unpruned(curves)
     regret = best_value(whole) - best_value(ends)
@@ -220,10 +226,14 @@ def best_value(ends: Iterable[Spent]) -> float:
 def at_equal_compute(
     policy: Policy, recorded: Recorded, stream: Sequence[Curve], budgets: dict[str, float], name: str
 ) -> dict[str, float]:
-    """For each unit: the trials begun within its budget, and the best value among those that ran to their end.
+    """Return for each unit how many trials its budget allows, and the best value among those that ran to their end.
 
     Args:
-        stream: the trials as they are drawn, more than any policy can use up.
+        stream: Drawn trials, more than any policy can use up.
+        budgets: Unit -> the most that the policy may spend.
+
+    Raises:
+        ValueError: The stream was too short.
     """
     found: dict[str, float] = {}
     for ends in _growing(policy, recorded, stream, name):
@@ -236,7 +246,10 @@ def at_equal_compute(
 
 
 def _growing(policy: Policy, recorded: Recorded, stream: Sequence[Curve], name: str) -> Iterator[list[Spent]]:
-    """What became of one trial, of two, of three ... By rungs, a search of each length is one of its own."""
+    """Yield the results of the first trial, of the first two, of the first three, and so on.
+
+    With rungs, each of these is a search of its own.
+    """
     if policy.pruner is None:
         for trials in range(1, len(stream) + 1):
             yield list(spend(policy, recorded, stream[:trials], name))
@@ -248,7 +261,7 @@ def _growing(policy: Policy, recorded: Recorded, stream: Sequence[Curve], name: 
 
 
 def of_seed(policy: Policy, recorded: Recorded, seed: int, trials: int) -> dict[str, float]:
-    """The figures of one seed, which draws the same for every policy."""
+    """Return a policy's figures for one seed. All policies get the same drawn trials."""
     rng, name = np.random.default_rng(seed), f"seed {seed}"
     drawn = [recorded.curves[place] for place in rng.permutation(len(recorded.curves))[:trials]]
     stream = [recorded.curves[place] for place in rng.integers(0, len(recorded.curves), LONG * trials)]
@@ -259,7 +272,13 @@ def of_seed(policy: Policy, recorded: Recorded, seed: int, trials: int) -> dict[
 
 
 def summary(rows: list[dict[str, float]], none: list[dict[str, float]], best: float) -> dict[str, float]:
-    """Of one policy over all seeds. `none`: the same seeds unpruned; `best`: the best value recorded."""
+    """Summarize one policy over all seeds.
+
+    Args:
+        rows: Figures of the policy, one row for each seed.
+        none: Figures of the same seeds without pruning.
+        best: Best recorded value.
+    """
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     figures: dict[str, Any] = {}
     for unit in UNITS:

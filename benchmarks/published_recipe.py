@@ -1,17 +1,19 @@
-"""The recipe that was published for the blood-cell challenge, trained for a given time: what hpsearch is compared with.
+"""Train the recipe that was published for the blood-cell challenge, for a given time, to compare hpsearch with it.
 
     python benchmarks/published_recipe.py --images WORKSPACE --learning-rate 1e-4 --seconds 600 --out FOLDER
 
-Its images are the training and validation images of WORKSPACE, pooled. As published, its faults included: every image
-is augmented first, one view of each strength (low, medium, hard); then all versions are split 70/30 at random, classes
-in proportion, so that nearly every validation image has another version of itself in training; class weights
-N / (n_k C), one-hot labels, weighted categorical cross-entropy; random flip, rotation, zoom, contrast and noise inside
-the model; ImageNet weights, the first half of the layers frozen, batch norm as plain Keras has it; AdamW, batches of
-16; ReduceLROnPlateau and EarlyStopping (patience 2 and 5, not published) on validation accuracy, best weights restored.
-The network is MobileNetV2 0.35.
+It trains on the pooled training and validation images of WORKSPACE, as published, faults included:
 
---seconds counts from the call of `fit`: tracing, training and the evaluations between epochs; augmenting and the last
-evaluation do not count. FOLDER gets model.keras, which takes uint8 images (n, h, w, 3), and recipe.json.
+- Every image is augmented first: one view of each strength (low, medium, hard). Then all versions are split 70/30 at
+  random, stratified by class, so that nearly every validation image has another version of itself in training.
+- MobileNetV2 0.35 with ImageNet weights, the first half of the layers frozen, batch norm at plain Keras's defaults.
+- Random flip, rotation, zoom, contrast and noise inside the model.
+- Weighted categorical cross-entropy on one-hot labels, class weights N / (n_k C).
+- AdamW, batches of 16. ReduceLROnPlateau and EarlyStopping on validation accuracy (patience 2 and 5, which were not
+  published); the best weights are restored.
+
+--seconds counts from the call of `fit`: tracing, training, and the evaluations between epochs. Augmentation and the
+last evaluation do not count. FOLDER gets model.keras, which takes uint8 images (n, h, w, 3), and recipe.json.
 """
 
 from __future__ import annotations
@@ -38,14 +40,14 @@ from data_prep.augmentation.levels import augment
 from data_prep.storage.reader import PreparedSet
 from search.terminal.progress_bars import Stages
 
-LEVELS = ("low", "medium", "hard")  # the published ones, whatever others hpsearch has
+LEVELS = ("low", "medium", "hard")  # the published strengths; hpsearch has more
 BATCH, VALIDATION_BATCH = 16, 128
 VALIDATION_SHARE, FROZEN_SHARE = 0.3, 0.5
-MAX_EPOCHS = 1000  # the time or early stopping ends it
+MAX_EPOCHS = 1000  # never reached: the time or early stopping ends training
 
 
 def all_versions(images: np.ndarray, seed: int) -> np.ndarray:
-    """Each image and one augmented view of each level: uint8 (n, 4, h, w, 3), the image itself first."""
+    """Return each image and one augmented view of each level, uint8 (n, 4, h, w, 3), the image itself first."""
     versions = np.empty((len(images), 1 + len(LEVELS), *images.shape[1:]), np.uint8)
     versions[:, 0] = images
     with Stages() as stages:
@@ -56,9 +58,9 @@ def all_versions(images: np.ndarray, seed: int) -> np.ndarray:
 
 
 def batches(images: np.ndarray, targets: np.ndarray, rows: np.ndarray, training: bool) -> tf.data.Dataset:
-    """Batches of images[rows] and targets[rows], shuffled anew each epoch while training; images are not copied."""
+    """Return batches of images[rows] and targets[rows], shuffled in each epoch of training. Images are not copied."""
     dataset = tf.data.Dataset.from_tensor_slices(rows)
-    if training:  # batches of one size only, since another would be traced anew
+    if training:  # batches of one size only: Keras traces each size
         dataset = dataset.shuffle(len(rows)).batch(BATCH, drop_remainder=True)
     else:
         dataset = dataset.batch(VALIDATION_BATCH)
@@ -71,7 +73,11 @@ def batches(images: np.ndarray, targets: np.ndarray, rows: np.ndarray, training:
 
 
 def published_model(image_shape: tuple[int, int, int], classes: int, weights: str | None) -> keras.Model:
-    """uint8 (n, h, w, 3) -> probabilities (n, classes); the first half of the backbone's layers does not train."""
+    """Build the published network.
+
+    It takes uint8 images (n, h, w, 3) and returns probabilities (n, classes). The first half of the backbone's layers
+    is frozen.
+    """
     base = keras.applications.MobileNetV2(input_shape=image_shape, alpha=0.35, include_top=False, weights=weights)
     for layer in base.layers[: int(FROZEN_SHARE * len(base.layers))]:
         layer.trainable = False
@@ -89,7 +95,7 @@ def published_model(image_shape: tuple[int, int, int], classes: int, weights: st
 
 
 class Budget(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Ends training at the step at which the seconds are used up; keeps count of steps and of time."""
+    """Stop training at the step at which the seconds are used up, and count steps and time."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -117,17 +123,18 @@ class Budget(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
 def train(
     versions: np.ndarray, labels: np.ndarray, learning_rate: float, seconds: float, seed: int, weights: str | None
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """The published training.
+    """Train as published.
 
     Args:
         versions: uint8 (n, versions, h, w, 3).
         labels: int (n,), 0 <= label < classes.
         weights: `imagenet` or None.
 
-    Returns: the model with the best epoch's weights, and the figures of its training.
+    Returns:
+        The model with the weights of the best epoch, and the figures of its training.
     """
     keras.utils.set_random_seed(seed)
-    images = versions.reshape(-1, *versions.shape[2:])  # a view: versions of one image lie behind each other
+    images = versions.reshape(-1, *versions.shape[2:])  # a NumPy view: versions of one image are consecutive
     repeated = np.repeat(labels, versions.shape[1])
     trained, held = train_test_split(
         np.arange(len(images)), test_size=VALIDATION_SHARE, stratify=repeated, random_state=seed
@@ -175,11 +182,11 @@ def train(
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="workspace with a prepared set")
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
-    parser.add_argument("--seconds", type=float, required=True, help="wall-clock time of training")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--learning-rate", type=float, default=5e-5, help="default: %(default)s")
+    parser.add_argument("--seconds", type=float, required=True, help="wall-clock seconds of training")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, help="folder for model.keras and recipe.json")
-    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet")
+    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="default: %(default)s")
     options = parser.parse_args(arguments)
     prepared = PreparedSet.open(options.images / "prepared")
     started = time.perf_counter()
@@ -204,7 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
     model.save(options.out / "model.keras")
     (options.out / "recipe.json").write_text(json.dumps(report, indent=1) + "\n")
     print(f"{options.out}: own (leaky) validation accuracy {figures['own_validation_accuracy']:.4f}", end=", ")
-    print(f"{figures['images_seen']:,} images in {figures['wall_s']:.0f} s, ended by {figures['stopped_by']}")
+    print(f"{figures['images_seen']:,} images in {figures['wall_s']:.0f} s, stopped by {figures['stopped_by']}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""Does the objective rank models as unseen corruptions rank them? A study's complete trials, scored on a fold apart.
+"""Check whether a study's objective ranks its trials as corruptions that it never saw rank them.
 
-    python benchmarks/ranking.py score WORKSPACE FOLD_WORKSPACE OUT.json      # resumable: a row per trial
+    python benchmarks/ranking.py score WORKSPACE FOLD_WORKSPACE OUT.json
     python benchmarks/ranking.py show OUT.json
 
-WORKSPACE holds a study searched without pruning, all weights kept (`--pruner none --keep 1000`); FOLD_WORKSPACE the
-prepared set whose test part is the held-out fold (see held_out_fold.py), with its corrupted views. Each trial's kept
-weights are scored on the fold: clean, corrupted by the validation-only operations and by the test-only ones. Each
-scoring is a reading in FOLD_WORKSPACE's counter.
+WORKSPACE holds a study that ran without pruning and kept all weights (`--pruner none --keep 1000`). FOLD_WORKSPACE has
+a prepared set whose test part is the held-out fold (see held_out_fold.py), with its corrupted views.
 
-`show` takes the trials that the sampler itself chose and that are within 5 points of the best clean accuracy. It prints
-Kendall's tau and Spearman's rho between what a study could maximize and accuracy on the test-only corruptions, with a
-95 % bootstrap interval (trials drawn with replacement) of how much each exceeds that of clean validation accuracy.
+`score` adds a row for each complete trial that OUT.json does not have yet: the scores of its weights on the fold,
+clean, under the corruptions that also score trials, and under the test-only corruptions. Each scoring adds a line to
+the test-readings counter of FOLD_WORKSPACE.
+
+`show` takes the trials that the sampler chose itself (not the queued ones) and whose clean accuracy is at most 5 points
+below the best. It prints Kendall's tau and Spearman's rho between each figure that a study could maximize and accuracy
+under the test-only corruptions. The 95 % bootstrap interval (trials drawn with replacement) is that of the excess of a
+figure's tau over the tau of clean validation accuracy.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `hpsearch run` sets it
 REFERENCE = "accuracy"
 COLUMNS = (REFERENCE, "macro_f1", "corrupted_macro_f1", "mean_macro_f1", "worst_family_macro_f1")
 WITHIN = 0.05
@@ -35,7 +38,7 @@ RESAMPLES = 2000
 
 
 def score_trials(workspace: Path, fold: Path, out: Path) -> None:
-    """Adds a row for each complete trial that OUT does not have yet."""
+    """Score each complete trial that OUT does not have yet, and add a row for it."""
     from data_prep.storage.reader import PreparedSet
     from search.workspace import Workspace
     from studies.records import records_of
@@ -65,7 +68,7 @@ def score_trials(workspace: Path, fold: Path, out: Path) -> None:
 
 
 def score_on_fold(workspace: Any, prepared: Any, fold: Any, settings: Any, record: Any) -> dict[str, Any]:
-    """Accuracy and macro-F1 of a trial's weights on the fold: clean, and by family of both kinds of corruptions."""
+    """Return a trial's accuracy and macro-F1 on the fold: clean, and under both kinds of corruptions, by family."""
     from models.backbones.registry import UNTRAINED, backbone_named
     from models.networks.classifier import ClassifierSettings, make_classifier
     from search.engine.job import WEIGHTS_FILE, trial_folder
@@ -84,7 +87,13 @@ def score_on_fold(workspace: Any, prepared: Any, fold: Any, settings: Any, recor
 
 
 def fold_scores(model: Any, fold: Any, what: dict[str, Any]) -> dict[str, Any]:
-    """Scores a model on the fold's test part and counts the reading in the fold's workspace."""
+    """Score a model on the fold's test part, and add a line to the counter of the fold's workspace.
+
+    Args:
+        model: Takes uint8 images (n, h, w, 3).
+        fold: The fold's `Workspace`.
+        what: What the line says of the model.
+    """
     from data_prep.storage.reader import PreparedSet
     from models.networks.predicting import predict
     from models.scoring.metrics import figures
@@ -105,7 +114,11 @@ def fold_scores(model: Any, fold: Any, what: dict[str, Any]) -> dict[str, Any]:
 
 
 def correlations(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Per column of validation figures: tau and rho with test-only accuracy, and the interval of the tau's excess."""
+    """Compare each validation figure with accuracy under the test-only corruptions.
+
+    Returns:
+        Name in COLUMNS -> tau, rho, and the 95 % interval of the tau's excess over that of REFERENCE.
+    """
     truth = np.array([row["fold"]["by test corruptions"]["accuracy"] for row in rows])
     columns = {name: np.array([row["validation"][name] for row in rows]) for name in COLUMNS}
     rng = np.random.default_rng(0)
@@ -122,7 +135,7 @@ def correlations(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def show(out: Path) -> None:
-    """Prints the table and stores it beside the rows."""
+    """Print the table, and store its correlations in OUT."""
     report = json.loads(out.read_text())
     best = max(row["validation"][REFERENCE] for row in report["rows"])
     rows = [row for row in report["rows"] if not row["queued"] and row["validation"][REFERENCE] >= best - WITHIN]
@@ -132,7 +145,7 @@ def show(out: Path) -> None:
     print(f"{len(rows)} sampled trials within {100 * WITHIN:.0f} points of the best clean accuracy {best:.4f}")
     print("on the fold: clean {:.3f} to {:.3f}, test-only corruptions {:.3f} to {:.3f}".format(
         *(end for values in spread for end in (min(values), max(values)))))  # fmt: skip
-    print(f"{'validation figure':<24}{'tau':>8}{'rho':>8}   excess of tau over clean accuracy, 95 %")
+    print(f"{'validation figure':<24}{'tau':>8}{'rho':>8}   tau's excess over that of clean accuracy, 95 %")
     for name, found in report["correlations"].items():
         low, high = found["excess_low"], found["excess_high"]
         print(f"{name:<24}{found['tau']:>8.3f}{found['rho']:>8.3f}   {low:+.3f} to {high:+.3f}")
@@ -145,11 +158,11 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    scoring = commands.add_parser("score")
+    scoring = commands.add_parser("score", help="score the trials that OUT does not have yet")
     for name in ("workspace", "fold_workspace"):
         scoring.add_argument(name, type=Path)
     scoring.add_argument("out", type=Path)
-    commands.add_parser("show").add_argument("out", type=Path)
+    commands.add_parser("show", help="print the table").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "score":
         score_trials(options.workspace, options.fold_workspace, options.out)

@@ -1,12 +1,17 @@
-"""Batches from a set that is not in memory: views read ahead as trials have them, against views read when touched.
+"""Measure how fast batches come from a set on disk, with and without reading rows ahead.
 
-    python benchmarks/reading_ahead.py run FOLDER OUT.json      # FOLDER, on the disk in question, needs 3 GB meanwhile
+    python benchmarks/reading_ahead.py run FOLDER OUT.json
     python benchmarks/reading_ahead.py show OUT.json
 
-100,000 pictures of 96 pixels, memory-mapped; before each round the system forgets what it holds of them, so that STEPS
-batches in random order come from the disk. Both ways in turn, ROUNDS times; images a second, of the batches alone:
-nothing is trained. How much the system reads along by itself (Linux: `/sys/block/*/queue/read_ahead_kb`) decides what
-touching costs.
+FOLDER must be on the disk to measure, with 3 GB free during the run. The set is 100,000 memory-mapped images of 96
+pixels. Before each round the system's page cache of the file is dropped, so that the first 64 batches in random order
+come from the disk. Each of 5 rounds measures both ways in turn:
+
+    read ahead    trials' way: the rows of the next steps are requested in advance
+    touched       rows are read when a batch is put together
+
+Figures are images/s of making batches; nothing is trained. The second way depends on how much the system reads along
+with each row (Linux: `/sys/block/*/queue/read_ahead_kb`), which `show` prints.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ STEPS, ROUNDS = 64, 5
 
 
 class Touched(TrainingViews):
-    """Views that are read when they are gathered."""
+    """Training views that are read only when a batch is put together."""
 
     def ready(self, rows: np.ndarray, strength: np.ndarray, copy: np.ndarray) -> None:
         pass
@@ -71,7 +76,7 @@ def _images_per_second(views: TrainingViews, number: int) -> float:
 
 def show(out: Path) -> None:
     report = json.loads(out.read_text())
-    print(f"{report['machine']}, {report['date']}, the system reads {report['read_ahead_kb']} KB along")
+    print(f"{report['machine']}, {report['date']}, the system reads {report['read_ahead_kb']} KB at once")
     for name, speeds in report["images_per_second"].items():
         print(f"{name:<11} {statistics.median(speeds):>8.0f} images/s  ({min(speeds):.0f} to {max(speeds):.0f})")
 
@@ -79,12 +84,12 @@ def show(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run")
+    running = commands.add_parser("run", help="measure")
     running.add_argument("folder", type=Path)
     running.add_argument("out", type=Path)
-    running.add_argument("--images", type=int, default=IMAGES, help="default: %(default)s, 3 GB")
+    running.add_argument("--images", type=int, default=IMAGES, help="images in the set (default: %(default)s)")
     running.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
-    commands.add_parser("show").add_argument("out", type=Path)
+    commands.add_parser("show", help="print the figures").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "run":
         run(options.folder, options.out, options.images, options.rounds)

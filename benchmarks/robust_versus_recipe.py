@@ -1,11 +1,12 @@
-"""A robust study's winner against the recipe published for the blood-cell challenge, on a fold that neither has seen.
+"""Compare a robust study's winner with the published blood-cell recipe, on a fold that neither has seen.
 
     python benchmarks/robust_versus_recipe.py score NAME MODEL.keras FOLD_WORKSPACE OUT.json
     python benchmarks/robust_versus_recipe.py show OUT.json
 
-MODEL.keras takes uint8 images: `export-best`'s, or that of published_recipe.py, whose recipe.json beside it is kept.
-`score` adds a row: accuracy and macro-F1 on the fold, clean and corrupted by family, and MedMNIST-C's balanced errors
-of the fold's images. It is a reading in FOLD_WORKSPACE's counter.
+MODEL.keras takes uint8 images: it comes from `hpsearch export-best` or from published_recipe.py, whose recipe.json in
+the same folder is copied into the row. `score` adds or replaces the row NAME: accuracy and macro-F1 on the fold, clean
+and corrupted, by family, and the balanced errors of the MedMNIST-C corruptions of the fold's images. It adds a line to
+the test-readings counter of FOLD_WORKSPACE.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ PARTS = {
 
 
 def score(name: str, model: Path, fold: Path, out: Path) -> None:
+    """Score a model on the fold, and add its row to OUT."""
     import keras
 
     from data_prep.storage.reader import PreparedSet
@@ -52,7 +54,7 @@ def score(name: str, model: Path, fold: Path, out: Path) -> None:
 
 
 def show(out: Path) -> None:
-    """A line a model: accuracies, each family of the unseen corruptions, MedMNIST-C's mean balanced error."""
+    """Print a column for each model: accuracies, those of each corruption family, and MedMNIST-C's balanced errors."""
     rows = json.loads(out.read_text())["rows"]
     names = [row["name"] for row in rows]
     print(f"{'accuracy on':<40}" + "".join(f"{name:>24}" for name in names))
@@ -72,11 +74,11 @@ def show(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    scoring = commands.add_parser("score")
+    scoring = commands.add_parser("score", help="score a model on the fold")
     scoring.add_argument("name")
     for name in ("model", "fold_workspace", "out"):
         scoring.add_argument(name, type=Path)
-    commands.add_parser("show").add_argument("out", type=Path)
+    commands.add_parser("show", help="print the table").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "score":
         score(options.name, options.model, options.fold_workspace, options.out)

@@ -1,13 +1,18 @@
-"""Kills, crowds and damaged files, counted from outside: the README's table of lost, repeated and stuck trials.
+"""Kill runs, run many at once and damage files, and count lost, repeated, altered and stuck trials from outside.
 
-    python benchmarks/soak.py fast FOLDER OUT.json        # 1,000 trials that train nothing, 8 runs at once, 200 kills
-    python benchmarks/soak.py training FOLDER OUT.json    # TensorFlow trainings of the small network, 20 kills
-    python benchmarks/soak.py memory FOLDER OUT.json      # 50 TensorFlow trainings: how processes grow
-    python benchmarks/soak.py files FOLDER OUT.json       # 500 damaged inputs of each kind
+    python benchmarks/soak.py fast FOLDER OUT.json
+    python benchmarks/soak.py training FOLDER OUT.json
+    python benchmarks/soak.py memory FOLDER OUT.json
+    python benchmarks/soak.py files FOLDER OUT.json
     python benchmarks/soak.py show OUT.json
 
-Each part is resumable: the same command goes on with what FOLDER holds. The counts come from SQL and from the files
-that the trainings leave, not from the program.
+    fast        1,000 trials that train nothing, 8 runs at once, 200 kills, a dashboard beside them
+    training    30 TensorFlow trainings of the small network, 20 kills, compared with an uninterrupted study
+    memory      50 TensorFlow trainings: how the memory of the processes grows
+    files       500 damaged inputs of each kind
+
+Each part adds its figures to OUT.json. Interrupted, it continues from what FOLDER holds. The counts come from SQL and
+from the files that trainings leave, not from hpsearch's own code.
 """
 
 from __future__ import annotations
@@ -29,8 +34,7 @@ from soak_parts.training import memory, training
 
 
 def files(folder: Path, examples: int) -> dict[str, Any]:
-    """The property tests of test_untrusted_files.py (tests/data_prep/sources) at 500 inputs of each kind, from other
-    seeds than there."""
+    """Run the property tests in tests/data_prep/sources/test_untrusted_files.py, with more inputs of each kind."""
     report = folder / "files.xml"
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"HPSEARCH_EXAMPLES": str(examples)}
@@ -51,7 +55,7 @@ PARTS: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, int]]] = {
     "memory": (memory, {"trials": 50}),
     "files": (files, {"examples": 500}),
 }
-"""Name -> (function, its options with their defaults)."""
+"""Command -> (its function, its options with their defaults)."""
 
 
 def show(out: Path) -> None:
@@ -71,8 +75,8 @@ def main() -> None:
         part.add_argument("folder", type=Path)
         part.add_argument("out", type=Path)
         for size, value in sizes.items():
-            part.add_argument(f"--{size.replace('_', '-')}", type=int, default=value, help=f"default: {value}")
-    commands.add_parser("show").add_argument("out", type=Path)
+            part.add_argument(f"--{size.replace('_', '-')}", type=int, default=value, help=f"default: {value:,}")
+    commands.add_parser("show", help="print all figures").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.part == "show":
         show(options.out)

@@ -1,13 +1,16 @@
-"""How long the commands take that a person waits for, on a study of 1,000 trials.
+"""Measure how long commands take on a study of 1,000 trials.
 
-    python benchmarks/start_up.py make FOLDER                     # the workspace, once
-    python benchmarks/start_up.py measure NAME FOLDER OUT.json    # each command `--runs` times, in processes of its own
+    python benchmarks/start_up.py make FOLDER
+    python benchmarks/start_up.py measure NAME FOLDER OUT.json [--runs 7]
     python benchmarks/start_up.py show OUT.json
 
-Nothing is trained. Trials are asked for, reported and told as a search does it, with figures by
-`models.scoring.trial_scores` of drawn predictions for 1,820 validation images of eight classes and two corrupted views
-of each, which lie in `trials/` as a trial leaves them. Two of three trials are complete, as a median pruner leaves
-them; none was trained again, so that `compare` has to resample the images.
+`make` fills a workspace, once; interrupted, it continues. `measure` runs each command in processes of its own, and
+stores the times under NAME.
+
+Nothing is trained. Trials are asked for, reported and told as a search does it. Their figures are computed by
+`models.scoring.trial_scores` from random predictions for 1,820 validation images of eight classes and two corrupted
+views of each; the predictions lie in `trials/` as a real trial leaves them. Two of three trials are complete, as with a
+median pruner. None was trained again with other seeds, so `compare` has to resample the images.
 """
 
 from __future__ import annotations
@@ -48,14 +51,15 @@ from studies.storage import create_study, finish_study, open_storage
 ROOT = Path(__file__).parents[1]
 TRIALS = 1000
 MINUTE_S = 60.0
-"""A command that has taken so long, over its runs, is not run again."""
+"""A command whose runs have taken this long in total is not run again."""
 CLASS_COUNTS = (185, 474, 236, 440, 185, 216, 507, 357)
-"""2,600 images in the shares of the blood cells, of which 70 % are to be validated on."""
+"""Images of each class, 2,600 in all, in the proportions of the blood cells. 70 % become validation images."""
 BACKBONE = "mobilenetv2_035"
 COMMANDS = (("--help",), ("status",), ("compare",), ("compare", "--trials"))
 
 
 def make(folder: Path, trials: int) -> None:
+    """Fill the workspace in FOLDER until its study has this many trials."""
     workspace = Workspace(folder)
     if not workspace.prepared.exists():
         source = folder / "source.npz"
@@ -74,6 +78,7 @@ def make(folder: Path, trials: int) -> None:
 
 
 def made_study(workspace: Workspace, prepared: PreparedSet, definition: Definition) -> optuna.Study:
+    """Open the workspace's study; create it if there is none."""
     options = ("imagenet", vars(Recipe()), "mean_macro_f1", "random", "median", 0)
     settings = StudySettings(BACKBONE, prepared.fingerprint, *options, definition.as_dict())
     storage = open_storage(workspace.database)
@@ -84,7 +89,7 @@ def made_study(workspace: Workspace, prepared: PreparedSet, definition: Definiti
 
 
 class Guesser:
-    """Draws a trial's predictions: images have a difficulty that all trials share, trials a skill."""
+    """Draw a trial's predictions from the trial's skill and from difficulties of images that all trials share."""
 
     def __init__(self, prepared: PreparedSet) -> None:
         views = prepared.corrupted("validation")
@@ -95,7 +100,7 @@ class Guesser:
         self.ease = np.random.default_rng(0).normal(0, 1, self.shape)
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """float32 (m, classes) and (m, views, classes)."""
+        """Return probabilities of clean images and of corrupted views: float32 (m, classes), (m, views, classes)."""
         skill = rng.uniform(3.5, 6.5)
         clean = self._softmax(self.truth * (skill + self.ease[:, :1]), rng)
         corrupted = self._softmax(self.truth[:, None] * (0.6 * skill + self.ease[..., None]), rng)
@@ -107,6 +112,7 @@ class Guesser:
 
 
 def add_trial(study: optuna.Study, definition: Definition, guesser: Guesser, workspace: Workspace) -> None:
+    """Add a finished trial to the study, with the files that a real one leaves."""
     trial = study.ask()
     chosen, rng = definition.suggest(trial), np.random.default_rng(trial.number)
     folder = trial_folder(workspace.trials, study.study_name, trial.number)
@@ -135,7 +141,7 @@ def add_trial(study: optuna.Study, definition: Definition, guesser: Guesser, wor
 
 
 def epoch_of(step: int, length: int, scores: dict[str, Any]) -> dict[str, Any]:
-    """As models.training.plan.EpochFigures, with scores that grow to those given."""
+    """Return figures as in models.training.plan.EpochFigures, with scores that rise to the given ones."""
     grown = scaled(scores, 1 - 0.3 * (1 - (step + 1) / length) ** 2)
     figures = {"training_loss": 1 / (step + 1.5), "learning_rate": 0.001 / 3, "seconds": 19.19 - step / 7}
     figures |= {"images_per_second": 408.8 + step / 7, "validation": grown}
@@ -143,13 +149,14 @@ def epoch_of(step: int, length: int, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def scaled(scores: Any, share: float) -> Any:
+    """Multiply all floats in nested dicts."""
     if isinstance(scores, dict):
         return {name: scaled(value, share) for name, value in scores.items()}
     return scores * share if isinstance(scores, float) else scores
 
 
 def run_once(command: list[str]) -> tuple[float, float]:
-    """Wall and CPU seconds, user and system, of a process."""
+    """Run a command; return its wall seconds and its CPU seconds, user and system."""
     started = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
@@ -175,14 +182,15 @@ def measure(name: str, folder: Path, out: Path, times: int) -> None:
 
 
 def trials_in(folder: Path) -> int:
-    """Number of trials in the workspace's one study."""
+    """Return the number of trials in the workspace's only study."""
     (study,) = optuna.get_all_study_summaries(open_storage(Workspace(folder).database))
     return study.n_trials
 
 
 def show(out: Path) -> None:
     for name, part in json.loads(out.read_text()).items():
-        print(f"{name} ({part['date']}, {part['machine']}, load {part['load_average']}), {part['trials']:,} trials:")
+        machine = f"{part['date']}, {part['machine']}, load average {part['load_average']}"
+        print(f"{name} ({machine}), {part['trials']:,} trials:")
         print(f"  {'':<18}{'wall: median':>14}{'best':>8}{'CPU: median':>14}{'best':>8}   seconds")
         for command, row in part["commands"].items():
             walls, cpus = row["wall_s"], row["cpu_s"]
@@ -192,15 +200,15 @@ def show(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="part", required=True)
-    making = commands.add_parser("make")
+    making = commands.add_parser("make", help="fill the workspace in FOLDER")
     making.add_argument("folder", type=Path)
-    making.add_argument("--trials", type=int, default=TRIALS, help="default: %(default)s")
-    measured = commands.add_parser("measure")
+    making.add_argument("--trials", type=int, default=TRIALS, help="trials of the study (default: %(default)s)")
+    measured = commands.add_parser("measure", help="time each command")
     measured.add_argument("name")
     measured.add_argument("folder", type=Path)
     measured.add_argument("out", type=Path)
-    measured.add_argument("--runs", type=int, default=7)
-    commands.add_parser("show").add_argument("out", type=Path)
+    measured.add_argument("--runs", type=int, default=7, help="runs of each command (default: %(default)s)")
+    commands.add_parser("show", help="print the times").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.part == "make":
         make(options.folder, options.trials)

@@ -1,12 +1,17 @@
-"""What makes a network's steps and answers quick: batch norm folded into convolutions, and oneDNN's kernels.
+"""Measure what folding batch norm into convolutions and oneDNN's kernels gain in training and prediction.
 
-    TF_ENABLE_ONEDNN_OPTS=1 python benchmarks/step_speed.py run OUT.json BACKBONE ...     # and with 0
+    TF_ENABLE_ONEDNN_OPTS=1 python benchmarks/step_speed.py run OUT.json BACKBONE ...
+    TF_ENABLE_ONEDNN_OPTS=0 python benchmarks/step_speed.py run OUT.json BACKBONE ...
     python benchmarks/step_speed.py show OUT.json
 
-The same network, plain and folded, in turn. A step is the gradient of the loss by all weights but batch norm's, of 32
-random images; answers are for 128 at once; images have 96 pixels or the least that a row takes. The weights are random,
-which changes no times. Medians of ROUNDS rounds. A process has the kernels of its environment, as TensorFlow's default
-depends on the processor.
+`run` times the same network with plain and with folded batch norm, in turn, and adds a row to OUT.json. The kernels are
+those of the environment: 1 is oneDNN's, 0 TensorFlow's own (Eigen). TensorFlow's default depends on the processor.
+
+    step      gradient of the loss with respect to all weights but those of batch norm, for a batch of 32 random images
+    answer    prediction of one image, measured on a batch of 128
+
+Images have 96 pixels, or the smallest size that the backbone takes. Weights are random, which does not change the
+times. Figures are medians of the rounds, in milliseconds.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ KERNELS = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def measured(name: str, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a step and of an image answered, plain and folded."""
+    """Time one backbone; return its row."""
     backbone = backbone_named(name)
     size = max(SIZE, backbone.min_size)
     classifier = make_classifier(ClassifierSettings(backbone, UNTRAINED, (size, size, 3), CLASSES), dropout=0.0)
@@ -55,7 +60,7 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
         work[f"answer_ms_{kind}"] = lambda model=model: predict(model, images)
     times: dict[str, list[float]] = {kind: [] for kind in work}
     for done in work.values():
-        done()  # traces
+        done()  # the first call traces the graph
     for _ in range(rounds):
         for kind, done in work.items():
             start = time.perf_counter()
@@ -84,6 +89,7 @@ def machine() -> str:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
+    """Print a line for each row: milliseconds plain -> folded, and how many times as fast."""
     for row in rows:
         print(
             f"{row['backbone']}, {row['kernels']}, {row['size']} px, {row['convolutions']} folded, {row['device']}: "
@@ -94,19 +100,24 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "show"))
-    parser.add_argument("out", type=Path)
-    parser.add_argument("backbones", nargs="*")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="measure backbones and add them to OUT")
+    running.add_argument("out", type=Path)
+    running.add_argument("backbones", nargs="+", metavar="BACKBONE")
+    running.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
+    commands.add_parser("show", help="print the figures").add_argument("out", type=Path)
     options = parser.parse_args()
-    if options.what == "run" and os.environ.get(KERNELS) not in ("0", "1"):
-        parser.error(f"{KERNELS} must be 0 or 1")
-    rows: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
-    for name in options.backbones if options.what == "run" else ():
-        new = measured(name, options.rounds)
-        key = (name, new["kernels"])
-        rows = [row for row in rows if (row["backbone"], row["kernels"]) != key] + [new]
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+    rows: list[dict[str, Any]] = []
+    if options.command == "show" or options.out.exists():
+        rows = json.loads(options.out.read_text())
+    if options.command == "run":
+        if os.environ.get(KERNELS) not in ("0", "1"):
+            parser.error(f"the environment variable {KERNELS} must be 0 or 1, but is {os.environ.get(KERNELS)!r}")
+        for name in options.backbones:
+            new = measured(name, options.rounds)
+            key = (name, new["kernels"])
+            rows = [row for row in rows if (row["backbone"], row["kernels"]) != key] + [new]
+            options.out.write_text(json.dumps(rows, indent=1) + "\n")
     show(rows)
 
 

@@ -1,4 +1,4 @@
-"""A study as one JSON file: settings, trials with their per-epoch figures and times, and the export's test figures.
+"""Write a study as one JSON file: its settings, each trial's figures and times by epoch, and the export's test scores.
 
 python benchmarks/study_summary.py WORKSPACE OUT.json
 """
@@ -25,10 +25,12 @@ EPOCH_KEYS = ("step", "phase", "value", "training_loss", "learning_rate", "secon
 
 
 def rounded(value: Any) -> Any:
+    """Round a float to four significant digits; return anything else as it is."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def trial_summary(record: TrialRecord) -> dict[str, Any]:
+    """Return a trial's entry in the file."""
     outcome = {key: rounded(value) for key, value in record.outcome.items() if key != "best"}
     return {
         "number": record.number,
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 def compact(text: str) -> str:
-    """A list of plain values, such as an epoch, on one line rather than each value on one."""
+    """Put each list of plain values, such as an epoch, on one line."""
     return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
 
 

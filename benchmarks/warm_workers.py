@@ -1,11 +1,12 @@
-"""How quickly a warm worker is at work: from its receipt of a job to the end of the first training step.
+"""Measure the time from a training process's receipt of a job to the end of its first training step.
 
     python benchmarks/warm_workers.py run WORKSPACE BACKBONE OUT.json [--trials 20] [--weights imagenet]
     python benchmarks/warm_workers.py show OUT.json
 
-A real training process gets jobs as a search sends them, all hyperparameters that a study varies drawn anew for each.
-Every shape (cut, input mode) is trained once before, which is not counted. Each trial is stopped after its first epoch,
-so a small workspace (`prepare --limit 200`) gives the same figures sooner.
+One real training process gets jobs as a search sends them, each with newly drawn hyperparameters. The process is warm:
+every shape of network (frozen fraction, input mode) was trained once before, and these trainings do not count. Each
+trial stops after its first epoch of fine-tuning, so a small workspace (`prepare --limit 200`) gives the same figures in
+less time.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CUTS, MODES = (0.0, 0.25, 0.5, 0.75), ("bank", "bank+in-model")
 
 
 def jobs(base: TrainingJob, trials: int) -> list[TrainingJob]:
-    """One job for each shape, then `trials` with hyperparameters of their own."""
+    """Return one job for each shape, then as many as `trials`, all with their own hyperparameters."""
     rng = np.random.default_rng(0)
     shapes = list(product(CUTS, MODES))
     found = []
@@ -54,6 +55,7 @@ def jobs(base: TrainingJob, trials: int) -> list[TrainingJob]:
 
 
 def measure(workspace: Path, backbone: str, weights: str, trials: int) -> list[dict[str, Any]]:
+    """Train all jobs in one training process; return a row for each."""
     prepared = (workspace / "prepared").resolve()
     PreparedSet.open(prepared)
     backbone_named(backbone)
@@ -93,26 +95,28 @@ def show(table: dict[str, Any]) -> None:
         seconds = [row["first_step_s"] for row in counted]
         print(
             f"{backbone} ({entry['machine']}, {entry['date']}): first step after {np.median(seconds):.2f} s (median), "
-            f"{np.quantile(seconds, 0.95):.2f} s (95th percentile of {len(seconds)}); new processes among them "
+            f"{np.quantile(seconds, 0.95):.2f} s (95th percentile) in {len(seconds)} trials, new processes: "
             f"{sum(row['new_process'] for row in counted)}"
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "show"))
-    parser.add_argument("names", nargs="+")
-    parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--weights", default="imagenet")
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="measure one backbone and add it to OUT")
+    running.add_argument("workspace", type=Path)
+    running.add_argument("backbone")
+    running.add_argument("out", type=Path)
+    running.add_argument("--trials", type=int, default=20, help="trials that count (default: %(default)s)")
+    running.add_argument("--weights", default="imagenet", help="imagenet, none or a file (default: %(default)s)")
+    commands.add_parser("show", help="print the figures").add_argument("out", type=Path)
     options = parser.parse_args()
-    target = Path(options.names[-1])
-    table = json.loads(target.read_text()) if target.exists() else {}
-    if options.what == "run":
-        workspace, backbone, _ = options.names
-        rows = measure(Path(workspace), backbone, options.weights, options.trials)
+    table = json.loads(options.out.read_text()) if options.command == "show" or options.out.exists() else {}
+    if options.command == "run":
+        rows = measure(options.workspace, options.backbone, options.weights, options.trials)
         machine = f"{os.cpu_count()} cores, {os.uname().machine}"
-        table[backbone] = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "rows": rows}
-        target.write_text(json.dumps(table, indent=1) + "\n")
+        table[options.backbone] = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "rows": rows}
+        options.out.write_text(json.dumps(table, indent=1) + "\n")
     show(table)
 
 

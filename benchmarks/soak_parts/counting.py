@@ -1,4 +1,4 @@
-"""What became of trials, by SQL and from the files that the trainings leave. Part of ../soak.py."""
+"""Read from outside what became of trials: by SQL, and from files that trainings leave. Part of ../soak.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def rows_of(database: Path, study: str) -> list[dict[str, Any]]:
-    """Number, state, reported values and hyperparameters of each trial, by SQL."""
+    """Return number, state, reported values and hyperparameters of each trial of a study, read by SQL."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         trials = connection.execute(
@@ -37,12 +37,13 @@ def rows_of(database: Path, study: str) -> list[dict[str, Any]]:
 
 
 def study_of(workspace: Path) -> str:
+    """Return the name of the workspace's only study."""
     with closing(sqlite3.connect(workspace / "studies.db")) as connection:
         return str(connection.execute("SELECT study_name FROM studies").fetchone()[0])
 
 
 def records_of(workspace: Path) -> list[dict[str, Any]]:
-    """What the trials left in the database of the one study there, in order."""
+    """Return the records that the trials of the workspace's only study left in the database, by trial number."""
     with closing(sqlite3.connect(workspace / "studies.db")) as connection:
         found = connection.execute(
             "SELECT a.value_json FROM trial_user_attributes a JOIN trials t USING (trial_id) WHERE a.key = 'hpsearch' "
@@ -56,7 +57,13 @@ def finished_rows(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def counts(rows: list[dict[str, Any]], earlier: dict[str, Any], total: int) -> dict[str, int]:
-    """What must be zero. `earlier`: finished trials as they were seen before, by number."""
+    """Return counts that must all be zero.
+
+    Args:
+        rows: Trials as `rows_of` returns them.
+        earlier: Finished trials as earlier calls of `finished_rows` returned them.
+        total: Trials that the runs were asked for.
+    """
     now = {str(row["number"]): row for row in rows}
     finished = [row for row in rows if row["state"] in ("COMPLETE", "PRUNED")]
     steps = [[step for step, _ in row["reported"]] for row in finished]

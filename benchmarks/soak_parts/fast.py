@@ -1,4 +1,4 @@
-"""Runs side by side on one study, killed every moment; their trials train nothing. Part of ../soak.py."""
+"""Run searches side by side on one study and kill them at random; their trials train nothing. Part of ../soak.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ FAKE_SEARCH = ROOT / "tests" / "support" / "fake_search.py"
 
 
 def fast(folder: Path, trials: int, at_once: int, kills: int) -> dict[str, Any]:
-    """Runs side by side on one study, one of them killed every moment."""
+    """Run searches side by side on one study, kill one every 0.1 to 0.8 s, and count what became of the trials.
+
+    Args:
+        folder: Folder of the benchmark; resumes what it holds.
+        trials: Trials of the study.
+        at_once: Searches side by side.
+        kills: Kills after which the searches finish in peace.
+    """
     study, workspace = "small_cnn-aaaaaaaa", folder / "fast"
     workspace.mkdir(parents=True, exist_ok=True)
     notes = workspace / "soak.json"
@@ -67,6 +74,6 @@ def fast(folder: Path, trials: int, at_once: int, kills: int) -> dict[str, Any]:
 
 
 def as_trained(row: dict[str, Any]) -> bool:
-    """Whether the values stored are those that fake_worker.py gives for the hyperparameters stored."""
+    """Return whether the stored values are those that fake_worker.py computes from the stored hyperparameters."""
     height = 1 - abs(row["chosen"]["learning_rate"] - 0.3)
     return all(abs(value - height * (step + 1) / 10) < 1e-12 for step, value in row["reported"])

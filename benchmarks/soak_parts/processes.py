@@ -1,4 +1,4 @@
-"""Processes that are started, asked and killed from outside. Part of ../soak.py."""
+"""Start, query and kill processes from outside. Part of ../soak.py."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ HPSEARCH = (sys.executable, "-P", "-m", "search")
 
 
 def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a command whose output is appended to a log."""
     with open(log, "ab") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
 
 
 def kill(process: subprocess.Popen[bytes], victim: str) -> bool:
-    """Kills the asking process, its worker or both; False when it had ended by itself."""
+    """Kill a search process, its worker or both; return False if the victim had ended by itself."""
     try:
         workers = psutil.Process(process.pid).children()
         if victim == "worker" and not workers:
@@ -41,7 +42,11 @@ def kill(process: subprocess.Popen[bytes], victim: str) -> bool:
 
 @contextmanager
 def dashboard(workspace: Path) -> Iterator[Callable[[], str]]:
-    """optuna-dashboard on the same file; each call asks it for the studies and says how it answered."""
+    """Run optuna-dashboard on the workspace's database.
+
+    Yields:
+        A function that requests the list of studies and returns how the dashboard answered.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     while not (workspace / "studies.db").exists():
@@ -67,7 +72,7 @@ def dashboard(workspace: Path) -> Iterator[Callable[[], str]]:
 
 
 def prepared_workspace(folder: Path) -> Path:
-    """A small part of the demo set, prepared once."""
+    """Prepare a small part of the demo set, once; return its workspace."""
     workspace = folder / "training"
     if not (workspace / "prepared").exists():
         command = [*HPSEARCH, "-w", str(workspace), "prepare", "demo", "--limit", "300", "--levels", "strong"]

@@ -1,4 +1,4 @@
-"""TensorFlow trainings that are killed, and many in one process. Part of ../soak.py."""
+"""Kill TensorFlow trainings, and run many in one process. Part of ../soak.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from soak_parts.processes import HPSEARCH, kill, prepared_workspace, start
 
 
 def training(folder: Path, trials: int, kills: int) -> dict[str, Any]:
-    """TensorFlow trainings killed in their epochs, against the same study uninterrupted: bits of the weights too."""
+    """Kill a study in the middle of epochs, and compare it with the same study uninterrupted: figures and weights.
+
+    Args:
+        folder: Folder of the benchmark; resumes what it holds.
+        trials: Trials of the study.
+        kills: Kills after which the study finishes in peace.
+    """
     workspace = prepared_workspace(folder)
     whole = folder / "uninterrupted"
     options = ["run", "--backbone", "small_cnn", "--epochs", "6", "--trials", str(trials), "--seed", "3"]
@@ -39,7 +45,7 @@ def training(folder: Path, trials: int, kills: int) -> dict[str, Any]:
         if process.poll() is None and kill(process, victim):
             done[victim] += 1
         if victim == "worker":
-            time.sleep(rng.uniform(0, 8))  # it starts another, which goes on
+            time.sleep(rng.uniform(0, 8))  # the search starts another worker, which continues the trial
             kill(process, "both")
         notes.write_text(json.dumps(done))
         if process.poll() == 0:
@@ -64,23 +70,24 @@ def training(folder: Path, trials: int, kills: int) -> dict[str, Any]:
 
 
 def state_times(workspace: Path) -> list[int]:
+    """Return when each trial's checkpoint was last written, in nanoseconds."""
     return sorted(path.stat().st_mtime_ns for path in workspace.glob("trials/*/*/state.npz"))
 
 
 def outcomes(workspace: Path) -> list[Any]:
-    """Per trial what a kill must not change: values of all epochs, hyperparameters, hash of the weights."""
+    """Return for each trial what a kill must not change: hyperparameters, values of all epochs, hash of the weights."""
     return [
         [
             record["hyperparameters"],
             [(row["value"], row["training_loss"]) for row in record["epochs"]],
-            record["outcome"].get("weights_sha256"),  # None of one that diverged
+            record["outcome"].get("weights_sha256"),  # a trial that diverged has none
         ]
         for record in records_of(workspace)
     ]
 
 
 def memory(folder: Path, trials: int) -> dict[str, Any]:
-    """Resident memory of the asking process and of the training process at the end of each trial, in megabytes."""
+    """Return resident memory of the search and the training process after each trial, in megabytes."""
     workspace = prepared_workspace(folder)
     network = ["--backbone", "small_cnn", "--epochs", "2", "--seed", "9"]
     options = ["run", *network, "--pruner", "none", "--trials", str(trials)]

@@ -1,6 +1,6 @@
-"""hpsearch with the plain loop's pruner as one row more, `--pruner peer`. Part of ../versus.py.
+"""Run hpsearch with one more pruner, `--pruner peer`: the plain loop's. Part of ../versus.py.
 
-As patient as the loop is, so that the two do the same work: hpsearch's own pruners wait longer.
+hpsearch's own pruners are more patient than the loop's. With this one, both do the same work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The search space of hpsearch's systems, with the trials of the peer that they go through. Part of ../versus.py."""
+"""Write the search space of hpsearch's systems, with the peer's trials as the first to try. Part of ../versus.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ OUR_NAMES = {"frozen": "frozen_fraction"}
 
 
 def space_with(proposed: Sequence[Mapping[str, Any]], folder: Path) -> Path:
-    """The peers' space as `hpsearch run --space` takes it, with trials that are to be tried first."""
+    """Write the peers' space as a file for `hpsearch run --space`; return its path.
+
+    Args:
+        proposed: Hyperparameters to try first, under the peers' names.
+        folder: Folder of the file.
+    """
     tables = [SPACE.read_text()]
     for values in proposed:
         rows = [f"{OUR_NAMES.get(name, name)} = {json.dumps(value)}" for name, value in values.items()]

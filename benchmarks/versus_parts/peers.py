@@ -1,12 +1,13 @@
-"""What a user would write instead of hpsearch: a plain Optuna loop, and KerasTuner's Hyperband. Part of ../versus.py.
+"""Search with what a user would write instead of hpsearch: a plain Optuna loop, or KerasTuner's Hyperband.
 
     python benchmarks/versus_parts/peers.py optuna|kerastuner SOURCE.npz FOLDER --started SECONDS --seed 0
 
-Written as a good engineer would: tf.data, batch norm in inference mode, median pruning, one pass over the validation
-images an epoch, which gives both the objective and the snapshot. FOLDER gets `events.jsonl`, an object a line with
-`time_s` since the process was started (at `--started`, by the clock): `trial`, `proposed` (a trial's hyperparameters),
-`step` (the first of a trial), `epoch` and `end`; and the weights of every epoch that is the best so far of the whole
-run.
+Part of ../versus.py. Both are written as a good engineer would: tf.data, batch norm in inference mode, median pruning,
+and one pass over the validation images in each epoch, which gives both the objective and the snapshot.
+
+FOLDER gets the weights of each epoch that is the best of the run so far, and `events.jsonl`, one JSON object a line.
+`time_s` of an event is the time since `--started`, the start of the process by time.time(). Events are `trial` (a trial
+starts), `proposed` (its hyperparameters), `step` (the end of its first training step), `epoch` and `end`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from sklearn.metrics import f1_score
 
 TRAINED, BATCH, PREDICT_BATCH = 0.7, 32, 128
 ROUND_EPOCHS = 36
-"""Of one round of Hyperband with 6 epochs at most and factor 3: 10 trainings."""
+"""Epochs of one Hyperband round with at most 6 epochs and factor 3, in 10 trainings."""
 OPTIMIZERS: dict[str, Callable[[float], Any]] = {
     "adamw": lambda rate: keras.optimizers.AdamW(rate, weight_decay=0.004),
     "adam": keras.optimizers.Adam,
@@ -40,7 +41,7 @@ OPTIMIZERS: dict[str, Callable[[float], Any]] = {
 
 
 def network(shape: tuple[int, ...], classes: int, dropout: float, weights: str | None) -> tuple[Any, Any]:
-    """The whole model, images 0..255 to probabilities, and the backbone in it."""
+    """Build the model, which maps images of 0..255 to probabilities; return it and the backbone in it."""
     base = keras.applications.MobileNetV2(
         alpha=0.35, include_top=False, weights=weights, input_shape=shape, pooling="avg"
     )
@@ -52,7 +53,7 @@ def network(shape: tuple[int, ...], classes: int, dropout: float, weights: str |
 
 @dataclass(frozen=True)
 class Data:
-    """A source's images, 70 % of them to train on, drawn by the seed."""
+    """Images of a source in random order; the first 70 % are for training, the others for validation."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -82,7 +83,7 @@ class Data:
     def build(self, frozen: float, dropout: float, learning_rate: float, optimizer: str) -> keras.Model:
         model, base = network(self.images.shape[1:], int(self.labels.max()) + 1, dropout, self.weights)
         for place, layer in enumerate(base.layers):
-            # Batch norm in inference mode: `base(x, training=False)` would be overridden by fit (keras#20285).
+            # Freeze batch norm here: `fit` overrides `base(x, training=False)` (keras#20285).
             norm = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = place >= int(frozen * len(base.layers)) and not norm
         model.compile(OPTIMIZERS[optimizer](learning_rate), "sparse_categorical_crossentropy")
@@ -90,11 +91,11 @@ class Data:
 
 
 class Journal:
-    """Writes the events, and the weights of each new best."""
+    """Writes the events, and the weights of each new best epoch."""
 
     def __init__(self, folder: Path, data: Data, started: float) -> None:
         self.folder, self.data, self.started = folder, data, started
-        self.file = open(folder / "events.jsonl", "w")  # noqa: SIM115  open as long as the process lives
+        self.file = open(folder / "events.jsonl", "w")  # noqa: SIM115  open until the process ends
         self.truth, self.images = data.labels[data.training_images :], data.validation()
         self.trial, self.best, self.saved = -1, -1.0, 0
 
@@ -106,7 +107,7 @@ class Journal:
         self.note("trial", trial=self.trial)
 
     def end_epoch(self, model: keras.Model, train_s: float) -> float:
-        """Macro-F1 on the validation images."""
+        """Return macro-F1 on the validation images; save the weights if it is the best so far."""
         guesses = model.predict(self.images, verbose=0).argmax(axis=1)
         value, weights = float(f1_score(self.truth, guesses, average="macro")), None
         if value > self.best:
@@ -119,8 +120,10 @@ class Journal:
 
 
 def watching(journal: Journal, pruned: Callable[[int, float], bool]) -> keras.callbacks.Callback:
-    """Reports to the journal, adds the value to the logs, and ends the training when `pruned` says so. It keeps what it
-    knows in its closure: KerasTuner deep-copies callbacks."""
+    """Return a callback that reports to the journal, adds the value to the logs, and stops pruned trainings.
+
+    Its state is in this closure, because KerasTuner deep-copies callbacks.
+    """
     clock = {"epoch": 0.0}
     first = {"step": True}
 
@@ -183,7 +186,7 @@ def optuna_loop(data: Data, journal: Journal, trials: int, epochs: int) -> None:
 
 
 def kerastuner_hyperband(data: Data, journal: Journal, trials: int, epochs: int) -> None:
-    """As many rounds of Hyperband, with its own number of trials, as come nearest to the loop's epochs."""
+    """Run the number of Hyperband rounds whose epochs come nearest to those of the Optuna loop."""
     import keras_tuner
 
     keras.utils.set_random_seed(data.seed)
@@ -212,7 +215,7 @@ def kerastuner_hyperband(data: Data, journal: Journal, trials: int, epochs: int)
         overwrite=True,
     )
     tuner.search(data.training(), verbose=0, callbacks=[watching(journal, lambda epoch, value: False)])
-    # It goes on after trials that raised an error: they would be missing from the figures without a word.
+    # KerasTuner continues after failed trials, which would silently be missing from the figures.
     messages = [trial.message for trial in tuner.oracle.trials.values() if trial.status != "COMPLETED"]
     if messages:
         raise RuntimeError(f"{len(messages)} trials failed, the first with: {messages[0]}")

@@ -1,4 +1,4 @@
-"""From what was seen of a run to a row of figures, and from rows to the comparison. Part of ../versus.py."""
+"""Turn what was seen of a run into a row of figures, and rows into the comparison. Part of ../versus.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SWITCHED_OFF = (
     ("oneDNN", "d-eigen"),
     ("prefix cache and warm workers", "c"),
 )
-"""Feature of (d) -> the system that is (d) without it."""
+"""Pairs of a feature of (d) and the system that is (d) without it."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Epoch:
 
     trial: int
     time_s: float | None
-    """When it was done, scoring included, since the system's process started; None where nobody saw it."""
+    """Seconds from the start of the system's process to the end of the epoch, scoring included; None if not seen."""
     images: int
     train_s: float
-    """By the system's own clock, without scoring."""
+    """Seconds of training by the system's own clock, without scoring."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Weights as they were at a time, with the value that the system itself gave them."""
+    """Weights at one time, with the system's own value of them."""
 
     time_s: float
     value: float
@@ -42,21 +42,21 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Course:
-    """What was seen of one run; times in seconds since its process started."""
+    """Everything that was seen of one run. Times are seconds since its process started."""
 
     starts: Mapping[int, float]
-    """Of each trial."""
+    """Trial -> time of its start."""
     epochs: Sequence[Epoch]
     snapshots: Sequence[Snapshot]
     trials: int
-    """Finished ones."""
+    """Number of finished trials."""
     first_step_s: Sequence[float]
-    """From the start of a trial to the end of its first training step, by the system's own clock."""
+    """Seconds from a trial's start to the end of its first training step, by the system's own clock."""
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def new_bests(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
-    """Those with a higher value than all before them, in the order of time."""
+    """Return the snapshots with a higher value than all earlier ones, ordered by time."""
     found: list[Snapshot] = []
     for one in sorted(snapshots, key=lambda one: one.time_s):
         if not found or one.value > found[-1].value:
@@ -65,8 +65,10 @@ def new_bests(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
 
 
 def start_ups(course: Course) -> list[float]:
-    """Per trial the time from its start to the end of its first epoch, less the shortest time between two of its later
-    epochs' ends: what a trial costs besides its epochs. Trials of which fewer than two epochs were seen are left out.
+    """Return each trial's start-up: the seconds that it costs besides its epochs.
+
+    That is the time from its start to the end of its first epoch, less the shortest time between the ends of two
+    consecutive epochs. Trials with fewer than two epochs, or with an epoch that was not seen, are left out.
     """
     result = []
     for trial, start in course.starts.items():
@@ -80,7 +82,7 @@ def start_ups(course: Course) -> list[float]:
 
 
 def row_of(course: Course, total_s: float, peak_memory_mb: float) -> dict[str, Any]:
-    """The figures of one run, without the held-out scores."""
+    """Return the figures of one run, without its scores on the fold."""
     images = sum(epoch.images for epoch in course.epochs)
     training_s = sum(epoch.train_s for epoch in course.epochs)
     return {
@@ -98,7 +100,7 @@ def row_of(course: Course, total_s: float, peak_memory_mb: float) -> dict[str, A
 
 
 def target_of(rows: Iterable[Mapping[str, Any]]) -> float | None:
-    """The higher of the peers' held-out macro-F1 at the end of their budget, medians over seeds; None without them."""
+    """Return the higher of the peers' final macro-F1 on the fold, medians over seeds; None without peers."""
     finals: dict[str, list[float]] = {}
     for row in rows:
         if row["system"] in TARGET_SETTERS:
@@ -107,13 +109,15 @@ def target_of(rows: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def final_score(row: Mapping[str, Any]) -> float:
-    """Held-out macro-F1 of the model that the system itself likes best; 0 when it has none."""
+    """Return the fold's macro-F1 of the model with the system's own best value; 0 without a model."""
     return float(row["curve"][-1]["macro_f1"]) if row["curve"] else 0.0
 
 
 def time_to(row: Mapping[str, Any], target: float) -> tuple[float, bool]:
-    """Seconds until the best model so far reaches the target on the held-out fold, and whether one did; when none does,
-    the whole run counts."""
+    """Return the seconds until the best model so far reaches the target on the fold, and whether one does.
+
+    If none does, these are the seconds of the whole run.
+    """
     for point in row["curve"]:
         if point["macro_f1"] >= target:
             return float(point["time_s"]), True
@@ -124,8 +128,12 @@ FIGURES = ("trials_per_hour", "images_per_s", "images_per_s_of_all", "start_up_s
 
 
 def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One a system, medians over its seeds: `score`, `time_s` to the target, `reached` (runs that did), `runs`,
-    `speed` (how many times as fast to the target as (a)) and FIGURES. Without (a) and (b) there is no target."""
+    """Return a summary of each system, medians over its seeds.
+
+    Returns:
+        Dicts with `system`, `runs`, `score`, `time_s` to the target, `reached` (runs that reached it), `speed` (how
+        many times as fast as (a) to the target) and FIGURES. Without (a) and (b) there is no target.
+    """
     target = target_of(rows)
     result = []
     for system in sorted({str(row["system"]) for row in rows}):
@@ -148,8 +156,11 @@ def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def shares(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Per feature of (d) how many times as long the target and the whole run take without it: medians over the seeds of
-    which there are both."""
+    """Return for each feature of (d) how many times as long the system without it takes.
+
+    Returns:
+        Dicts with `without` (the feature), `to_target` and `whole` (medians), and `seeds` that both systems have.
+    """
     target, result = target_of(rows), []
     of = {(row["system"], row["seed"]): row for row in rows}
     for feature, without in SWITCHED_OFF:

@@ -1,9 +1,9 @@
-"""The evaluator that all systems share: macro-F1 and accuracy of snapshots on the held-out fold. Part of ../versus.py.
+"""Score snapshots on the held-out fold: the evaluator that all systems share. Part of ../versus.py.
 
     python benchmarks/versus_parts/score.py FOLD.npz < REQUEST.json > SCORES.json
 
-REQUEST: `network` (`peer` or `hpsearch`) and `weights`, a list of files. Runs in a process of its own, so that no
-system shares memory with TensorFlow's.
+The request has `network` (`peer` or `hpsearch`) and `weights`, a list of files. SCORES has `macro_f1` and `accuracy` of
+each. It runs in a process of its own, so that no system shares memory with this TensorFlow.
 """
 
 from __future__ import annotations
@@ -41,8 +41,12 @@ NETWORKS = {"peer": peer, "hpsearch": hpsearch}
 
 
 def load(model: Any, file: Path) -> None:
-    """Weights of a whole network: a `.weights.h5` of Keras, a peer's list of arrays, or a trial's state, of which the
-    group `best` is taken."""
+    """Load the weights of a whole network.
+
+    Args:
+        model: The network.
+        file: Keras's `.weights.h5`, a peer's list of arrays, or a trial's checkpoint, whose group `best` is used.
+    """
     if file.suffix == ".h5":
         model.load_weights(file)
         return

@@ -1,6 +1,6 @@
-"""The systems that are compared, and how each is run in processes of its own. Part of ../versus.py.
+"""Define the systems of the comparison, and run each in processes of its own. Part of ../versus.py.
 
-To add one: a row in SYSTEMS.
+To add one, add a row to SYSTEMS.
 """
 
 from __future__ import annotations
@@ -25,27 +25,30 @@ HPSEARCH = (sys.executable, "-P", "-m", "search")
 HPSEARCH_AS_PEER = (sys.executable, "-P", str(HERE / "as_peer.py"))
 EPOCHS, BATCH = 6, 32
 ENDLESS = 1000
-"""Trials of a run that its time ends."""
+"""`--trials` of a run that ends by its time."""
 
 
 @dataclass(frozen=True)
 class System:
-    """One way to search. `peer`: of peers.py; without it hpsearch, with these options besides source and seed."""
+    """One way to search: a peer, or hpsearch with certain options."""
 
     title: str
     peer: str | None = None
+    """Name in LOOPS of peers.py; None: hpsearch."""
     prepare: tuple[str, ...] = ()
+    """Options of `hpsearch prepare` besides source and seed."""
     run: tuple[str, ...] = ()
+    """Options of `hpsearch run` besides backbone, trials and seed."""
     follows: str | None = None
-    """A system whose trials it goes through, so that no luck in proposing them comes between the two."""
+    """System whose trials it goes through, so that lucky suggestions do not decide the comparison."""
     as_it_ships: bool = False
-    """It runs for the budget, with as many trials as that gives."""
+    """Whether it runs for the budget, with as many trials as fit."""
     environment: tuple[tuple[str, str], ...] = ()
-    """Variables besides those that are set."""
+    """Environment variables that it gets in addition."""
 
     @property
     def network(self) -> str:
-        """Name in score.py."""
+        """Name in NETWORKS of score.py."""
         return "peer" if self.peer else "hpsearch"
 
 
@@ -71,24 +74,24 @@ SYSTEMS = {
 
 @dataclass(frozen=True)
 class Task:
-    """What a system is given."""
+    """Work for a system."""
 
     source: Path
     folder: Path
-    """Empty; its own."""
+    """Empty folder of the system."""
     seed: int
     trials: int
     weights: str
     """`imagenet` or a weights file."""
     budget_s: float | None
-    """For the one that runs as it ships."""
+    """Seconds for a system that runs as it ships."""
     proposed: Sequence[Mapping[str, Any]] = ()
-    """For one that follows another: the hyperparameters of each of its trials."""
+    """Hyperparameters of each trial, for a system that follows another."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was seen of a run."""
+    """Everything that was measured of a run."""
 
     course: Course
     total_s: float
@@ -97,7 +100,11 @@ class Measured:
 
 
 def measure(system: System, task: Task) -> Measured:
-    """Runs the system. CalledProcessError when a process of it fails; what it printed is in the folder's log.txt."""
+    """Run a system; its output goes to log.txt in the task's folder.
+
+    Raises:
+        CalledProcessError: A process of the system failed.
+    """
     return _measure_peer(system, task) if system.peer else _measure_hpsearch(system, task)
 
 
@@ -120,12 +127,12 @@ def _measure_peer(system: System, task: Task) -> Measured:
 
 
 def _events(folder: Path) -> list[dict[str, Any]]:
-    """What a peer wrote."""
+    """Read the events that a peer wrote."""
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
 
 
 def peer_course(events: Sequence[Mapping[str, Any]], folder: Path) -> Course:
-    """From what a peer wrote, and the folder with its weights."""
+    """Build the course of a peer's run from its events and the folder with its weights."""
     by_kind: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in ("trial", "proposed", "step", "epoch", "end")}
     for event in events:
         by_kind[event["event"]].append(event)
@@ -162,8 +169,10 @@ def _measure_hpsearch(system: System, task: Task) -> Measured:
 
 
 def hpsearch_course(workspace: Path, kept: Sequence[Kept], started: float) -> Course:
-    """From the study's records and the files that were kept. A trial that was under way at the end is in the files
-    alone."""
+    """Build the course of an hpsearch run from the study's records and the kept versions of the trials' files.
+
+    A trial that was unfinished at the end has only files.
+    """
     from data_prep.storage.reader import PreparedSet
     from studies.records import records_of
     from studies.storage import existing_storage, load_study, study_names
@@ -174,12 +183,12 @@ def hpsearch_course(workspace: Path, kept: Sequence[Kept], started: float) -> Co
     states = [(one, facts_of(one.path)) for one in kept if one.path.name.endswith(STATE)]
     ends = [one for one in kept if not one.path.name.endswith(STATE)]
     figures = {number: record.epochs for number, record in records.items() if record.outcome or record.failure}
-    figures = {one.trial: facts["epochs"] for one, facts in states} | figures  # of several states the last
+    figures = {one.trial: facts["epochs"] for one, facts in states} | figures  # the last state of a trial wins
     times = {(one.trial, len(facts["epochs"]) - 1): one.time_s for one, facts in states}
     snapshots = [Snapshot(one.time_s, best_value(facts), one.path) for one, facts in states]
     snapshots += [Snapshot(one.time_s, records[one.trial].outcome["best"]["value"], one.path) for one in ends]
     images = sum(PreparedSet.open(workspace / "prepared").manifest["counts"]["per_split"]["train"])
-    images = images // BATCH * BATCH  # the rest sits an epoch out
+    images = images // BATCH * BATCH  # the last incomplete batch is dropped
     epochs = [
         Epoch(number, times.get((number, one["step"])), images, images / one["images_per_second"])
         for number, rows in sorted(figures.items())

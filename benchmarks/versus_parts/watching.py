@@ -1,4 +1,4 @@
-"""A run watched from outside: its memory, and of hpsearch each state that a trial writes. Part of ../versus.py."""
+"""Watch a run from outside: its memory, and for hpsearch each checkpoint of a trial. Part of ../versus.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 
 POLL_S, MEMORY_EVERY = 0.2, 5
 STATE, WEIGHTS = "state.npz", "best.weights.h5"
-"""What a trial leaves: after each epoch all that the next one needs; at its end the best epoch's weights."""
+"""Files of a trial: its checkpoint, written after each epoch, and at its end the weights of the best epoch."""
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,34 @@ class Kept:
     """One version of a file that a trial wrote."""
 
     time_s: float
-    """When it was first seen, since the start."""
+    """Seconds from the start to when it was first seen."""
     trial: int
     path: Path
 
 
 class Files:
-    """Keeps every version of the trials' files by a hard link: they are replaced, never written into."""
+    """Keeps every version of the trials' files.
+
+    A hard link is enough, because hpsearch replaces these files and never writes into them.
+    """
 
     def __init__(self, trials: Path, kept: Path, started: float) -> None:
-        """`trials`: the workspace's folder; `kept`: an empty folder on the same disk; `started`: by time.time()."""
+        """Create it without any version.
+
+        Args:
+            trials: The workspace's folder of trials.
+            kept: Empty folder on the same disk, for the versions.
+            started: Start of the run, by time.time().
+        """
         self.trials, self.folder, self.started = trials, kept, started
         self.kept: list[Kept] = []
         self._seen: set[tuple[int, int]] = set()
 
     def poll(self) -> None:
+        """Keep each version that is new since the last call."""
         for name in (STATE, WEIGHTS):
             for path in self.trials.glob(f"*/*/{name}"):
-                with suppress(FileNotFoundError):  # the trial has ended, or the next version is there
+                with suppress(FileNotFoundError):  # the trial ended, or the file is being replaced
                     if _version(path) not in self._seen:
                         self._keep(path)
 
@@ -58,22 +68,24 @@ def _version(path: Path) -> tuple[int, int]:
 
 
 def facts_of(state: Path) -> dict[str, Any]:
-    """What a trial's state says of its progress: `epochs` of all phases, `done` of the present phase, and more."""
+    """Return a checkpoint's facts, among them `epochs` (of all phases) and `done` (epochs of the current phase)."""
     with np.load(state, allow_pickle=False) as content:
         facts: dict[str, Any] = json.loads(content["facts"].tobytes())
     return facts
 
 
 def best_value(facts: dict[str, Any]) -> float:
-    """The value of the weights in the group `best`: the best epoch of the present phase."""
+    """Return the value of the weights in the group `best`: that of the best epoch of the current phase."""
     return max(float(epoch["value"]) for epoch in facts["epochs"][-facts["done"] :])
 
 
 def observe(process: subprocess.Popen[bytes], files: Files | None = None) -> float:
-    """Waits for the process; the most megabytes that it and its children had resident, looked at every second. Pages
-    that they share count for each of them.
+    """Wait for a process; return the peak of resident memory of it and its children, in megabytes.
 
-    Raises CalledProcessError unless it ends with 0.
+    Memory is read every second. Pages that processes share count for each of them.
+
+    Raises:
+        CalledProcessError: The process ended with an exit code other than 0.
     """
     peak, polls = 0.0, 0
     try:

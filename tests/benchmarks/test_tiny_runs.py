@@ -22,8 +22,8 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"
 ENVIRONMENT.pop("PYTHONSAFEPATH", None)  # it hides the folder of the scripts
 RUNS = {
     "ablation": (
-        "train data {out} --backbone small_cnn --weights none --epochs 1 --change 'nothing: strong views alone'",
-        "train data {out} --backbone small_cnn --weights none --epochs 1 --change 'twice as many epochs'",
+        "train data {out} --weights mobile.weights.h5 --epochs 1 --change 'nothing: strong views alone'",
+        "train data {out} --weights mobile.weights.h5 --epochs 1 --change 'twice as many epochs'",
         "show {out}",
     ),
     "cache_precision": (
@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build += "    build(backbone_named(name), 'none', (32, 32, 3)).save_weights(file)"
     run([sys.executable, "-c", build, "small_cnn", "small.weights.h5", "mobilenetv2_035", "mobile.weights.h5"], place)
     for command in (
-        "prepare source.npz --levels low,strong --split 60/20/20",
+        "prepare source.npz --levels low,medium,hard,strong --split 60/20/20",
         "run --backbone small_cnn --trials 5 --sampler random --pruner none --keep 5 --epochs 2",
         "export-best --out winner",
     ):
