@@ -47,7 +47,7 @@ def single_tensor_cuts(backbone: keras.Model) -> list[CutPoint]:
     for position, node in enumerate(nodes, 1):
         alive |= {id(tensor) for tensor in node.outputs}
         alive = {key for key in alive if last_use.get(key, -1) >= position}
-        weights[id(node.operation)] = _weights(node.operation)
+        weights[id(node.operation)] = weights_in(node.operation)
         shared = any(last_call[key] >= position for key in weights)
         if alive == {id(node.outputs[0])} and not shared:
             share = sum(weights.values()) / total_weights
@@ -65,7 +65,8 @@ def nodes_of(model: keras.Model) -> list[Any]:
     return [node for node in nodes if not isinstance(node.operation, keras.layers.InputLayer)]
 
 
-def _weights(operation: Any) -> int:
+def weights_in(operation: Any) -> int:
+    """Return the number of weights of a layer; 0 for a bare operation."""
     return operation.count_params() if isinstance(operation, keras.layers.Layer) else 0
 
 

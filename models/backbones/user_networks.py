@@ -1,19 +1,16 @@
 """Builds the networks of users' own backbones. A `.keras` file is read by four rules:
 
 1. The file must open with Keras's safe mode, without other code, and hold a functional model with one image input
-   (n, h, w, 3).
+   (n, h, w, 3). Its layers become float32 (own_model.py).
 2. If a nested model holds more than half of the weights, it is the network; exports of hpsearch and models built on
    keras.applications are of this form. The layers in front of it must match a row of preprocessing.py. Otherwise the
    whole model is the network and includes its preprocessing.
-3. The network's last four-dimensional output is its features. The layers after it are a head and are left out.
+3. The network ends before its head (heads.py). A layer normalization right after the pooling stays, as in ConvNeXt.
 4. The network is rebuilt for the size of the images that it will train on.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -23,12 +20,14 @@ import keras
 import numpy as np
 
 from models.backbones.cut_points import nodes_of
+from models.backbones.heads import calls_of, innermost_output, last_features, weights_before
+from models.backbones.own_code import imported
+from models.backbones.own_model import opened, other_policies, shapes, takes_images
 from models.backbones.preprocessing import PREPROCESSING
 from models.backbones.registry import OWN, Backbone
 from models.backbones.user_rows import FOUND_OUT, stored_backbone
 from models.errors import ModelError
 
-OWN_PACKAGES = ("data_prep", "models", "search", "studies")
 """hpsearch's packages, which are imported in place of a user's own of these names."""
 
 Shape = tuple[int, int, int]
@@ -55,7 +54,8 @@ def network_from_file(weights: str | None, include_top: bool, input_shape: Shape
     Raises:
         ModelError: The file holds no such network, or the network constrains weights.
     """
-    features = _features(_unwrapped(_loaded(path))[1], path)
+    _, inner, end = _unwrapped(opened(path), path)
+    features = _features(inner, end, path)
     config = features.get_config()
     if features.inputs[0].shape[1:] != input_shape:
         _free_sizes(config)
@@ -81,17 +81,7 @@ def network_from_function(weights: str | None, include_top: bool, input_shape: S
             weights.
     """
     module_name, _, name = function.partition(":")
-    current_folder = os.getcwd()
-    if current_folder not in sys.path:
-        sys.path.append(current_folder)  # at the end, so that no user's file replaces one of our packages
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        if ours := {(error.name or "").partition(".")[0], module_name.partition(".")[0]} & set(OWN_PACKAGES):
-            way_out = f"hpsearch has a package {ours.pop()!r} itself, so give yours another name"
-        else:
-            way_out = f"run hpsearch in the folder of {module_name}.py, or install the module"
-        raise ModelError(f"{module_name} cannot be imported ({error}): {way_out}") from error
+    module = imported(module_name)
     builder = getattr(module, name, None)
     if not callable(builder):
         where = getattr(module, "__file__", module_name)
@@ -100,12 +90,12 @@ def network_from_function(weights: str | None, include_top: bool, input_shape: S
             "(installed modules are found first)"
         )
     network = builder(weights=weights, include_top=include_top, input_shape=input_shape)
-    if not (_takes_images(network) and len(network.outputs) == 1 and len(network.outputs[0].shape) == 4):
+    if not (takes_images(network) and len(network.outputs) == 1 and len(network.outputs[0].shape) == 4):
         raise ModelError(
             f"{function} must return a functional keras.Model from images (n, h, w, 3) to features (n, h', w', c), "
-            f"without pooling or a head, but returned {_shapes(network)}"
+            f"without pooling or a head, but returned {shapes(network)}"
         )
-    _check_constraints(network, function)
+    _check_function(network, function)
     return network
 
 
@@ -118,8 +108,8 @@ def preprocessing_in(path: str) -> str:
     Raises:
         ModelError: No row matches.
     """
-    model = _loaded(path)
-    fronts, _ = _unwrapped(model)
+    model = opened(path)
+    fronts, _, _ = _unwrapped(model, path)
     if not fronts:
         return "inside"
     colours = np.random.default_rng(0).integers(0, 256, (8, 1, 1, 3)).astype("uint8")
@@ -136,47 +126,61 @@ def preprocessing_in(path: str) -> str:
     )
 
 
-def _loaded(path: str) -> keras.Model:
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        raise ModelError(
-            f"{path} does not open with Keras alone ({' '.join(str(error).split())[:200]}): for a network with "
-            f"layers of your own, use --backbone module:function"
-        ) from error
-    if not _takes_images(model):
-        raise ModelError(
-            f"{path} must be a functional model with one input of images (n, h, w, 3), but is {_shapes(model)}"
-        )
-    return model
-
-
-def _unwrapped(model: keras.Model) -> tuple[list[keras.Model], keras.Model]:
-    """Return the models in front of the innermost network, and that network."""
-    fronts = []
-    while inner := next((layer for layer in model.layers if _is_most_of(layer, model)), None):
-        fronts.append(keras.Model(model.inputs[0], inner._inbound_nodes[-1].input_tensors[0]))
-        model = inner
-    return fronts, model
-
-
-def _is_most_of(layer: Any, model: keras.Model) -> bool:
-    return isinstance(layer, keras.Model) and _takes_images(layer) and 2 * layer.count_params() > model.count_params()
-
-
-def _features(network: keras.Model, path: str) -> keras.Model:
-    """Return the network up to its last four-dimensional output."""
-    whole = keras.Model(network.inputs[0], network.outputs[0])
-    for node in reversed(nodes_of(whole)):
-        output = node.outputs[0]
-        if len(output.shape) == 4:
-            features = keras.Model(network.inputs[0], output)
-            if features.count_params() > 0:
-                return features
+def _unwrapped(model: keras.Model, path: str) -> tuple[list[keras.Model], keras.Model, Any]:
+    """Return the models in front of the innermost network, that network, and its features."""
+    end = last_features(model, path)
+    fronts: list[keras.Model] = []
+    while inner := next((layer for layer in model.layers if _is_network_of(layer, model, end)), None):
+        front = keras.Model(model.inputs[0], inner._inbound_nodes[-1].input_tensors[0])
+        if front.trainable_weights:
             break
-    raise ModelError(
-        f"{path} must hold one network with features (n, h, w, c), but no such network was found: give a model with one"
-    )
+        fronts.append(front)
+        model = inner
+    return fronts, model, end
+
+
+def _is_network_of(layer: Any, model: keras.Model, end: Any) -> bool:
+    """Return whether a nested model holds the features `end`: as its output, if most weights are its own, or inside."""
+    if not (isinstance(layer, keras.Model) and takes_images(layer)):
+        return False
+    if any(innermost_output(node) is end for node in layer._inbound_nodes[-1:]):
+        return bool(2 * layer.count_params() > model.count_params())
+    return any(output is end for call in calls_of(layer) for output in call.outputs)
+
+
+def _features(network: keras.Model, end: Any, path: str) -> keras.Model:
+    """Return the network up to the features `end`, which one of its layers or nested models makes."""
+    nodes = nodes_of(keras.Model(network.inputs[0], network.outputs))
+    makers = [node for node in nodes if end is innermost_output(node)]
+    if not makers:
+        raise ModelError(
+            f"{path} has its features inside of a nested model that does not take the images: use --backbone "
+            "module:function"
+        )
+    features = makers[-1].outputs[0]
+    pooled = [node for node in nodes if any(tensor is features for tensor in node.input_tensors)]
+    if len(pooled) == 1 and len(pooled[0].outputs[0].shape) == 2:
+        norms = [node for node in nodes if pooled[0].outputs[0] is node.input_tensors[0]]
+        if len(norms) == 1 and isinstance(norms[0].operation, keras.layers.LayerNormalization):
+            vector = norms[0].outputs[0]
+            features = keras.layers.Reshape((1, 1, vector.shape[-1]))(vector)
+    return keras.Model(network.inputs[0], features)
+
+
+def _check_function(network: keras.Model, function: str) -> None:
+    """Raise ModelError if a function's network has a head, or layers or constraints that hpsearch cannot train."""
+    end = last_features(network, function)
+    if weights_before(network, end) < network.count_params():
+        raise ModelError(
+            f"{function} must return a network without a head, but the layers after {end._keras_history[0].name} are "
+            f"one: return a model whose output is that of {end._keras_history[0].name}"
+        )
+    if odd := [*other_policies(network), *other_policies(keras.Sequential())]:
+        raise ModelError(
+            f"{function} makes layers of {odd[0].name}, but hpsearch needs float32 layers: make them so (faster "
+            "arithmetic in training is --precision)"
+        )
+    _check_constraints(network, function)
 
 
 def _check_constraints(network: keras.Model, source: str) -> None:
@@ -186,18 +190,6 @@ def _check_constraints(network: keras.Model, source: str) -> None:
             raise ModelError(
                 f"{source} has a constraint on {weight.path}, which training would ignore: remove the constraint"
             )
-
-
-def _takes_images(model: Any) -> bool:
-    inputs = getattr(model, "inputs", None) or []
-    return len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].shape[-1] == 3
-
-
-def _shapes(model: Any) -> str:
-    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    if not inputs or not outputs:
-        return f"a {type(model).__name__}"
-    return f"{[tensor.shape for tensor in inputs]} -> {[tensor.shape for tensor in outputs]}"
 
 
 def _free_sizes(config: Any) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models.backbones.other_files import check_is_keras_file, looks_like_path
 from models.backbones.registry import BACKBONES, Backbone, backbone_named
 from models.errors import ModelError
 
@@ -21,6 +22,7 @@ FOUND_OUT = "found out"
 """Preprocessing of a `.keras` file until user_networks.py has detected its row of models/backbones/preprocessing.py."""
 PREPROCESSING_NAMES = ("inside", "-1..1", "bgr-mean", "rgb-mean-std")
 """Names of the rows in models/backbones/preprocessing.py, repeated here to avoid importing Keras."""
+NAMES = frozenset(row.name for row in BACKBONES)
 FILE, FUNCTION = (
     "models.backbones.user_networks:network_from_file",
     "models.backbones.user_networks:network_from_function",
@@ -36,9 +38,10 @@ def asked_backbone(text: str, preprocessing: str | None = None) -> Backbone:
             a file, and a function's network is expected to include it.
 
     Raises:
-        ModelError: The name is unknown, the file is missing, or a preprocessing is given for a row of BACKBONES.
+        ModelError: The name is unknown, the file is missing or no `.keras` file, or a preprocessing is given for a row
+            of BACKBONES.
     """
-    if text.endswith(".keras"):
+    if looks_like_path(text) and text not in NAMES:
         return _of_file(Path(text), preprocessing or FOUND_OUT)
     if ":" in text:
         return _of_function(text, preprocessing or "inside")
@@ -76,9 +79,7 @@ def stored_backbone(name: str, own: Mapping[str, str], file: str) -> Backbone:
 
 
 def _of_file(path: Path, preprocessing: str) -> Backbone:
-    if not path.is_file():
-        raise ModelError(f"there is no file {path}: --backbone takes a name from `hpsearch backbones`, PATH.keras or "
-                         f"module:function")  # fmt: skip
+    check_is_keras_file(path)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     # Every export is called model.keras, so the name of its folder is used.
@@ -97,7 +98,7 @@ def _of_function(text: str, preprocessing: str) -> Backbone:
 def _own_name(text: str) -> str:
     """Return a name that is valid for studies and folders and differs from all names in BACKBONES."""
     name = re.sub(r"[^A-Za-z0-9_.]+", "_", text).strip("_.") or "own"
-    return f"{name}_own" if name in {row.name for row in BACKBONES} else name
+    return f"{name}_own" if name in NAMES else name
 
 
 def _image_size(path: str) -> int:

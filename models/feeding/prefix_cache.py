@@ -23,6 +23,7 @@ import keras
 import numpy as np
 
 from models.backbones.cut_points import nodes_of
+from models.backbones.own_code import code_sha256
 from models.errors import ModelError
 from models.feeding.batches import TrainingViews
 from models.feeding.reading_ahead import read_ahead
@@ -248,6 +249,7 @@ def _key(settings: CacheSettings, network: Network, part: TrainedPart) -> str:
         part.cut.layer,
         weights_sha256(part.prefix),
         *([_graph_sha256(network.classifier.network)] if backbone.own else []),
+        *([code_sha256(backbone.own["function"])] if "function" in backbone.own else []),
     ]
     text = " ".join([settings.origin, *parts, keras.__version__, settings.precision])
     return f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

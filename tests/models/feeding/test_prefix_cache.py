@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_images import CLASSES, tiny_images
 
-from models.backbones.registry import OWN, backbone_named
+from models.backbones.registry import OWN, UNTRAINED, backbone_named
 from models.backbones.user_networks import ready_backbone
 from models.backbones.user_rows import asked_backbone
 from models.errors import ModelError
@@ -120,6 +121,42 @@ def test_features_of_an_own_network_are_of_its_graph_too(
         kept.append((len(list(settings.folder.iterdir())), outcome.prefix_cache_share))
     assert [folders for folders, _ in kept] == [2, 2, 4]
     assert kept[0][1] < 1 == kept[1][1] and kept[2][1] < 1
+
+
+MODULE = """
+import keras
+from scaling import Scaled
+def net(weights=None, include_top=False, input_shape=None):
+    image = keras.Input(input_shape)
+    x = Scaled()(keras.layers.Conv2D(4, 3, kernel_initializer="ones")(image))
+    return keras.Model(image, keras.layers.Conv2D(4, 3, kernel_initializer="ones")(x))
+"""
+LAYER = """
+import keras
+class Scaled(keras.layers.Layer):
+    def call(self, x):
+        return x * 2
+"""
+
+
+def test_features_of_a_function_are_of_its_code_and_what_it_imports_too(
+    data: TrainingData, settings: CacheSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    kept = []
+    versions = [(MODULE, LAYER), (MODULE, LAYER), (MODULE + "\n# changed", LAYER), (MODULE, LAYER.replace("2", "3"))]
+    for module, layer in versions:
+        Path("nets_of_mine.py").write_text(module)
+        Path("scaling.py").write_text(layer)
+        Path("unrelated.py").write_text(str(len(kept)))
+        for name in ("nets_of_mine", "scaling"):  # as a new process
+            sys.modules.pop(name, None)
+        own = ClassifierSettings(asked_backbone("nets_of_mine:net"), UNTRAINED, SHAPE, CLASSES)
+        assert prefix_cache.cached_part(settings, Networks().built(own), 0.5, data)
+        kept.append(len(list(settings.folder.iterdir())))
+    assert kept == [1, 1, 2, 3]
 
 
 def test_a_second_trial_and_process_find_what_the_first_computed(
