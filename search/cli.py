@@ -23,6 +23,7 @@ with LeavingAtOnce():
     from search.terminal.config_file import CONFIG_FILE, config_file_note, defaults_of, read_config
     from search.terminal.streams import make_output_last, restart_in_utf8
     from search.workspace import Workspace, default_folder
+    from studies.shared_files import share_with_group
 
 COMMANDS = {
     "prepare": "Clean, split and augment a set of labelled images, once.",
@@ -128,9 +129,15 @@ def _interrupts_in_one_line() -> Iterator[None]:
         raise click.exceptions.Exit(INTERRUPTED) from error
 
 
+def _workspace(folder: str) -> Workspace:
+    """Return the workspace; what is written from now on is the group's too if the folder is."""
+    share_with_group(Path(folder))
+    return Workspace(Path(folder))
+
+
 def _set_workspace(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
-        ctx.obj = Workspace(Path(value))
+        ctx.obj = _workspace(value)
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -171,6 +178,10 @@ def main(ctx: click.Context, workspace: str | None) -> None:
     """
     # Otherwise TensorFlow logs processors and drivers in each process. Its errors are exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.path.expanduser("~") == "~":  # neither HOME nor an account: some libraries then do not import
+        import tempfile
+
+        os.environ["HOME"] = tempfile.gettempdir()
     if ignored := set_aside():
         click.echo(f"ignored: {', '.join(ignored)}. hpsearch needs Keras 3, without limits", err=True)
     config = read_config(Path(CONFIG_FILE), COMMANDS)
@@ -179,4 +190,4 @@ def main(ctx: click.Context, workspace: str | None) -> None:
         where = f"{CONFIG_FILE} [{command.name}]"
         ctx.default_map = {command.name: defaults_of(command, config[command.name], where)}
     folder = workspace or config.get("workspace") or default_folder(ctx.invoked_subcommand or "")
-    ctx.obj = Workspace(Path(folder))
+    ctx.obj = _workspace(folder)

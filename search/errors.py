@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from data_prep.errors import DataError
 from models.errors import ModelError
 from studies.errors import StudyError, way_back
+from studies.shared_files import belongs
 
 
 class SearchError(ValueError):
@@ -43,8 +45,10 @@ def outside_cause(error: BaseException) -> str | None:
             place = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
             return f"the disk is full{place}: free some space, then run the same command again to continue"
         if isinstance(cause, OSError) and cause.errno in FORBIDDEN and cause.filename:
-            why = f"{cause.filename} cannot be read or written ({cause.strerror})"
+            why = f"{cause.filename} cannot be read or written ({cause.strerror}; {belongs(Path(cause.filename))})"
             return f"{why}: change its permissions, or use another path"
+        if "readonly database" in text:
+            return f"the study database cannot be written ({text[:100]}): see who owns the files studies.db*"
         if "disk image is malformed" in text or "disk I/O error" in text:
             return (
                 f"the study database cannot be read or written ({text[:100]}): free some space if the disk is full; if "

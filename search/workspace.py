@@ -12,6 +12,7 @@ from data_prep.errors import DataError
 from search.errors import SearchError
 from studies.file_locks import lock
 from studies.files import replacing
+from studies.shared_files import belongs
 
 DEFAULT_FOLDER = "hpsearch-workspace"
 DEFAULT_FOLDERS_BY_COMMAND = {"demo": "hpsearch-demo"}
@@ -158,7 +159,8 @@ class Workspace:
         except BlockingIOError as error:
             raise SearchError(f"the workspace {self.folder} is in use: {refusal}") from error
         except OSError as error:
-            raise SearchError(f"the workspace {self.folder} cannot be written: {error.strerror}") from error
+            why = f"{error.strerror}; {belongs(path)}"
+            raise SearchError(f"the workspace {self.folder} cannot be written ({why}): use a copy of it") from error
         with handle:
             try:
                 yield

@@ -19,16 +19,25 @@ def lock(path: Path, *, shared: bool = False, wait: bool = True) -> IO[bytes]:
 
     Raises:
         BlockingIOError: Another process holds the lock, and `wait` is false.
-        OSError: The file cannot be written.
+        OSError: The file is missing and cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = open(path, "ab")  # noqa: SIM115  the caller closes it
+    handle = _opened(path)
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BaseException:
         handle.close()
         raise
     return handle
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "ab")
+    except OSError:
+        if not path.is_file():
+            raise
+        return open(path, "rb")  # another user's file, or a read-only disk: locking takes no right to write
 
 
 def is_free(path: Path) -> bool:

@@ -19,7 +19,7 @@ from studies import records, replicates, settings
 from studies.records import OptunaColumns, TrialRecord, make_record
 from studies.replicates import FinishedReplicate, replicate_from_json
 from studies.settings import StudySettings, identities, settings_from
-from studies.sqlite_file import check_exists, connected, opening
+from studies.sqlite_file import reading
 
 NOT_FINITE = {"INF_POS": inf, "INF_NEG": -inf, "NAN": nan}
 STUDIES = "SELECT study_id, study_name, value_json FROM studies LEFT JOIN study_user_attributes USING (study_id)"
@@ -69,8 +69,7 @@ def read_studies(path: Path) -> list[StoredStudy]:
     Raises:
         StudyError: There is no database, or it cannot be read.
     """
-    check_exists(path)
-    with opening(path), connected(path) as connection:
+    with reading(path) as connection:
         connection.execute("BEGIN")  # all queries see the same state, even if trials are stored meanwhile
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
             return []  # another process is about to create the tables

@@ -39,7 +39,8 @@ def building(folder: Path) -> Iterator[Path]:
     `previous(folder)`, and the next open or `prepare` restores it.
 
     Raises:
-        DataError: The files cannot be written (disk full, no permission).
+        DataError: The files cannot be written, for example on a full disk.
+        PermissionError: This user may not write them.
     """
     new = unfinished(folder)
     try:
@@ -48,6 +49,8 @@ def building(folder: Path) -> Iterator[Path]:
         yield new
         sync(new)
         _publish(new, folder)
+    except PermissionError:
+        raise  # the command line names the file's owner
     except OSError as error:
         place = error.filename or new
         raise DataError(

@@ -81,7 +81,10 @@ def open_saved_model(path: Path) -> Runtime:
     import numpy as np
     import tensorflow as tf
 
-    served = tf.saved_model.load(path).signatures["serving_default"]
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, "saved_model")  # TensorFlow takes [ and * in a path for a pattern
+        plain.symlink_to(path.absolute(), target_is_directory=True)
+        served = tf.saved_model.load(plain).signatures["serving_default"]
     ((name, spec),) = served.structured_input_signature[1].items()
 
     def answer(batch: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from search.workspace import Workspace
-from studies.sqlite_file import backup_database
+from studies.sqlite_file import backup_database, check_exists
 
 
 @click.command()
@@ -24,9 +24,7 @@ def backup(workspace: Workspace, out: Path | None) -> None:
     `studies.db`, and remove `studies.db-wal` and `studies.db-shm` beside it. Weights are not part of the copy; they lie
     in `trials/`.
     """
-    from studies.storage import existing_storage
-
-    existing_storage(workspace.database)
+    check_exists(workspace.database)
     target = out or workspace.folder / "backups" / f"studies-{datetime.now():%Y%m%d-%H%M%S}.db"
     if target.exists():
         raise click.BadParameter(f"{target} exists; name another file", param_hint="OUT")

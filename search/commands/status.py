@@ -7,6 +7,8 @@ import click
 from search.engine.claims import Claims
 from search.terminal.durations import duration
 from search.workspace import Workspace
+from studies.shared_files import may_write
+from studies.sqlite_file import can_write
 from studies.sqlite_reader import StoredStudy, read_studies
 from studies.trial_tables import cache_text, foreign_note, status_row, training_text
 
@@ -59,7 +61,7 @@ def status(workspace: Workspace, as_json: bool) -> None:
 def _put_back(workspace: Workspace, study: StoredStudy) -> bool:
     """Turn running trials whose process is gone into waiting ones. Return whether there were any."""
     running = [record.number for record in study.records if record.state == "running"]
-    if not running:
+    if not running or not (can_write(workspace.database) and may_write(workspace.trials / study.name)):
         return False
     claims = Claims(workspace.trials / study.name)
     with claims.deciding():

@@ -18,7 +18,7 @@ from search.evaluating.exported_model import ExportedModel
 from search.evaluating.inputs import KINDS, chunks, labelled_images
 from search.evaluating.known_images import warning_of
 from search.exporting.figure_tables import print_classes, print_estimates, print_parts, print_trust
-from search.exporting.locked_test import add_reading
+from search.exporting.locked_test import add_reading, check_recordable
 from search.exporting.scored_parts import figures_of, parts_in, score_split
 from search.exporting.verdict import verdict_lines
 from search.terminal.output import print_json
@@ -49,6 +49,7 @@ def score_test(workspace: Workspace, exported: ExportedModel) -> tuple[dict[str,
         )
     if prepared.image_shape != exported.image_shape:
         raise SearchError(f"the model takes images of {exported.image_shape}, the test set has {prepared.image_shape}")
+    check_recordable(workspace)
 
     def predict(files: Sequence[Path]) -> list[np.ndarray]:
         return [exported.predict(np.load(file, mmap_mode="r", allow_pickle=False)) for file in files]

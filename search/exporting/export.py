@@ -23,7 +23,7 @@ from models.scoring.objectives import external_name
 from search.engine.keras_import import import_keras
 from search.exporting.figure_tables import few_images_warning
 from search.exporting.format_files import write_formats
-from search.exporting.locked_test import add_reading, earlier_reading, readings
+from search.exporting.locked_test import add_reading, check_recordable, earlier_reading, readings
 from search.exporting.scored_parts import (
     EXTERNAL,
     estimate_errors,
@@ -150,6 +150,7 @@ def _metrics(chooser: Chooser, winner: Winner, chosen: Candidate) -> tuple[dict[
     earlier = earlier_reading(workspace, weights_sha256)
     if earlier is not None:
         return metrics | {"test": earlier}, None
+    check_recordable(workspace)
     test = figures_of(score_split(prepared, "test", lambda files: chooser.predict(chosen.file, files)), names, trust)
     what = {"study": winner.settings.name, "trial": winner.record.number, "weights_sha256": weights_sha256}
     what |= {"refit": True} if chosen.variant.is_refitted else {}

@@ -7,7 +7,9 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
+from search.errors import SearchError
 from search.workspace import Workspace
+from studies.shared_files import not_writable
 
 
 def readings(workspace: Workspace) -> list[dict[str, Any]]:
@@ -16,6 +18,16 @@ def readings(workspace: Workspace) -> list[dict[str, Any]]:
         return []
     lines = workspace.test_readings.read_text(encoding="utf-8").splitlines()
     return [found for line in lines if (found := _parsed(line)) is not None]
+
+
+def check_recordable(workspace: Workspace) -> None:
+    """Check that a reading of the test set can be recorded; call it before reading.
+
+    Raises:
+        SearchError: The file of readings cannot be written.
+    """
+    if reason := not_writable([workspace.test_readings if workspace.test_readings.exists() else workspace.folder]):
+        raise SearchError(f"{reason}: readings of the test set are recorded there, so use a copy of the workspace")
 
 
 def add_reading(workspace: Workspace, command: str, what: dict[str, Any], figures: dict[str, Any]) -> int:

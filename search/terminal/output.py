@@ -55,7 +55,10 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
     for column in columns:
         numeric = all(isinstance(row.get(column), int | float) or row.get(column) is None for row in rows)
         table.add_column(
-            column.replace("_", " "), justify="right" if numeric else "left", overflow="fold", no_wrap=column in NAMES
+            Text(column.replace("_", " ")),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=column in NAMES,
         )
     texts = [[cell(row.get(column)) for column in columns] for row in rows]
     for cells in _joined(texts, columns, out.width):

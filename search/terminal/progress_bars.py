@@ -31,7 +31,9 @@ class Stages:
 
     def __init__(self) -> None:
         columns = (
-            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            ),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             _Rate(),

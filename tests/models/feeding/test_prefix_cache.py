@@ -148,9 +148,9 @@ def test_features_of_a_function_are_of_its_code_and_what_it_imports_too(
     kept = []
     versions = [(MODULE, LAYER), (MODULE, LAYER), (MODULE + "\n# changed", LAYER), (MODULE, LAYER.replace("2", "3"))]
     for module, layer in versions:
-        Path("nets_of_mine.py").write_text(module)
-        Path("scaling.py").write_text(layer)
-        Path("unrelated.py").write_text(str(len(kept)))
+        Path("nets_of_mine.py").write_text(module, encoding="utf-8")
+        Path("scaling.py").write_text(layer, encoding="utf-8")
+        Path("unrelated.py").write_text(str(len(kept)), encoding="utf-8")
         for name in ("nets_of_mine", "scaling"):  # as a new process
             sys.modules.pop(name, None)
         own = ClassifierSettings(asked_backbone("nets_of_mine:net"), UNTRAINED, SHAPE, CLASSES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import warnings
 import zipfile
 from dataclasses import replace
@@ -54,6 +55,14 @@ def test_a_format_agrees_with_the_keras_model_in_a_fresh_process(row: Format, fo
     assert np.ptp(expected, axis=0).max() > 1e-3  # or all images were alike to the network
     found = largest_difference(row, folder / row.file, folder / "images.npy", expected, tmp_path)
     assert found <= row.tolerance
+
+
+@pytest.mark.parametrize("name", ["a[b]c", "a*?", "#1%20", "-dash 'q\"", "trailing\n"])
+def test_a_saved_model_opens_in_a_folder_of_any_name(name: str, folder: Path, tmp_path: Path) -> None:
+    row = FORMATS["saved_model"]
+    shutil.copytree(folder / row.file, tmp_path / name / row.file)
+    images, expected = np.load(folder / "images.npy")[:4], np.load(folder / "expected.npy")[:4]
+    assert np.allclose(row.open(tmp_path / name / row.file).predict(images), expected, atol=row.tolerance)
 
 
 def test_a_format_that_disagrees_is_refused(folder: Path, tmp_path: Path) -> None:

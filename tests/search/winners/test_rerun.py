@@ -141,8 +141,10 @@ def test_a_file_of_weights_that_is_gone_is_named(tmp_path: Path) -> None:
         _weights(replace(SETTINGS, weights="sha256:0"), str(tmp_path / "gone.h5"))
 
 
-def test_what_one_may_not_read_is_no_bug() -> None:
-    cause = outside_cause(PermissionError(errno.EACCES, "Permission denied", "studies.db"))
-    assert (
-        cause == "studies.db cannot be read or written (Permission denied): change its permissions, or use another path"
-    )
+def test_what_one_may_not_read_is_no_bug_and_is_named_with_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "studies.db"
+    path.touch()
+    cause = outside_cause(PermissionError(errno.EACCES, "Permission denied", str(path)))
+    assert cause is not None
+    assert cause.startswith(f"{path} cannot be read or written (Permission denied; {path} belongs to ")
+    assert cause.endswith("): change its permissions, or use another path")
