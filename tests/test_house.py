@@ -29,6 +29,7 @@ ROOMS = {
         "errors",
         "keras_config",
         "files",
+        "keras_versions",
         "hyperparameters",
         "backbones",
         "networks",

@@ -16,6 +16,7 @@ from types import ModuleType
 from models.errors import ModelError
 
 OWN_PACKAGES = ("data_prep", "models", "search", "studies")
+"""hpsearch's packages, which are imported in place of a user's own of these names."""
 INSTALLED = ("site-packages", "dist-packages")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from models.errors import ModelError
+from models.keras_versions import newer_keras
 
 FLOAT32 = "float32"
 
@@ -21,7 +22,8 @@ def opened(path: str) -> keras.Model:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         raise ModelError(
-            f"{path} does not open with Keras alone ({' '.join(str(error).split())[:200]}): for a network with "
+            newer_keras(path)
+            or f"{path} does not open with Keras alone ({' '.join(str(error).split())[:200]}): for a network with "
             f"layers of your own, use --backbone module:function"
         ) from error
     if not takes_images(model):

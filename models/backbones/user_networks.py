@@ -28,8 +28,6 @@ from models.backbones.registry import OWN, Backbone
 from models.backbones.user_rows import FOUND_OUT, stored_backbone
 from models.errors import ModelError
 
-"""hpsearch's packages, which are imported in place of a user's own of these names."""
-
 Shape = tuple[int, int, int]
 
 

@@ -3,6 +3,8 @@
 Written by hpsearch. It needs Keras and NumPy, and reads the network from model.keras in the same folder.
 """
 
+import json
+import zipfile
 from pathlib import Path
 
 import keras
@@ -13,7 +15,12 @@ class Model:
     """Image classifier: takes raw RGB images and returns class numbers. Preprocessing is part of the model."""
 
     def __init__(self) -> None:
-        self.network = keras.saving.load_model(Path(__file__).with_name("model.keras"), compile=False)
+        file = Path(__file__).with_name("model.keras")
+        try:
+            self.network = keras.saving.load_model(file, compile=False)
+        except Exception as error:
+            # One line instead of a traceback, in which a challenge's log would hide the cause.
+            raise SystemExit(_why_not_opened(file, error)) from None
         self.image_shape = tuple(self.network.input_shape[1:])
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -43,3 +50,13 @@ class Model:
         if images.dtype != np.uint8 and not ((images >= 0) & (images <= 255) & (images == np.floor(images))).all():
             raise ValueError("X must hold raw pixels, whole numbers 0..255, because preprocessing is part of the model")
         return images.astype(np.uint8, copy=False)
+
+
+def _why_not_opened(file: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    try:
+        with zipfile.ZipFile(file) as archive:
+            written = json.loads(archive.read("metadata.json"))["keras_version"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return f"{file.name} is no Keras model: {reason}"
+    return f"{file.name} was written by Keras {written} and does not work with Keras {keras.__version__}: {reason}"

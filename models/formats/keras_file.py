@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from models.backbones.registry import UNTRAINED
 from models.errors import ModelError
+from models.formats.portable import make_portable
+from models.keras_versions import newer_keras
 from models.networks.classifier import ClassifierSettings, make_classifier
 
 
@@ -37,7 +40,7 @@ def save_model(members: Sequence[Member], target: Path, orientations: bool = Fal
     """
     networks = [_loaded(member) for member in members]
     if len(networks) == 1 and not orientations:
-        networks[0].save(target)
+        _save(networks[0], target)
         return
     image = keras.Input(networks[0].input_shape[1:], dtype="uint8", name="image")
     views = _orientations(image) if orientations else [image]
@@ -47,7 +50,12 @@ def save_model(members: Sequence[Member], target: Path, orientations: bool = Fal
         named = keras.Model(network.inputs[0], network.outputs[0], name=f"member_{number}")
         answers += [named(view) for view in views]
     mean = keras.layers.Average(name="probabilities")(answers)
-    keras.Model(image, mean, name="hpsearch_average").save(target)
+    _save(keras.Model(image, mean, name="hpsearch_average"), target)
+
+
+def _save(model: keras.Model, target: Path) -> None:
+    model.save(target)
+    make_portable(target)
 
 
 def _loaded(member: Member) -> keras.Model:
@@ -65,7 +73,9 @@ def _loaded(member: Member) -> keras.Model:
 def _orientations(images: Any) -> list[Any]:
     """Return the images as they are and mirrored along each axis and both; square ones also transposed (8 views)."""
     turned = [images, keras.ops.transpose(images, (0, 2, 1, 3))] if images.shape[1] == images.shape[2] else [images]
-    return [view for one in turned for view in (one, *(keras.ops.flip(one, axis) for axis in (1, 2, (1, 2))))]
+    # A flip of two axes at once does not open again with TensorFlow before Keras 3.11.
+    both = [(one, keras.ops.flip(one, 1)) for one in turned]
+    return [view for pair in both for view in (*pair, *(keras.ops.flip(one, 2) for one in pair))]
 
 
 def load_model(path: Path) -> tuple[object, tuple[int, int, int]]:
@@ -76,8 +86,11 @@ def load_model(path: Path) -> tuple[object, tuple[int, int, int]]:
     """
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        if newer_keras(path):  # an older Keras may open a file and fail at the first image
+            model.predict_on_batch(np.zeros((1, *model.input_shape[1:]), np.uint8))
     except Exception as error:
-        raise ModelError(f"{path} does not open as a Keras model: {' '.join(str(error).split())[:200]}") from error
+        reason = newer_keras(path) or f"{path} does not open as a Keras model: {' '.join(str(error).split())[:200]}"
+        raise ModelError(reason) from error
     shape = getattr(model, "input_shape", None)
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and all(shape[1:])):
         raise ModelError(f"{path} must take images of shape (images, height, width, 3), but its input is {shape}")

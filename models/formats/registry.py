@@ -147,7 +147,10 @@ def open_codabench(path: Path) -> Runtime:
         assert spec and spec.loader
         module = module_from_spec(spec)
         spec.loader.exec_module(module)
-        model = module.Model()
+        try:
+            model = module.Model()
+        except SystemExit as error:  # it ends a challenge's process, not ours
+            raise ValueError(str(error)) from error
 
     def answer(images: np.ndarray) -> np.ndarray:
         # The challenge only calls `predict`, so its labels are checked against the probabilities.

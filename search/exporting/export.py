@@ -211,6 +211,7 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], c
         size=f"{height}x{width}",
         formats=[(FORMATS[name], row) for name, row in metrics["formats"].items() if FORMATS[name].write],
         versions={name: version(name) for name in VERSIONS},
+        needed_keras=metrics["formats"][KERAS]["needs"],
     )
 
 

@@ -12,6 +12,7 @@ import click
 
 from data_prep.storage.reader import PreparedSet
 from models.formats.conversion import largest_difference, predict_in_fresh_process, write_format
+from models.formats.portable import needed_keras
 from models.formats.registry import FORMATS, KERAS, Format
 from search.exporting.scored_parts import PARTS
 from search.exporting.variants import Candidate
@@ -24,13 +25,14 @@ def write_formats(names: Sequence[str], chosen: Candidate, prepared: PreparedSet
 
     Returns:
         A row per format, the Keras model first: `file`, `bytes`, `tolerance`, and `largest_difference` of a
-        probability. The Keras model is compared with training, the others with the Keras model.
+        probability. The Keras model is compared with training, the others with the Keras model. Its row also has
+        `needs`, the oldest version of Keras that opens it.
 
     Raises:
         ModelError: The model cannot be written in a format, or gives other probabilities in it.
     """
     model = folder / FORMATS[KERAS].file
-    rows = {KERAS: _row(FORMATS[KERAS], folder, chosen.difference)}
+    rows = {KERAS: _row(FORMATS[KERAS], folder, chosen.difference) | {"needs": needed_keras(model)}}
     wanted = [row for row in FORMATS.values() if row.write and row.name in names]
     if not wanted:
         return rows

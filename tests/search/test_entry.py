@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import hpsearch_entry
-from models.backbones.user_networks import OWN_PACKAGES, network_from_function
+from models.backbones.own_code import OWN_PACKAGES
+from models.backbones.user_networks import network_from_function
 from models.errors import ModelError
 from models.formats import registry
 from search.engine.own_python import own_module

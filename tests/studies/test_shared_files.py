@@ -130,13 +130,13 @@ def test_a_colleague_reads_what_the_owner_is_writing_or_has_left_in_the_log(shar
         for name in ("studies.db-wal", "studies.db-shm"):
             os.chown(shared / name, OWNER, OWNER)
         with acting_as(COLLEAGUE):
-            assert [one.name for one in read_studies(database)] == ["renamed"]
+            assert [one.title for one in read_studies(database)] == ["renamed"]
         killed = shared / "killed"
         killed.mkdir()
         for name in ("studies.db", "studies.db-wal"):  # as after a kill and a move without the index
             shutil.copy(shared / name, killed)
     with acting_as(COLLEAGUE):
-        assert [one.name for one in read_studies(killed / "studies.db")] == ["renamed"]
+        assert [one.title for one in read_studies(killed / "studies.db")] == ["renamed"]
     assert owned_by(shared, COLLEAGUE) == []
 
 
