@@ -7,5 +7,5 @@ training/   phases, optimizers, schedules, checkpoints, timing
 scoring/    metrics, objectives, intervals, calibration, abstaining
 formats/    the exported model: .keras and further formats
 hyperparameters.py is what one trial varies, keras_config.py what Keras takes from the user's machine,
-keras_versions.py who wrote a .keras file.
+keras_versions.py who wrote a .keras file, out_of_memory.py what such errors say.
 """

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -15,6 +16,7 @@ from models.backbones.registry import IMAGENET, Backbone
 from models.keras_config import check_backend
 from models.networks.arithmetic import FLOAT32
 from search.engine.claims import Claims
+from search.engine.device_notes import device_lines
 from search.engine.loop import Search, StudyGoneError
 from search.engine.retention import Retention
 from search.engine.stop_request import StopRequest
@@ -83,7 +85,10 @@ def run_backbones(run: Run, rows: list[Backbone]) -> None:
             with run.worker(planned.settings.name) as worker:
                 download = " (its weights are downloaded the first time)" if planned.weights == IMAGENET else ""
                 run.say(f"building {backbone.name}{download}")
-                if note := moved_fractions(planned, _cut_fractions(worker, run.workspace, planned, backbone)):
+                network = _described(worker, run.workspace, planned, backbone)
+                for line in device_lines(network["device"]):
+                    run.say(line)
+                if note := moved_fractions(planned, list(network["cut_fractions"])):
                     run.say(note)
                 if len(rows) == 1:
                     _search(run, backbone, worker)
@@ -212,8 +217,8 @@ def _confirm_best(run: Run, planned: PlannedStudy, worker: Worker) -> None:
             print_table(rows, tuple(rows[0]))
 
 
-def _cut_fractions(worker: Worker, workspace: Workspace, planned: PlannedStudy, backbone: Backbone) -> list[float]:
-    """Return the fractions of the layers that can be frozen; they are the same at any resolution.
+def _described(worker: Worker, workspace: Workspace, planned: PlannedStudy, backbone: Backbone) -> dict[str, Any]:
+    """Return the facts about the network, which are the same at any resolution, and the device (see `Worker.describe`).
 
     It builds the study's networks, so that missing weights are noticed before the study is created. If one cannot be
     built, a new study's log and a copy of its backbone made here are removed, unless the worker died.
@@ -235,4 +240,4 @@ def _cut_fractions(worker: Worker, workspace: Workspace, planned: PlannedStudy, 
         if new_copy:
             new_copy.unlink()
         raise
-    return list(replies[0]["cut_fractions"])
+    return replies[0]

@@ -30,6 +30,7 @@ ROOMS = {
         "keras_config",
         "files",
         "keras_versions",
+        "out_of_memory",
         "hyperparameters",
         "backbones",
         "networks",

@@ -17,6 +17,7 @@ from models.backbones.user_rows import PREPROCESSING_NAMES, asked_backbone, stor
 from models.errors import ModelError
 from models.scoring.objectives import EXTERNAL_OBJECTIVE, OBJECTIVES, external_name
 from models.training.recipe import CLASS_WEIGHTS
+from search.engine.device_notes import require_gpus
 from search.engine.own_python import own_module
 from search.engine.per_gpu import ON_GPU, run_on_each
 from search.engine.stop_request import StopRequest, StopRequestedError, listening_for_signals
@@ -245,6 +246,7 @@ def run(
         estimate_backbones(Run(workspace, chosen, limits, StopRequest(), out), rows)
         return
     if gpus and ON_GPU not in os.environ:
+        require_gpus(",".join(gpus))
         command = own_module("search", *sys.argv[1:])
         ctx.exit(run_on_each(gpus, command, lambda line: out.print(line, markup=False, soft_wrap=True)))
     hints = read_hints(workspace, warm_start, warm_start_trials) if warm_start else None

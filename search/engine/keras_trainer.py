@@ -52,12 +52,12 @@ class KerasTrainer:
         """Build the network once, which downloads missing weights.
 
         Returns:
-            `parameters` (their number) and `cut_fractions` (fractions of the layers that can be frozen).
+            `parameters` (their number), `cut_fractions` (fractions of the layers that can be frozen), and the `device`.
         """
         settings = classifier_settings(NetworkSource(**request["source"]))
         classifier = self.networks.built(replace(settings, resolution=request["resolution"])).classifier
         cuts = [cut.fraction for cut in classifier.cuts]
-        return {"parameters": classifier.joined.count_params(), "cut_fractions": cuts}
+        return {"parameters": classifier.joined.count_params(), "cut_fractions": cuts, "device": training_device().name}
 
     def choose(self, request: dict[str, Any]) -> dict[str, Any]:
         """Choose among the options of an `OpenChoices`, and return the choice with its measurements.

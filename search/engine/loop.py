@@ -180,6 +180,8 @@ class Search:
             end = self.worker.train(job, attempt.on_epochs, self.trial_timeout_s)
         except WorkerDiedError as error:
             end = {"event": "failed", "kind": error.kind, "message": str(error), "place": ""}
+        if end.get("kind") == "out-of-memory":
+            self.worker.stop()  # a GPU's memory is often not given back after that: the next attempt gets a new process
         return attempt.ended(end)
 
     def _seed_of(self, number: int, purpose: str) -> int:

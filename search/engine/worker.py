@@ -20,7 +20,7 @@ import psutil
 
 from models.keras_config import child_environment
 from search.engine.job import NetworkSource, OpenChoices, TrainingJob
-from search.engine.keras_import import KERNELS
+from search.engine.keras_import import default_environment
 from search.engine.own_python import own_module
 from search.engine.worker_process import HELD_SIGNALS, MEMORY_LIMIT, OUTGROWN
 from search.errors import SearchError
@@ -154,7 +154,7 @@ class Worker:
                 stderr=log,
                 encoding="utf-8",
                 errors="replace",
-                env={**KERNELS, **environment, **UTF8, MEMORY_LIMIT: str(self.limit_mb)},
+                env={**default_environment(), **environment, **UTF8, MEMORY_LIMIT: str(self.limit_mb)},
             )
         self.events: queue.Queue[str] = queue.Queue()
         self.reader = threading.Thread(target=_read, args=(process, self.events), daemon=True)

@@ -26,6 +26,7 @@ import psutil
 
 from data_prep.augmentation.quiet_import import undisturbed
 from models.errors import DivergedError, ModelError
+from models.out_of_memory import is_out_of_memory
 from search.engine.job import LOG_FILE
 from studies.file_locks import lock
 
@@ -93,12 +94,10 @@ def kind_of(error: Exception) -> str:
     """Return the kind of a failure for the search process: diverged, out-of-memory, disk-full, refused or bug."""
     if isinstance(error, DivergedError):
         return "diverged"
-    # TensorFlow raises an error of this name; the message of JAX's runtime errors starts with this code.
-    exhausted = type(error).__name__ == "ResourceExhaustedError" or str(error).startswith("RESOURCE_EXHAUSTED")
-    if isinstance(error, MemoryError) or exhausted:
-        return "out-of-memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk-full"
+    if not isinstance(error, ModelError) and is_out_of_memory(error):
+        return "out-of-memory"
     return "refused" if isinstance(error, ModelError) else "bug"
 
 

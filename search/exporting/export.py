@@ -87,8 +87,6 @@ def export(
     if extras and extras.refit:
         with workspace.exporting():
             extras.refit(winner)  # cached, and done before this process takes GPU memory that training needs
-    # Other processes need memory of the same GPU: they predict, or refit the other members of an average.
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     import_keras()
     target.parent.mkdir(parents=True, exist_ok=True)
     with workspace.exporting(), _scratch(target) as scratch:

@@ -84,6 +84,6 @@ def _row(row: Format, folder: Path, difference: float) -> dict[str, Any]:
 
 
 def _has_gpu() -> bool:
-    import keras
+    from models.networks.compiled_steps import training_device  # it imports Keras
 
-    return bool(keras.distribution.list_devices("gpu"))
+    return not training_device().is_cpu

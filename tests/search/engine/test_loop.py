@@ -198,6 +198,7 @@ def test_out_of_memory_is_known_by_either_backends_words() -> None:
         kind_of(RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3 bytes")) == "out-of-memory"
     )
     assert kind_of(RuntimeError("INTERNAL: RESOURCE_EXHAUSTED is a word here")) == "bug"
+    assert kind_of(RuntimeError("INTERNAL: CUDA_ERROR_OUT_OF_MEMORY")) == "out-of-memory"
 
 
 def test_a_trial_that_is_put_back_but_not_yet_let_go_of_is_waited_for(tmp_path: Path) -> None:
