@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from models.networks.arithmetic import FLOAT32
 from search.engine.claims import Claims
 from search.engine.device_notes import device_lines
 from search.engine.loop import Search, StudyGoneError
+from search.engine.per_gpu import RUNS_AT_ONCE
 from search.engine.retention import Retention
 from search.engine.stop_request import StopRequest
 from search.engine.worker import Worker, WorkerDiedError
@@ -65,7 +67,8 @@ class Run:
         """
         limit_mb = int(1000 * self.limits.memory_limit_gb) if self.limits.memory_limit_gb else None
         log = (folder or self.workspace.trials / study) / "worker.log"
-        worker = Worker(log, memory_limit_mb=limit_mb, fresh=self.limits.fresh_workers)
+        runs = max(self.workspace.runs(), int(os.environ.get(RUNS_AT_ONCE, "1")))
+        worker = Worker(log, memory_limit_mb=limit_mb, fresh=self.limits.fresh_workers, runs=runs)
         try:
             yield worker
         finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_prep.errors import DataError
 from search.errors import SearchError
-from studies.file_locks import lock
+from studies.file_locks import holders, lock
 from studies.files import replacing
 from studies.shared_files import belongs
 
@@ -130,6 +130,10 @@ class Workspace:
         """
         with self._locked(".lock", shared=True, refusal="`hpsearch prepare` is using it; wait until it ends"):
             yield
+
+    def runs(self) -> int:
+        """Return how many runs hold the workspace's shared lock."""
+        return holders(self.folder / ".lock")
 
     @contextmanager
     def making_studies(self) -> Iterator[None]:

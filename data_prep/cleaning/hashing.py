@@ -1,6 +1,5 @@
 """Perceptual hashes (pHash) of images: 64 bits each, of which few differ between pictures that look alike."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import imagehash
@@ -9,6 +8,7 @@ import scipy.fftpack
 from PIL import Image
 
 from data_prep.progress import Progress, Silent
+from data_prep.storage.machine import processors
 
 _BATCH = 256  # images hashed at a time
 
@@ -30,7 +30,7 @@ def phashes(images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
     progress = progress or Silent()
     hashes = np.empty(len(images), np.uint64)
     starts = range(0, len(images), _BATCH)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         done = pool.map(lambda start: _phashes(images[start : start + _BATCH]), starts)
         for start, batch in zip(starts, done, strict=True):
             hashes[start : start + _BATCH] = batch

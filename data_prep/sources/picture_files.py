@@ -21,6 +21,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data_prep.storage.machine import processors
+
 MAX_PIXELS = 100_000_000
 LARGE_PIXELS = 25_000_000  # larger pictures are decoded one at a time, since each takes some hundred MB meanwhile
 TWELVE_BITS = 4095
@@ -63,7 +65,7 @@ def read_pictures(paths: Iterable[Path], image_size: int) -> Iterator[np.ndarray
 
     Several threads read at most _AHEAD pictures ahead of the caller.
     """
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(processors() + 4) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata; real problems are raised as errors
         waiting: deque[Future[np.ndarray | str]] = deque()
         for path in paths:

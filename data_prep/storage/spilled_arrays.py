@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from data_prep.errors import DataError
 from data_prep.storage import writer
+from data_prep.storage.machine import free_memory
 
 IN_MEMORY = 2**29  # bytes; larger arrays go to a file
 DISK_SHARE = 0.6  # largest share of the free space in the folder for temporary files
@@ -46,7 +46,7 @@ def check_memory(size: int, what: str) -> None:
     Raises:
         DataError: They exceed that share.
     """
-    available = psutil.virtual_memory().available
+    available = free_memory()
     if size > MEMORY_SHARE * available:
         raise DataError(
             f"{what} take {size / 1e9:.1f} GB unpacked, more than {MEMORY_SHARE:.0%} of the "

@@ -21,6 +21,11 @@ COST_TITLES = ("GFLOPs", "ms/image", "MB")
 COLUMNS = ("study", "trial", *TITLES.values())
 DETAILED_COLUMNS = ("study", "trial", "accuracy", "precision", "recall", *TITLES.values(), "parameters", *COST_TITLES)
 CONFIRMED = "other seeds"
+LEAST = (
+    *("precision", "recall", "parameters", *COST_TITLES, "accuracy"),
+    *("trial", CONFIRMED, "worst family F1"),
+)
+"""Columns that a narrow terminal leaves out, the least important first."""
 LEAST_TRIALS = 5
 
 
@@ -113,7 +118,7 @@ def _show(rows: Sequence[dict[str, Any]], noise: DifferenceNoise, columns: Seque
 
     external = tuple(dict.fromkeys(_external_title(name) for row in rows for name in row["external"]))
     confirmed = (CONFIRMED,) if any(row["confirmed"] for row in rows) else ()
-    print_table([_shown(row) for row in rows], (*columns, *external, *confirmed))
+    print_table([_shown(row) for row in rows], (*columns, *external, *confirmed), least=(*LEAST, *external))
     if confirmed:
         click.echo(f"{CONFIRMED}: mean objective over other seeds, and their number (`run --confirm`)")
     if external:

@@ -214,7 +214,7 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
     classes.append({"class": "all", **{split: sum(per_split[split]) for split in SPLITS}})
     for row in classes:
         row["total"] = sum(row[split] for split in SPLITS)
-    print_table(classes, ("class", *SPLITS, "total"))
+    print_table(classes, ("class", *SPLITS, "total"), least=SPLITS)
     _show_external(manifest)
     for warning in outcome.warnings:
         out.print(Text.assemble(("Warning: ", "yellow"), warning), soft_wrap=True)

@@ -257,10 +257,17 @@ def run(
     except (KeyboardInterrupt, StopRequestedError):
         stop_request.interrupted = stop_request.interrupted or stop_request.time_left_s > 0
     if stop_request.interrupted:
-        out.print("\nInterrupted: everything that was finished is stored; run the same command again to continue.")
+        out.print(
+            "\nInterrupted: everything that was finished is stored; run the same command again to continue.",
+            soft_wrap=True,
+        )
         ctx.exit(INTERRUPTED)
     if stop_request.wanted:
-        out.print("The time is over: everything that was finished is stored; run the same command again to continue.")
+        out.print(
+            f"{stop_request.time_is_over()}: everything that was finished is stored; run the same command again "
+            "to continue.",
+            soft_wrap=True,
+        )
     elif ON_GPU not in os.environ:
         print_next(workspace, "compare")
 

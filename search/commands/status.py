@@ -15,6 +15,9 @@ from studies.trial_tables import cache_text, foreign_note, status_row, training_
 STATES = ("complete", "pruned", "fail", "running", "cut_off", "waiting")
 COLUMNS = ("study", *STATES, "epochs", "time", "objective", "best_value", "best_trial")
 
+LEAST = ("epochs", "objective", "waiting", "cut_off", "time", "best_trial", "fail", "running", "pruned", "complete")
+"""Columns that a narrow terminal leaves out, the least important first, after those of states that no trial is in."""
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -43,7 +46,8 @@ def status(workspace: Workspace, as_json: bool) -> None:
         if study.title not in ("", study.name):
             click.echo(f"{study.name} is called {study.title} in the dashboard")
         row["time"] = duration(row["seconds"])
-    print_table(rows, COLUMNS)
+    idle = [state for state in reversed(STATES[1:]) if not any(row[state] for row in rows)]
+    print_table(rows, COLUMNS, least=(*idle, *LEAST))
     for study, row in zip(studies, rows, strict=True):
         if (cache := row["prefix_cache"])["served"]:
             click.echo(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from data_prep.storage.machine import processors
 from models.keras_config import TENSORFLOW, backend_name
 from search.engine.keras_import import DEVICES, VISIBLE_GPUS, nvidia_devices
 from search.engine.per_gpu import ON_GPU
@@ -40,7 +41,8 @@ def device_lines(device: str) -> list[str]:
     way_out = INSTALLED_BY.get(backend, f"install {backend} with support for it")
     if (gpu := os.environ.get(ON_GPU)) is not None:
         raise SearchError(f"--gpus {gpu}: {backend} sees no GPU: {way_out}, or leave --gpus out to train on the CPU")
-    lines = [f"training on the CPU, {len(os.sched_getaffinity(0))} cores"]
+    cores = processors()
+    lines = [f"training on the CPU, {cores} core{'s' if cores > 1 else ''}"]
     hidden = os.environ.get(VISIBLE_GPUS) in ("", "-1")  # by the user
     if (there := nvidia_devices()) and not hidden:
         lines.append(f"warning: this machine has a GPU ({there[0]}), but {backend} does not see it: {way_out}")

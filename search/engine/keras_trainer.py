@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from data_prep.storage.machine import free_memory
 from data_prep.storage.reader import PreparedSet
 from models.backbones.user_networks import ready_backbone
 from models.feeding.cache_cost import CutCost, Keeping, cut_costs, feature_values, least_paying
@@ -148,7 +149,7 @@ def fits_memory(network: Network, asked: OpenChoices, how: Keeping) -> bool:
     """Return whether the cached features of all views take at most half of the free memory, so that no disk is read."""
     values = sum(filter(how.fits, feature_values(network, asked.frozen_fractions)))
     needed = asked.stored_images * values * np.dtype(asked.prefix_cache).itemsize
-    return 2 * min(asked.cache_bytes, needed) <= psutil.virtual_memory().available
+    return 2 * min(asked.cache_bytes, needed) <= free_memory()
 
 
 def plan_of(job: TrainingJob) -> Plan:

@@ -15,6 +15,8 @@ from search.interrupts import handled_signals
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ON_GPU = "HPSEARCH_ON_GPU"
 """Environment variable: GPU for which this process was started. Such a process starts no others."""
+RUNS_AT_ONCE = "HPSEARCH_RUNS_AT_ONCE"
+"""Environment variable: number of processes that were started together, and share the free memory."""
 
 
 def run_on_each(gpus: Sequence[str], command: Sequence[str], say: Callable[[str], None]) -> int:
@@ -33,7 +35,7 @@ def run_on_each(gpus: Sequence[str], command: Sequence[str], say: Callable[[str]
     processes = [
         subprocess.Popen(
             command,
-            env=os.environ | {VISIBLE: gpu, ON_GPU: gpu},
+            env=os.environ | {VISIBLE: gpu, ON_GPU: gpu, RUNS_AT_ONCE: str(len(gpus))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -34,6 +34,12 @@ class StopRequest:
     def time_left_s(self) -> float:
         return self._deadline - self._clock()
 
+    def time_is_over(self) -> str:
+        """Return the line that says so, and by how much the time was exceeded, because epochs are finished first."""
+        late_s = -self.time_left_s
+        late = f", {late_s:.0f} s later than --time-budget says because an epoch or a step before it had to end"
+        return f"The time is over{late if late_s >= 0.5 else ''}"
+
 
 @contextmanager
 def listening_for_signals(stop_request: StopRequest, say: Callable[[str], None]) -> Iterator[None]:

@@ -16,8 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import psutil
-
+from data_prep.storage.machine import OWN_CGROUPS, free_memory, processors, schedulable_processors
 from models.keras_config import child_environment
 from search.engine.job import NetworkSource, OpenChoices, TrainingJob
 from search.engine.keras_import import default_environment
@@ -64,6 +63,7 @@ class Worker:
         command: Command line of the process.
         memory_limit_mb: Memory beyond which the process ends itself; None: MEMORY_SHARE of the free memory.
         fresh: Whether to replace the process after each trial.
+        runs: Number of runs that share the free memory.
     """
 
     def __init__(
@@ -72,8 +72,10 @@ class Worker:
         command: Sequence[str] = WORKER_COMMAND,
         memory_limit_mb: int | None = None,
         fresh: bool = False,
+        runs: int = 1,
     ) -> None:
         self.log, self.command, self.memory_limit_mb, self.fresh = log, command, memory_limit_mb, fresh
+        self.runs, self.memory_kills = max(1, runs), 0
         self.process: subprocess.Popen[str] | None = None
         self.networks_traced = -1
         self.settling = self.settled_memory_mb = self.last_memory_mb = self.growth_mb = 0
@@ -145,7 +147,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         environment = child_environment()
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.limit_mb = self.memory_limit_mb or int(MEMORY_SHARE * psutil.virtual_memory().available / 2**20)
+        self.limit_mb = self.memory_limit_mb or int(MEMORY_SHARE * free_memory() / self.runs / 2**20)
         with open(self.log, "ab") as log, _held_signals():
             process = subprocess.Popen(
                 self.command,
@@ -154,7 +156,7 @@ class Worker:
                 stderr=log,
                 encoding="utf-8",
                 errors="replace",
-                env={**default_environment(), **environment, **UTF8, MEMORY_LIMIT: str(self.limit_mb)},
+                env={**default_environment(), **_threads(), **environment, **UTF8, MEMORY_LIMIT: str(self.limit_mb)},
             )
         self.events: queue.Queue[str] = queue.Queue()
         self.reader = threading.Thread(target=_read, args=(process, self.events), daemon=True)
@@ -163,6 +165,7 @@ class Worker:
 
     def _send(self, message: dict[str, Any]) -> None:
         self.process = self.process or self._start()
+        self.memory_kills = OWN_CGROUPS.memory_kills()
         assert self.process.stdin is not None
         try:
             print(json.dumps(message), file=self.process.stdin, flush=True)
@@ -176,19 +179,29 @@ class Worker:
         except queue.Empty:
             self.stop()
             raise WorkerDiedError("the trial took longer than --trial-timeout allows", "timeout") from None
-        if not line.endswith("\n"):
-            raise self._died()
-        event: dict[str, Any] = json.loads(line)
+        try:
+            event: dict[str, Any] = json.loads(line)
+        except ValueError:  # the output was closed, in the middle of a line or between two
+            raise self._died() from None
         return event
 
     def _died(self) -> WorkerDiedError:
         assert self.process is not None
-        code = self.process.wait(STOP_TIMEOUT_S)
+        try:
+            code = self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            code = None
         self.stop()
         if code == OUTGROWN:
             exceeded = f"the training process exceeded its memory limit of {self.limit_mb} MB"
             return WorkerDiedError(f"{exceeded}; raise it with --memory-limit", "out-of-memory")
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        if code == -signal.SIGKILL and OWN_CGROUPS.memory_kills() > self.memory_kills:
+            why = "the system killed the training process, because the machine or container has no more memory"
+            return WorkerDiedError(f"{why}; give it more, or take a smaller backbone or --batch-size", "out-of-memory")
+        if code is None:
+            how = f"closed its output, did not end within {STOP_TIMEOUT_S} s, and was killed"
+        else:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return WorkerDiedError(f"the training process {how}; its output is in {self.log}")
 
     def _recycle(self, memory_mb: int, networks_traced: int) -> None:
@@ -203,6 +216,15 @@ class Worker:
         self.last_memory_mb = memory_mb
         if self.fresh or memory_mb + self.growth_mb > (1 + MEMORY_GROWTH) * self.settled_memory_mb:
             self.stop()
+
+
+def _threads() -> dict[str, str]:
+    """Return settings of TensorFlow's threads, if a quota grants less than the processors, which it does not see."""
+    granted = processors()
+    if granted >= schedulable_processors():
+        return {}
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+    return dict.fromkeys(names, str(granted))
 
 
 @contextmanager

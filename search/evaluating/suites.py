@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
+from data_prep.storage.machine import processors
 from search.terminal.output import print_table
 from search.terminal.progress_bars import Stages
 
@@ -67,7 +68,7 @@ def _corrupted(images: np.ndarray, name: str, severity: int) -> Iterator[np.ndar
         rng = np.random.default_rng([SEED, key, severity, row])
         return corrupt(np.asarray(images[row]), name, severity, rng)
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         for start in range(0, len(images), CHUNK_IMAGES):
             yield np.stack(list(pool.map(one, range(start, min(start + CHUNK_IMAGES, len(images))))))
 

@@ -25,14 +25,18 @@ def print_parts(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         parts: Title and figures of each part.
     """
     columns = ("images_of", "images", *INTERVALS, "macro_precision", "macro_recall", "weighted_f1")
-    print_table([_row(title, figures) for title, figures in parts], columns)
+    print_table(
+        [_row(title, figures) for title, figures in parts],
+        columns,
+        least=("weighted_f1", *columns[-3:-1], "images", "accuracy"),
+    )
     families = [
         _row(title, row) | {"family": name}
         for title, figures in parts
         for name, row in figures.get("families", {}).items()
     ]
     if families:
-        print_table(families, ("images_of", "family", "images", *INTERVALS))
+        print_table(families, ("images_of", "family", "images", *INTERVALS), least=("images", "accuracy"))
     if any("intervals" in figures for _, figures in parts):
         click.echo("In brackets: 95 % intervals, bootstrapped over images, those of a group together.")
 
@@ -57,7 +61,7 @@ def print_classes(figures: Mapping[str, Any]) -> None:
     for name, row in figures["per_class"].items():
         f1 = with_interval({"f1": row["f1"], "intervals": {"f1": row.get("f1_interval", (None, None))}}, "f1")
         rows.append({"class": name, **row, "f1": f1})
-    print_table(rows, ("class", "precision", "recall", "f1", "images"))
+    print_table(rows, ("class", "precision", "recall", "f1", "images"), least=("images", "precision", "recall"))
 
 
 def print_gaps(metrics: Mapping[str, Any]) -> None:

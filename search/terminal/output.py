@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from search.terminal.column_widths import fitted, room_of, table_width
+from search.terminal.streams import spelled
 from search.workspace import DEFAULT_FOLDER, Workspace
 
 IN_DEMO = "HPSEARCH_IN_DEMO"
 """Environment variable that the demo sets for the commands it runs."""
 MIN_WIDTH_WITHOUT_TERMINAL = 160
-NAMES = ("study", "backbone", "name")
-"""Columns whose values are arguments of other commands; they are never wrapped."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -49,29 +49,42 @@ def print_json(rows: Any) -> None:
     click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print one row per mapping, with numbers right-aligned, floats to four decimals, and a dash for missing values."""
-    out, table = console(), Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        numeric = all(isinstance(row.get(column), int | float) or row.get(column) is None for row in rows)
-        table.add_column(
-            Text(column.replace("_", " ")),
-            justify="right" if numeric else "left",
-            overflow="fold",
-            no_wrap=column in NAMES,
-        )
-    texts = [[cell(row.get(column)) for column in columns] for row in rows]
-    for cells in _joined(texts, columns, out.width):
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], least: Sequence[str] | None = None) -> None:
+    """Print one row per mapping, with numbers right-aligned, floats to four decimals, and a dash for missing values.
+
+    Args:
+        rows: Values by column.
+        columns: Columns from left to right.
+        least: Columns that a narrow terminal may leave out, the least important first; None: all but the first two,
+            from the right.
+    """
+    out, letters = console(), getattr(sys.stdout, "letters", "utf-8")
+    values = {column: [row.get(column) for row in rows] for column in columns}
+    texts = {column: [spelled(cell(value), letters) for value in values[column]] for column in columns}
+    rooms = {column: room_of(column, values[column], texts[column]) for column in columns}
+    droppable = () if not out.is_terminal else tuple(reversed(columns[2:])) if least is None else least
+    widths = fitted(rooms, droppable, out.width)
+    if not out.is_terminal:
+        out.width = max(out.width, table_width(widths.values()))
+    table = Table(box=box.SIMPLE_HEAD)
+    for column, width in widths.items():
+        numeric = all(isinstance(value, int | float) or value is None for value in values[column])
+        heading = column.replace("_", " ")
+        table.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", width=width)
+    for cells in _joined([texts[column] for column in widths], list(widths.values())):
         table.add_row(*map(Text, cells))
     out.print(table)
+    if left_out := [column.replace("_", " ") for column in columns if column not in widths]:
+        click.echo(f"Left out at this width: {', '.join(left_out)}")
 
 
-def _joined(texts: list[list[str]], columns: Sequence[str], width: int) -> list[list[str]]:
-    """Merge all rows into one of many lines if nothing needs wrapping, because rich takes a millisecond per row."""
-    widths = (max(map(cell_len, (name, *column))) for name, *column in zip(columns, *texts, strict=True))
-    fits = sum(widths) + 3 * len(columns) + 1 <= width  # a cell is padded on both sides, and borders are one wide
-    is_plain = not any("\n" in text for row in texts for text in row)
-    return [["\n".join(column) for column in zip(*texts, strict=True)]] if texts and fits and is_plain else texts
+def _joined(texts: list[list[str]], widths: list[int]) -> list[tuple[str, ...]]:
+    """Return the rows; merged into one of many lines if no cell is folded, because rich takes a millisecond per row."""
+    is_plain = not any("\n" in text for column in texts for text in column)
+    fits = all(cell_len(text) <= width for column, width in zip(texts, widths, strict=True) for text in column)
+    if is_plain and fits and texts and texts[0]:
+        return [tuple("\n".join(column) for column in texts)]
+    return list(zip(*texts, strict=True))
 
 
 def cell(value: Any) -> str:

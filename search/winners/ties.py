@@ -5,7 +5,6 @@ Standard errors come from retrainings, from resampled validation images, or from
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.storage.machine import processors
 from data_prep.storage.reader import PreparedSet
 from models.scoring.intervals import RESAMPLES, Resampling
 from models.scoring.resampled_f1 import ResampledF1
@@ -147,7 +147,7 @@ class _Images:
             both = np.stack([found[0], by_family.min(axis=0)], axis=1)
             return {key: one for (key, _), one in zip(some, both, strict=True)}
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and SciPy release the GIL
+        with ThreadPoolExecutor(processors()) as pool:  # NumPy and SciPy release the GIL
             parts = pool.map(
                 look, [there[start : start + TRIALS_AT_ONCE] for start in range(0, len(there), TRIALS_AT_ONCE)]
             )

@@ -90,6 +90,9 @@ def misbehave(job: dict[str, Any], folder: Path) -> None:
     rate = job["hyperparameters"]["learning_rate"]
     if MODE == "bug":
         raise KeyError("a bug")
+    if MODE == "closed-pipe" and rate > 0.5:
+        os.closerange(3, 100)  # among them the pipe of the events
+        time.sleep(60)
     if MODE == "disk-full":
         raise OSError(errno.ENOSPC, "No space left on device")
     if MODE == "diverge" and rate > 0.5:
