@@ -21,7 +21,17 @@ READY = "hpsearch:ready"
 
 
 def database_url(path: Path) -> str:
-    """Return the SQLAlchemy URL of a database file; the path may contain any characters."""
+    """Return the SQLAlchemy URL of a database file; the path may contain any characters.
+
+    Raises:
+        StudyError: The path has bytes that are no UTF-8, which SQLAlchemy cannot pass on.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise StudyError(
+            f"the path {str(path)!a} is not UTF-8: rename its folder, or name another workspace with -w"
+        ) from None
     return URL.create("sqlite", database=str(path)).render_as_string()
 
 

@@ -26,7 +26,7 @@ def dashboard(workspace: Workspace, host: str, port: int) -> None:
     workspace.artifacts.mkdir(exist_ok=True)
     click.echo(f"http://{host}:{port}/  (Ctrl-C ends it)")
     command = [sys.executable, "-P", "-c", "from optuna_dashboard._cli import main; main()"]
-    where = ["--host", host, "--port", str(port), "--artifact-dir", str(workspace.artifacts)]
+    where = ["--host", host, "--port", str(port), "--artifact-dir", str(workspace.artifacts.absolute())]
     process = subprocess.Popen([*command, database_url(workspace.database), *where])
     try:
         process.wait()

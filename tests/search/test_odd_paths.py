@@ -1,8 +1,11 @@
-"""Folders and files of any name, in every command that takes a path."""
+"""Folders and files of any name, in every command that takes a path; and no home folder."""
 
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +16,11 @@ from fake_search import opened_study
 from PIL import Image
 from tiny_images import tiny_images
 
+from models.keras_config import keras_folder
 from search.cli import main
 from studies.sqlite_reader import read_studies
 
-NAMES = ("[a]*?mode=ro", "#100%20 'q\" ö 日本", "-dash\n", "[red]a:b,c=d[/]")
+NAMES = ("[a]*?mode=ro", "#100%20 'q\" ö 日本", "-dash\n", "[red]a:b,c=d")
 Call = Callable[..., Result]
 
 
@@ -55,6 +59,21 @@ def test_sources_workspaces_and_copies_may_have_any_name(name: str, call: Call, 
     call("-w", workspace, "backup", f"./{name}.db")
     assert {path.name for path in tmp_path.iterdir()} == {name, workspace, f"{name}.db"}
     assert len(read_studies(Path(f"{name}.db"))) == 1
+
+
+def test_without_a_home_and_an_account_the_temporary_folder_is_home(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_account(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", no_account)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    call("backbones")
+    assert os.environ["HOME"] == str(tmp_path)
+    assert keras_folder() == tmp_path / ".keras"
 
 
 @pytest.mark.slow

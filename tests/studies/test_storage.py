@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -184,3 +185,8 @@ def test_the_dashboard_has_readable_attributes_beside_the_record(study: optuna.S
 
 def test_a_pruned_trial_is_recorded_with_its_best_so_far(study: optuna.Study) -> None:
     assert record_of(finish(study, 0.3, TrialState.PRUNED)).value == 0.3
+
+
+def test_a_folder_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"\\udcff.* is not UTF-8: rename its folder"):
+        open_storage(tmp_path / os.fsdecode(b"\xff") / "studies.db")

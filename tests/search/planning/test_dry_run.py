@@ -104,7 +104,7 @@ def workspace(tiny_workspace: Path, tmp_path: Path) -> Workspace:
 
 
 def dry_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, mode: str = "") -> Result:
-    monkeypatch.setattr(Worker.__init__, "__defaults__", ((*FAKE_WORKER, mode), None, False))
+    monkeypatch.setattr(Worker.__init__, "__defaults__", ((*FAKE_WORKER, mode), None, False, 1))
     options = ("-b", "small_cnn", "-n", "4", "--epochs", "3", "--dry-run")
     return CliRunner().invoke(main, ["-w", str(workspace.folder), "run", *options])
 
