@@ -25,6 +25,7 @@ from data_prep.storage.reader import bank_folder
 _SHOWN = 24  # most cards per reason, and most groups
 _PARENTS = 8  # most training images shown with their views
 _CORRUPTED = 2  # most training images shown with each corruption
+_BARS = 60  # most classes in the chart
 _LISTED = 200  # most unreadable pictures listed by name
 _LARGEST = 192  # longest side of an embedded picture, in pixels
 _INK, _GRID = "#33404d", "#d5dbe1"
@@ -216,14 +217,31 @@ def _chart(data: LabelledImages, manifest: Mapping[str, Any]) -> str:
     names = [name if len(name) <= 30 else name[:29] + "…" for name in data.class_names]
     used = np.array([manifest["counts"]["per_split"][split] for split in SPLITS])
     rest = np.bincount(data.labels, minlength=len(names)) - used.sum(axis=0)
-    figure = Figure(figsize=(9, min(1.2 + 0.36 * len(names), 60)), layout="constrained")
+    if len(names) > _BARS:  # the largest and the smallest classes; the table below has all
+        order = np.argsort(-used.sum(axis=0), kind="stable")
+        shown = np.r_[order[: _BARS // 2], order[-_BARS // 2 :]]
+        between = f"… {len(names) - _BARS:,} classes between …"
+        names = [
+            *(names[place] for place in shown[: _BARS // 2]),
+            between,
+            *(names[place] for place in shown[_BARS // 2 :]),
+        ]
+        used, rest = (np.insert(counts[..., shown], _BARS // 2, 0, axis=-1) for counts in (used, rest))
+    figure = Figure(figsize=(9, 1.2 + 0.36 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     start = np.zeros(len(names))
     for label, widths, colour in zip((*SPLITS, "not used"), (*used, rest), _COLOURS, strict=True):
         axes.barh(np.arange(len(names)), widths, left=start, color=colour, label=label, height=0.72)
         start += widths
     for place, total in enumerate(used.sum(axis=0)):
-        axes.annotate(f"{total:,}", (start[place], place), (5, 0), textcoords="offset points", va="center", color=_INK)
+        axes.annotate(
+            "" if names[place].startswith("…") else f"{total:,}",
+            (start[place], place),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            color=_INK,
+        )
     axes.set_yticks(np.arange(len(names)), names, parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.08)

@@ -10,6 +10,8 @@ from models.errors import ModelError
 from models.keras_versions import newer_keras
 
 FLOAT32 = "float32"
+AUGMENTATION = ("Random", "RandAugment", "AugMix", "CutMix", "MixUp")
+"""How the names of Keras's random augmentation layers begin."""
 
 
 def opened(path: str) -> keras.Model:
@@ -51,8 +53,37 @@ def in_float32(model: keras.Model, source: str) -> keras.Model:
     config = model.get_config()
     _set_float32(config)
     converted = type(model).from_config(config)
-    converted.set_weights(model.get_weights())
+    set_weights(converted, model.get_weights())
     return converted
+
+
+def set_weights(model: keras.Model, weights: list[Any]) -> None:
+    """Set a model's weights. In Keras, `Normalization` layers would go on with the statistics from before."""
+    model.set_weights(weights)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
+def without_augmentation(model: keras.Model) -> keras.Model:
+    """Return a functional model without its random augmentation layers, which hpsearch has of its own.
+
+    They would also be active in an exported model, whose formats call it without `training`.
+    """
+    if not any(_augments(layer) for layer in model.layers):
+        return model
+
+    def called(layer: Any, *inputs: Any, **options: Any) -> Any:
+        return inputs[0] if _augments(layer) else layer(*inputs, **options)
+
+    return keras.models.clone_model(model, call_function=called, clone_function=lambda layer: layer)
+
+
+def _augments(layer: Any) -> bool:
+    """Return whether a layer augments images at random, or is a nested model of such layers alone."""
+    if isinstance(layer, keras.Sequential):
+        return bool(layer.layers) and all(_augments(one) for one in layer.layers)
+    return type(layer).__name__.startswith(AUGMENTATION)
 
 
 def other_policies(model: keras.Model) -> list[Any]:

@@ -22,7 +22,7 @@ import numpy as np
 from models.backbones.cut_points import nodes_of
 from models.backbones.heads import calls_of, innermost_output, last_features, weights_before
 from models.backbones.own_code import imported
-from models.backbones.own_model import opened, other_policies, shapes, takes_images
+from models.backbones.own_model import opened, other_policies, set_weights, shapes, takes_images, without_augmentation
 from models.backbones.preprocessing import PREPROCESSING
 from models.backbones.registry import OWN, Backbone
 from models.backbones.user_rows import FOUND_OUT, stored_backbone
@@ -53,7 +53,7 @@ def network_from_file(weights: str | None, include_top: bool, input_shape: Shape
         ModelError: The file holds no such network, or the network constrains weights.
     """
     _, inner, end = _unwrapped(opened(path), path)
-    features = _features(inner, end, path)
+    features = without_augmentation(_features(inner, end, path))
     config = features.get_config()
     if features.inputs[0].shape[1:] != input_shape:
         _free_sizes(config)
@@ -62,7 +62,7 @@ def network_from_file(weights: str | None, include_top: bool, input_shape: Shape
             layer["config"] |= {"batch_shape": (None, *input_shape), "dtype": "float32"}
     network = keras.Model.from_config(config)
     if weights == OWN:
-        network.set_weights(features.get_weights())
+        set_weights(network, features.get_weights())
     elif weights is not None:
         network.load_weights(weights)
     _check_constraints(network, path)

@@ -1,11 +1,9 @@
-"""Metrics of an exported model, and the picture of its confusion matrix."""
+"""Metrics of an exported model."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,28 +92,3 @@ def _family(scored: Scored, views: np.ndarray, resampling: Resampling, trust: Tr
         "intervals": resampled.intervals(),
         **(trust.estimates(probabilities) if trust else {}),
     }
-
-
-def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...], title: str, target: Path) -> None:
-    """Write the confusion matrix as a PNG picture: counts, coloured by their share of the true class."""
-    from matplotlib.figure import Figure
-
-    counts = np.asarray(matrix)
-    share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    side = 2.5 + 0.6 * len(class_names)
-    figure = Figure(figsize=(side + 0.5, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
-        colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
-    # Class names come from the user: a `$` in them must not start a formula.
-    names = [name.replace("$", r"\$") for name in class_names]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(title)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # class names may be in any script
-        figure.savefig(target, dpi=110)

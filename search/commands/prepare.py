@@ -194,6 +194,7 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
     """Print what was prepared as tables, the warnings, and where the report is."""
     from rich.text import Text
 
+    from search.exporting.figure_tables import MOST_CLASSES
     from search.terminal.output import console, print_next, print_table
 
     manifest, out = outcome.manifest, console()
@@ -211,10 +212,14 @@ def show_outcome(outcome: Outcome, workspace: Workspace) -> None:
     classes = [
         {"class": name, **{split: per_split[split][label] for split in SPLITS}} for label, name in enumerate(names)
     ]
+    if hidden := max(0, len(classes) - MOST_CLASSES):
+        classes = sorted(classes, key=lambda row: sum(row[split] for split in SPLITS))[:MOST_CLASSES]
     classes.append({"class": "all", **{split: sum(per_split[split]) for split in SPLITS}})
     for row in classes:
         row["total"] = sum(row[split] for split in SPLITS)
     print_table(classes, ("class", *SPLITS, "total"), least=SPLITS)
+    if hidden:
+        click.echo(f"The {MOST_CLASSES} classes with the fewest images; report.html has the other {hidden:,} too.")
     _show_external(manifest)
     for warning in outcome.warnings:
         out.print(Text.assemble(("Warning: ", "yellow"), warning), soft_wrap=True)

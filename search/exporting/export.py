@@ -21,7 +21,7 @@ from data_prep.storage.reader import PreparedSet
 from models.formats.registry import FORMATS, KERAS
 from models.scoring.objectives import external_name
 from search.engine.keras_import import import_keras
-from search.exporting.figure_tables import few_images_warning
+from search.exporting.figure_tables import few_images_warning, worst_classes
 from search.exporting.format_files import write_formats
 from search.exporting.locked_test import add_reading, check_recordable, earlier_reading, readings
 from search.exporting.scored_parts import (
@@ -159,7 +159,7 @@ def _metrics(chooser: Chooser, winner: Winner, chosen: Candidate) -> tuple[dict[
 def _write_texts(
     folder: Path, prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], chosen: Candidate
 ) -> None:
-    from models.scoring.export_figures import draw_confusion
+    from models.scoring.confusion_picture import draw_confusion
 
     names = prepared.class_names
     (folder / LABELS_FILE).write_text(json.dumps(list(names), ensure_ascii=False, indent=1), encoding="utf-8")
@@ -195,6 +195,7 @@ def model_card(prepared: PreparedSet, winner: Winner, metrics: dict[str, Any], c
         decisive=external_name(winner.settings.objective),
         record=winner.record,
         metrics=metrics,
+        worst=worst_classes(metrics["test"]["per_class"]),
         parts=parts_in(metrics),
         families=families_in(metrics),
         gaps=gaps(metrics),

@@ -13,6 +13,8 @@ from search.terminal.output import percent, print_table, with_interval
 INTERVALS = ("accuracy", "macro_f1")
 
 
+MOST_CLASSES = 30
+"""Most classes in a table of all; of more, those with the lowest F1 are shown."""
 FEW_IMAGES = 20
 """Number of images of a class below which bootstrap intervals are too narrow: a class that is all right or all wrong
 stays so in every resample."""
@@ -55,13 +57,26 @@ def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     return {"images_of": title, **figures, **{name: with_interval(figures, name) for name in INTERVALS}}
 
 
+def worst_classes(per_class: Mapping[str, Any], most: int = MOST_CLASSES) -> dict[str, Any]:
+    """Return the figures of all classes in order, or of the `most` with the lowest F1, lowest first, if there are more.
+
+    Classes without images have no F1 to speak of and are left out then.
+    """
+    if len(per_class) <= most:
+        return dict(per_class)
+    rows = [(name, row) for name, row in per_class.items() if row["images"]]
+    return dict(sorted(rows, key=lambda item: item[1]["f1"])[:most])
+
+
 def print_classes(figures: Mapping[str, Any]) -> None:
-    """Print precision, recall and F1 of each class."""
+    """Print precision, recall and F1 of each class; of many classes, those with the lowest F1."""
     rows = []
-    for name, row in figures["per_class"].items():
+    for name, row in worst_classes(figures["per_class"]).items():
         f1 = with_interval({"f1": row["f1"], "intervals": {"f1": row.get("f1_interval", (None, None))}}, "f1")
         rows.append({"class": name, **row, "f1": f1})
     print_table(rows, ("class", "precision", "recall", "f1", "images"), least=("images", "precision", "recall"))
+    if len(rows) < len(figures["per_class"]):
+        click.echo(f"The {len(rows)} classes of {len(figures['per_class']):,} with the lowest F1; --json has all.")
 
 
 def print_gaps(metrics: Mapping[str, Any]) -> None:

@@ -62,6 +62,26 @@ def test_a_model_of_any_precision_becomes_float32_with_its_weights(policy: str, 
     assert {weight.dtype for weight in build(row, OWN, SHAPE).weights} == {"float32"}
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_adapted_normalization_and_no_augmentation_remain(policy: str, tmp_path: Path) -> None:
+    keras.config.set_dtype_policy(policy)
+    normalization = L.Normalization()
+    normalization.adapt(np.random.default_rng(1).uniform(100, 255, (50, *SHAPE)).astype("float32"))
+    augmentation = keras.Sequential([L.RandomFlip(), L.RandomRotation(0.2)])
+    image = keras.Input(SHAPE)
+    convolution = L.Conv2D(8, 3)
+    x = convolution(normalization(L.RandomZoom(0.3)(augmentation(image))))
+    keras.Model(image, L.Dense(2, dtype="float32")(L.GlobalAveragePooling2D()(x))).save(tmp_path / "net.keras")
+    keras.config.set_dtype_policy("float32")
+    row = asked_backbone(str(tmp_path / "net.keras"))
+    network = build(ready_backbone(row.name, row.own, str(tmp_path / "net.keras")), OWN, SHAPE)
+    images = np.random.default_rng(0).uniform(100, 255, (2, *SHAPE)).astype("float32")
+    expected = np.asarray(convolution(normalization(images)), "float32")
+    np.testing.assert_allclose(network(images), expected, atol=0.02)  # in training mode or not, nothing is random
+    np.testing.assert_allclose(network(images, training=True), expected, atol=0.02)
+    assert [type(layer).__name__ for layer in network.layers] == ["InputLayer", "Normalization", "Conv2D"]
+
+
 def test_a_quantized_model_is_refused(tmp_path: Path) -> None:
     image = keras.Input(SHAPE)
     x = L.Dense(4)(L.Conv2D(4, 3)(image))
