@@ -19,9 +19,11 @@ from models.formats import registry
 from models.formats.registry import KERAS, Format, Runtime
 from models.keras_config import child_environment
 
-ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1"}
-"""Environment that hides GPUs. Formats are compared on the CPU: GPUs round float32 to fewer bits, and LiteRT and ONNX
-run on the CPU."""
+ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+"""Environment that hides GPUs. Formats are compared on the CPU, because LiteRT and ONNX run there."""
+BY_TENSORFLOW = {"KERAS_BACKEND": "tensorflow"}
+"""Environment for writing a format. Keras converts models best from TensorFlow, and to LiteRT from nothing else. A
+`.keras` file does not depend on the backend that trained it."""
 
 
 def check_installed(row: Format, writing: bool = False) -> None:
@@ -68,7 +70,7 @@ def write_format(row: Format, model: Path, target: Path) -> None:
     Raises:
         ModelError: The model cannot be converted; the message gives the reason.
     """
-    done = _run(["write", row.name, model, target], target.parent, ON_CPU)
+    done = _run(["write", row.name, model, target], target.parent, ON_CPU | BY_TENSORFLOW)
     if done.returncode != 0:
         raise ModelError(f"the model cannot be written as {row.title}: {_last_words(done)}; {_way_out(row)}")
 

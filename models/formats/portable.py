@@ -107,14 +107,19 @@ def make_portable(path: Path) -> str:
     """
     config = read_member(path, CONFIG)
     before = json.dumps(config)
-    for one in _objects(config):
-        _drop_defaults(one)
-        _drop_operation_names(one)
-    after = json.dumps(config)
+    after = json.dumps(portable_config(config))
     if after != before:
         with replacing(path) as partial:
             _copy_with(path, partial, after)
     return _needed(config)
+
+
+def portable_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Remove from a model's configuration, in place, what older versions refuse and that has no effect."""
+    for one in _objects(config):
+        _drop_defaults(one)
+        _drop_operation_names(one)
+    return config
 
 
 def needed_keras(path: Path) -> str:

@@ -69,6 +69,7 @@ class Format:
 def open_keras(path: Path) -> Runtime:
     import keras
 
+    use_full_float32()
     model = keras.saving.load_model(path)
     return Runtime(lambda images: model.predict(images, batch_size=BATCH, verbose=0), model.input_shape[1:])
 
@@ -160,6 +161,23 @@ def open_codabench(path: Path) -> Runtime:
         return probabilities
 
     return Runtime(answer, model.image_shape)
+
+
+def use_full_float32() -> None:
+    """Switch TF32 off in this process, because the model's probabilities are compared with stored ones.
+
+    models/networks/compiled_steps.py does the same, but this file imports no other module of the project.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def _loaded(model: Path) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import keras
 import numpy as np
 
+from models.networks.compiled_steps import full_float32
 from models.out_of_memory import is_out_of_memory
 
 PREDICT_BATCH = 128
@@ -51,27 +50,3 @@ def _predicted(model: keras.Model, images: Rows, size: int) -> np.ndarray:
         padded = np.pad(batch, [(0, missing), *[(0, 0)] * (batch.ndim - 1)]) if missing else batch
         parts.append(keras.ops.convert_to_numpy(model.predict_on_batch(padded))[: len(batch)])
     return np.concatenate(parts)
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Use all bits of float32 while the block runs.
-
-    NVIDIA GPUs from Ampere on otherwise round the factors of products to 10 bits (TF32), which moves probabilities by
-    up to 0.02: a model trained on a GPU would not give the same answers anywhere else.
-    """
-    if keras.backend.backend() == "jax":
-        import jax
-
-        with jax.default_matmul_precision("highest"):
-            yield
-        return
-    import tensorflow as tf
-
-    settings = tf.config.experimental
-    before = settings.tensor_float_32_execution_enabled()
-    settings.enable_tensor_float_32_execution(False)
-    try:
-        yield
-    finally:
-        settings.enable_tensor_float_32_execution(before)

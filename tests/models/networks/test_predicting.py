@@ -1,13 +1,11 @@
-"""Prediction in batches: in full float32, and in smaller ones where memory runs out. No GPU is used."""
+"""Prediction in batches, which become smaller where memory runs out. No GPU is used."""
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from models.networks.predicting import full_float32, predict
+from models.networks.predicting import predict
 from models.out_of_memory import is_out_of_memory
 
 
@@ -31,24 +29,6 @@ def test_batches_are_halved_until_they_fit() -> None:
     assert crowded.sizes[:3] == [20, 10, 5]
     with pytest.raises(RuntimeError, match="CUDA_ERROR_OUT_OF_MEMORY"):
         predict(Crowded(room=0), images)  # type: ignore[arg-type]
-
-
-def test_answers_use_all_bits_of_float32() -> None:
-    seen: list[bool] = []
-    enabled = tf.config.experimental.tensor_float_32_execution_enabled
-
-    class Watching(Crowded):
-        def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
-            seen.append(enabled())
-            return super().predict_on_batch(images)
-
-    before = enabled()
-    predict(Watching(room=99), np.zeros((3, 1, 1, 1)))  # type: ignore[arg-type]
-    assert seen == [False] and enabled() == before
-    if keras.backend.backend() == "tensorflow":
-        with full_float32(), pytest.raises(ValueError, match="passed on"):
-            raise ValueError("passed on")
-        assert enabled() == before
 
 
 @pytest.mark.parametrize(
