@@ -30,6 +30,23 @@ def newer_keras(path: Path | str) -> str | None:
     )
 
 
+def keras_2(path: Path | str) -> str | None:
+    """Return one line on how to convert a `.keras` file if Keras 2 wrote it; Keras 3 opens few of them."""
+    try:
+        theirs = str(read_member(Path(path), METADATA)["keras_version"])
+    except UNREADABLE:
+        return None
+    if version_number(theirs) >= (3,):
+        return None
+    stem = Path(path).with_suffix("")
+    return (
+        f"{path} was written by Keras {theirs} and does not open with Keras 3: install tf_keras, convert it "
+        f'with `TF_USE_LEGACY_KERAS=1 python -c "import tf_keras; '
+        f"tf_keras.models.load_model('{path}').save('{stem}.h5')\"`, "
+        "and then the .h5 file with Keras 3"
+    )
+
+
 def read_member(path: Path, member: str) -> Any:
     """Return the content of a JSON member of a `.keras` file. Raises one of UNREADABLE."""
     with zipfile.ZipFile(path) as archive:

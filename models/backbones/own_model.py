@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from models.errors import ModelError
-from models.keras_versions import newer_keras
+from models.keras_versions import keras_2, newer_keras
 
 FLOAT32 = "float32"
 AUGMENTATION = ("Random", "RandAugment", "AugMix", "CutMix", "MixUp")
@@ -25,6 +25,7 @@ def opened(path: str) -> keras.Model:
     except Exception as error:
         raise ModelError(
             newer_keras(path)
+            or keras_2(path)
             or f"{path} does not open with Keras alone ({' '.join(str(error).split())[:200]}): for a network with "
             f"layers of your own, use --backbone module:function"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,16 @@ def test_adapted_normalization_and_no_augmentation_remain(policy: str, tmp_path:
     np.testing.assert_allclose(network(images), expected, atol=0.02)  # in training mode or not, nothing is random
     np.testing.assert_allclose(network(images, training=True), expected, atol=0.02)
     assert [type(layer).__name__ for layer in network.layers] == ["InputLayer", "Normalization", "Conv2D"]
+
+
+def test_a_keras_file_of_keras_2_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
+    saved(tmp_path / "new.keras", "float32")
+    with zipfile.ZipFile(tmp_path / "new.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        for name in new.namelist():
+            content = new.read(name).replace(b"keras.src.models.functional", b"keras.src.engine.functional")
+            old.writestr(name, b'{"keras_version": "2.15.0"}' if name == "metadata.json" else content)
+    with pytest.raises(ModelError, match=r"written by Keras 2\.15\.0 .*tf_keras.*old\.h5"):
+        opened(str(tmp_path / "old.keras"))
 
 
 def test_a_quantized_model_is_refused(tmp_path: Path) -> None:
