@@ -112,7 +112,7 @@ def eager_loop(level: str) -> Callable[[np.ndarray], None]:
 def stages(source: str) -> dict[str, Any]:
     """Return seconds of each stage up to writing images.csv, and peaks of memory. Call it in a new process."""
     from data_prep import prepare
-    from data_prep.cleaning import copies, hashing
+    from data_prep.cleaning import copies, hashing, near_copies
     from data_prep.fingerprint import identify
     from data_prep.progress import Silent
     from data_prep.settings import PrepareSettings
@@ -124,7 +124,8 @@ def stages(source: str) -> dict[str, Any]:
     settings = PrepareSettings(source)
     watched: tuple[tuple[ModuleType, str], ...] = (
         (hashing, "phashes"),
-        *((copies, name) for name in ("copy_groups", "linked")),
+        (copies, "copy_groups"),
+        (near_copies, "within"),
         *((prepare, name) for name in ("clean", "split_groups")),
         (user_groups, "group_by_pairs"),
     )

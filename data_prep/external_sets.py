@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.cleaning import copies, hashing
+from data_prep.cleaning import copies, hashing, near_copies
 from data_prep.cleaning.steps import Candidates, Rejection, clean, suspicious
 from data_prep.cleaning.user_anomalies import read_anomalies
 from data_prep.errors import DataError
@@ -162,7 +162,7 @@ def _read_one(
     rejections = tuple(clean(candidates))
     warnings = tuple(f"external set {name}: {line}" for line in suspicious(candidates, rejections))
     cleaned = CleanedExternalSet(name, source, data, hashes, rejections, {}, warnings)
-    return _not_empty(replace(cleaned, twins=_twins(cleaned, main)))
+    return _not_empty(replace(cleaned, twins=_twins(cleaned, main, settings.near_copies == "off")))
 
 
 def class_order(found: LabelledImages, source: str, class_names: Sequence[str], owner: str = "main set") -> np.ndarray:
@@ -207,21 +207,33 @@ def _not_empty(found: CleanedExternalSet) -> CleanedExternalSet:
     return found
 
 
-def _twins(found: CleanedExternalSet, main: MainSet) -> dict[int, Twin]:
+def _twins(found: CleanedExternalSet, main: MainSet, copies_alone: bool) -> dict[int, Twin]:
     """Match external images with images in the main set's splits, and with recurring pictures rejected from it.
 
     Of several matches, the earliest split counts (train, validation, test, rejected), then the smallest pHash distance.
     """
     recurring = {rejection.index for rejection in main.rejections if rejection.reason == RECURRING}
-    kept = set(found.kept.tolist())
+    of_main = np.union1d(np.flatnonzero(main.sides >= 0), np.array(sorted(recurring), np.int64)).astype(np.int64)
     ranks: dict[int, tuple[int, int, int]] = {}
-    images, hashes = (found.data.images, main.data.images), (found.hashes, main.hashes)
-    for index, of in copies.matches(images, hashes, copies.NEAR_COPY):
-        if index in kept and (main.sides[of] >= 0 or of in recurring):
-            side = int(main.sides[of]) if main.sides[of] >= 0 else len(SPLITS)
-            rank = (side, int(np.bitwise_count(hashes[0][index] ^ hashes[1][of])), of)
-            ranks[index] = min(ranks.get(index, rank), rank)
+    for place, at in _pairs(found, main, of_main, copies_alone):
+        index, of = int(found.kept[place]), int(of_main[at])
+        side = int(main.sides[of]) if main.sides[of] >= 0 else len(SPLITS)
+        rank = (side, int(np.bitwise_count(found.hashes[index] ^ main.hashes[of])), of)
+        ranks[index] = min(ranks.get(index, rank), rank)
     return {index: _twin(found, main, index, *rank) for index, rank in ranks.items()}
+
+
+def _pairs(
+    found: CleanedExternalSet, main: MainSet, of_main: np.ndarray, copies_alone: bool
+) -> Iterator[tuple[int, int]]:
+    """Yield copies and, unless told otherwise, near copies: places among the images kept of both sets."""
+    sets = (found.data.images, found.hashes, found.kept), (main.data.images, main.hashes, of_main)
+    if copies_alone:
+        (images, hashes, kept), (others, other_hashes, _) = sets
+        both = (images[kept], others[of_main]), (hashes[kept], other_hashes[of_main])
+        yield from copies.matches(*both, copies.COPY)
+    else:
+        yield from near_copies.between(*(near_copies.Pictures(*one) for one in sets))
 
 
 def _twin(found: CleanedExternalSet, main: MainSet, index: int, side: int, distance: int, of: int) -> Twin:

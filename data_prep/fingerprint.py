@@ -12,7 +12,7 @@ from data_prep.external_sets import external_digests
 from data_prep.settings import DEFAULT_SPLIT, PrepareSettings
 from data_prep.sources.registry import file_digest, find_source, resolved_options, source_options
 
-PREPARE_VERSION = 7
+PREPARE_VERSION = 8
 """Version of the preparation. Raise it whenever `prepare` makes another set from the same source and options."""
 
 _LIBRARIES = (
@@ -39,7 +39,8 @@ def identify(settings: PrepareSettings) -> dict[str, Any]:
         options["external"] = external_digests(settings)
     if not row.resized:
         del options["image_size"]
-    for name, unset in (("size", None), ("value_range", None), ("class_names", ()), ("groups", None)):
+    unset_options = (("size", None), ("value_range", None), ("class_names", ()), ("groups", None))
+    for name, unset in (*unset_options, ("near_copies", "join")):
         if options[name] == unset:
             del options[name]
     if settings.split is None:

@@ -11,8 +11,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from data_prep.augmentation.bank import write_generation
 from data_prep.cleaning import copies, hashing
-from data_prep.cleaning.steps import Candidates, Rejection, clean, reaching_later_sides, suspicious
+from data_prep.cleaning.steps import Candidates, Rejection, clean, large_reasons, reaching_later_sides, suspicious
 from data_prep.cleaning.user_anomalies import read_anomalies
+from data_prep.cleaning.versions import Doubt, find_versions, further_versions
 from data_prep.corruption.views import write_corrupted
 from data_prep.errors import DataError
 from data_prep.external_sets import CleanedExternalSet, MainSet, read_external, write_external
@@ -55,6 +56,7 @@ class Decisions:
         groups: int64 (n,), group number of each kept image, -1 for the others.
         sides: int8 (n,), split of each kept image as an index into SPLITS, -1 for the others.
         warnings: findings that the user should check, one line each.
+        doubts: near copies with different labels.
     """
 
     hashes: np.ndarray
@@ -62,6 +64,7 @@ class Decisions:
     groups: np.ndarray
     sides: np.ndarray
     warnings: tuple[str, ...]
+    doubts: tuple[Doubt, ...] = ()
 
     def rows(self, split: str) -> np.ndarray:
         """Return the indices of a split's images, in rising order."""
@@ -146,8 +149,11 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
     )
     rejections = tuple(clean(candidates))
     kept = np.setdiff1d(np.arange(len(hashes)), [rejection.index for rejection in rejections])
-    near = copies.linked(data.images, hashes, copies.NEAR_COPY, kept)
-    numbers = user_groups.united(known, kept, near, rejections)
+    versions = find_versions(data, hashes, kept, settings, progress)
+    sources = np.full(len(hashes), -1, np.int64)
+    if versions.sources is not None:
+        sources[kept] = versions.sources
+    numbers = user_groups.united(known, kept, versions.pairs, rejections)
     if own is not None:
         leaking = reaching_later_sides(kept, numbers, own[kept], hashes)
         rejections = tuple(sorted((*rejections, *leaking), key=lambda rejection: rejection.index))
@@ -164,10 +170,33 @@ def decide(data: LabelledImages, settings: PrepareSettings, progress: Progress) 
         sides[kept] = split_groups(numbers, data.labels[kept], split, data.class_names, settings.seed)
     else:
         sides[kept] = completed(own[kept], numbers, data.labels[kept], split, data.class_names, settings.seed)
-    warnings = [*known.warnings, *suspicious(candidates, rejections)]
-    if len(known.links):
-        warnings += user_groups.large_groups(numbers, data, kept)
-    return Decisions(hashes, rejections, groups, sides, tuple(warnings))
+    cleaned = rejections
+    if own is None and versions.sources is not None:
+        further = kept[further_versions(sources[kept], sides[kept])]
+        rejections = _without_further(further, rejections, sources, sides)
+        groups[further], sides[further] = -1, -1
+    warnings = [
+        *known.warnings,
+        *versions.warnings,
+        *suspicious(candidates, rejections),
+        *large_reasons(candidates, cleaned),
+        *user_groups.large_groups(numbers, data, kept),
+    ]
+    return Decisions(hashes, rejections, groups, sides, tuple(warnings), versions.doubts)
+
+
+def _without_further(
+    further: np.ndarray, rejections: Sequence[Rejection], sources: np.ndarray, sides: np.ndarray
+) -> tuple[Rejection, ...]:
+    """Add rejections of held-out images of which another version is held out too."""
+    held = np.setdiff1d(np.flatnonzero(sides > 0), further)
+    kept_version = {int(sources[index]): int(index) for index in held}
+    twins = [(int(index), kept_version[int(sources[index])]) for index in further]
+    found = [
+        Rejection(index, "further version", "another version of it is held out", None, twin, twin)
+        for index, twin in twins
+    ]
+    return tuple(sorted((*rejections, *found), key=lambda rejection: rejection.index))
 
 
 def _latest_first(group: Sequence[int], own: np.ndarray | None) -> tuple[int, ...]:
@@ -211,7 +240,7 @@ def _write(
     }
     if external:
         manifest["external"] = entries
-    write_report(folder, data, decisions.rejections, rows_read, manifest, external)
+    write_report(folder, data, decisions.rejections, rows_read, manifest, external, decisions.doubts)
     names = [path.name for path in folder.iterdir() if path.is_file()]
     manifest["files"] = writer.checksums(folder, names + corrupted["files"])
     writer.write_json(folder / MANIFEST, manifest)

@@ -13,6 +13,7 @@ STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.1, "medium": 0.5, "h
 SPLITS = ("train", "validation", "test")
 DEFAULT_SPLIT = (70, 15, 15)
 VALUE_RANGES = ("0..1", "0..255")
+NEAR_COPIES = ("join", "report", "off")
 
 EXTERNAL_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 """Allowed names of external sets. The name is part of file names and of an objective's name."""
@@ -40,6 +41,7 @@ class PrepareSettings:
         value_range: one of VALUE_RANGES, for arrays whose range is ambiguous; None infers it from the values.
         class_names: names by label, for sources that number their classes; empty keeps the numbers.
         groups: path of a table with one row per image that names its group (patient, slide); None for no table.
+        near_copies: one of NEAR_COPIES: keep near copies on one side, only count them, or do not look for them.
         external: external sets as "NAME=PATH": images from another scanner or hospital that trials are also scored on.
 
     Raises:
@@ -60,6 +62,7 @@ class PrepareSettings:
     value_range: str | None = None
     class_names: tuple[str, ...] = ()
     groups: str | None = None
+    near_copies: str = "join"
     external: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,6 +87,10 @@ class PrepareSettings:
             (
                 self.value_range in (None, *VALUE_RANGES),
                 f"value range must be one of {', '.join(VALUE_RANGES)}, but is {self.value_range}",
+            ),
+            (
+                self.near_copies in NEAR_COPIES,
+                f"near copies must be one of {', '.join(NEAR_COPIES)}, but are {self.near_copies}",
             ),
             (
                 len(set(self.class_names)) == len(self.class_names) and all(map(str.strip, self.class_names)),

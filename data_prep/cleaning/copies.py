@@ -1,22 +1,18 @@
-"""Find images that show the same picture: perceptual hashes suggest pairs, pixels confirm them.
+"""Find images that are copies: perceptual hashes suggest pairs, pixels confirm them.
 
-A copy has pHash distance 0. Its pixels differ by less than 2 grey levels on average over the image, and by less than 12
-on average over each 8x8 window, because a scratch on a part seen by a fixed camera is small. Blood cells that were
-saved as JPEG or resized, and that differ by less than 2 on average, differ by at most 12 in any place.
-
-A near copy has pHash distance 4 or less and differs by less than 12 grey levels on average, either directly or after
-brightness and contrast of each channel are fitted to the other image. These are pictures that were taken twice, or
-augmented before they came here. On the blood cells, distance 4 joins at most one pair of different cells; distance 8
-joins 166.
+A copy has pHash distance 0. Its pixels differ by less than 2 grey levels on average over the image, and by less than 20
+on average over each 3x3 window: compression does not change more, and a mark of two pixels does. Images that differ in
+such a place are near copies, of which neither is left out.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import uniform_filter
 
+COPY_DIFFERENCE, LOCAL_SIDE, LOCAL_DIFFERENCE = 2.0, 3, 20.0
+_SPOT = 0.125  # of the longer side of an image: the largest small spot
 _COMPARED = 2**19  # pairs of hashes compared at a time; they take about 20 MB
 _BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
@@ -27,14 +23,16 @@ def is_copy(image: np.ndarray, other: np.ndarray) -> bool:
     if not apart.any():
         return True
     alike: bool = apart.mean() < COPY_DIFFERENCE
-    return alike and bool(uniform_filter(apart, LOCAL_SIDE, mode="nearest").max() < LOCAL_DIFFERENCE)
+    return alike and bool(_local(apart).max() < LOCAL_DIFFERENCE)
 
 
-def is_near_copy(image: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether two images, uint8 (h, w, 3) with similar pHash, are near copies: one may come from the other."""
-    if _difference(image, other).mean() < NEAR_DIFFERENCE:
-        return True
-    return max(_refitted(image, other), _refitted(other, image)) < NEAR_DIFFERENCE
+def differ_in_one_spot(image: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether two images, uint8 (h, w, 3), would be copies but for one small spot."""
+    apart = _difference(image, other)
+    rows, columns = np.nonzero(_local(apart) >= LOCAL_DIFFERENCE)
+    if apart.mean() >= COPY_DIFFERENCE or not len(rows):
+        return False
+    return bool(max(np.ptp(rows), np.ptp(columns)) <= max(4, _SPOT * max(apart.shape)))
 
 
 def _difference(image: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -43,15 +41,9 @@ def _difference(image: np.ndarray, other: np.ndarray) -> np.ndarray:
     return result
 
 
-def _refitted(image: np.ndarray, other: np.ndarray) -> float:
-    """Return the mean absolute difference after a least-squares fit of the first image's gain and offset, per channel.
-
-    Gains are clipped to GAINS, because a larger change is hardly a change of light.
-    """
-    x, y = (each.reshape(-1, each.shape[-1]).astype(np.float32) for each in (image, other))
-    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
-    gain = np.clip((x * y).sum(axis=0) / np.maximum((x * x).sum(axis=0), 1e-9), *GAINS)
-    return float(np.abs(y - gain * x).mean())
+def _local(apart: np.ndarray) -> np.ndarray:
+    local: np.ndarray = uniform_filter(apart, LOCAL_SIDE, mode="nearest")
+    return local
 
 
 @dataclass(frozen=True)
@@ -67,34 +59,7 @@ class Likeness:
     holds: Callable[[np.ndarray, np.ndarray], bool]
 
 
-COPY_DIFFERENCE, LOCAL_SIDE, LOCAL_DIFFERENCE = 2.0, 8, 12.0
-NEAR_DIFFERENCE, GAINS = 12.0, (0.5, 2.0)
-COPY, NEAR_COPY = Likeness(0, is_copy), Likeness(4, is_near_copy)
-
-
-def linked(images: np.ndarray, hashes: np.ndarray, likeness: Likeness, among: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield pairs i < j of alike images, enough to connect all images that are alike, directly or through others.
-
-    Not all pairs are tested: a thousand frames of a fixed camera are all alike, and testing each pair would never end.
-
-    Args:
-        images: uint8 (n, h, w, 3).
-        hashes: perceptual hashes of the images, uint64 (n,).
-        likeness: COPY or NEAR_COPY.
-        among: indices (m,) of the images to compare; the pairs are positions in this array.
-    """
-    joined = DisjointSet(range(len(among)))
-    group = np.arange(len(among))
-    for near in _near(hashes[among], hashes[among], likeness.distance):
-        apart = near[(near[:, 0] < near[:, 1]) & (group[near[:, 0]] != group[near[:, 1]])]
-        for first, second in apart.tolist():
-            if joined.connected(first, second):
-                continue
-            if likeness.holds(images[among[first]], images[among[second]]):
-                joined.merge(first, second)
-                yield first, second
-        if len(apart):
-            group = np.array([joined[place] for place in range(len(among))])
+COPY = Likeness(0, is_copy)
 
 
 def matches(
@@ -105,15 +70,15 @@ def matches(
     Args:
         images: the two sets, uint8 (n, h, w, 3) and (m, h, w, 3).
         hashes: perceptual hashes of the images, uint64 (n,) and (m,).
-        likeness: COPY or NEAR_COPY.
+        likeness: when two images are alike.
     """
-    for near in _near(*hashes, likeness.distance):
-        for first, second in near.tolist():
+    for pairs in near(*hashes, likeness.distance):
+        for first, second in pairs.tolist():
             if likeness.holds(images[0][first], images[1][second]):
                 yield first, second
 
 
-def _near(hashes: np.ndarray, others: np.ndarray, distance: int) -> Iterator[np.ndarray]:
+def near(hashes: np.ndarray, others: np.ndarray, distance: int) -> Iterator[np.ndarray]:
     """Yield the pairs of positions in uint64 (n,) and (m,) at most `distance` bits apart, in rising order, as int64
     arrays (k, 2).
 

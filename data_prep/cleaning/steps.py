@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.cleaning import copies
+from data_prep.cleaning import copies, near_copies
 from data_prep.settings import SPLITS
 
 SUSPICIOUS_SHARE = 0.05
 """Share of a class above which rejected copies of one picture cause a warning, because flat images hash alike."""
+
+LATER_SIDE = "in a group with a later side"
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def given_anomalies(candidates: Candidates, rejected: frozenset[int]) -> list[Re
     found: dict[int, Rejection] = {}
     for picture in candidates.anomalies:
         sets = (picture.images, candidates.images), (picture.hashes, candidates.hashes)
-        for version, index in copies.matches(*sets, copies.NEAR_COPY):
+        for version, index in copies.matches(*sets, near_copies.SAME_VIEW):
             if index not in rejected and index not in found:
                 distance = int(np.bitwise_count(picture.hashes[version] ^ candidates.hashes[index]))
                 found[index] = Rejection(index, "given anomaly", f"looks like {picture.name}", distance)
@@ -146,7 +148,7 @@ def reaching_later_sides(
     return [
         Rejection(
             int(indices[place]),
-            "in a group with a later side",
+            LATER_SIDE,
             f"in the source's {SPLITS[sides[place]]} split, but its group is also in {SPLITS[sides[twins[place]]]}",
             int(np.bitwise_count(hashes[indices[place]] ^ hashes[indices[twins[place]]])),
             int(indices[twins[place]]),
@@ -181,6 +183,26 @@ def suspicious(candidates: Candidates, rejections: Sequence[Rejection]) -> list[
                 f"{taken.sum():,} copies of one picture ({reasons.most_common(1)[0][0]}) were left out, "
                 f"which removes {', '.join(shares)}: check the picture in the report"
             )
+    return warnings
+
+
+def large_reasons(candidates: Candidates, rejections: Sequence[Rejection]) -> list[str]:
+    """Return a warning for each reason that takes over SUSPICIOUS_SHARE of a class, or images of a published split.
+
+    Recurring pictures and given anomalies have their own warning or were asked for.
+    """
+    sizes = np.bincount(candidates.labels, minlength=len(candidates.class_names))
+    warnings = []
+    for reason, number in Counter(rejection.reason for rejection in rejections).items():
+        if reason in ("recurring picture", "given anomaly"):
+            continue
+        taken = np.bincount(
+            [candidates.labels[one.index] for one in rejections if one.reason == reason], minlength=len(sizes)
+        )
+        label = int((taken / np.maximum(sizes, 1)).argmax())
+        if reason == LATER_SIDE or taken[label] > SUSPICIOUS_SHARE * sizes[label]:
+            share = f"{taken[label] / sizes[label]:.0%} of class {candidates.class_names[label]}"
+            warnings.append(f"{number:,} images were left out as {reason!r}, {share}: check them in the report")
     return warnings
 
 

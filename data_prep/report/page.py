@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.cleaning.steps import Rejection
+from data_prep.cleaning.versions import Doubt
 from data_prep.corruption.operations import TEST, VALIDATION, Corruption, used
 from data_prep.external_sets import CleanedExternalSet
 from data_prep.settings import SPLITS, level_names
@@ -47,6 +48,7 @@ def write_report(
     table: Sequence[ImageRow],
     manifest: Mapping[str, Any],
     external: Sequence[CleanedExternalSet] = (),
+    doubts: Sequence[Doubt] = (),
 ) -> None:
     """Write report.html into the folder of a set whose arrays are already written.
 
@@ -57,6 +59,7 @@ def write_report(
         table: rows of images.csv.
         manifest: manifest of the set.
         external: external sets as written.
+        doubts: near copies with different labels.
     """
     template = resources.files("data_prep.report").joinpath("report.html").read_text(encoding="utf-8")
     levels = level_names(manifest["settings"]["levels"])
@@ -71,6 +74,7 @@ def write_report(
         unreadable=data.unreadable[:_LISTED],
         unreadable_more=max(0, len(data.unreadable) - _LISTED),
         groups=_groups(data, table),
+        doubts=[_doubts(data, [doubt for doubt in doubts if doubt.one_spot == spot]) for spot in (False, True)],
         levels=levels,
         parents=_parents(folder, levels, data.class_names),
         corrupted=_corrupted(folder, manifest["settings"]["seed"]) if manifest["corrupted"]["views"] else {},
@@ -156,6 +160,16 @@ def _groups(data: LabelledImages, table: Sequence[ImageRow]) -> tuple[list[Exhib
         for group in large[:_SHOWN]
     ]
     return cards, len(large) - len(cards)
+
+
+def _doubts(data: LabelledImages, doubts: Sequence[Doubt]) -> tuple[list[Exhibit], int]:
+    """Show both pictures of near copies with different labels; return the cards and the number of further ones."""
+    cards = []
+    for doubt in doubts[:_SHOWN]:
+        both = (doubt.first, doubt.second)
+        lines = tuple(f"{data.names[index]} · class {data.class_names[data.labels[index]]}" for index in both)
+        cards.append(Exhibit(tuple(_embedded(data.images[index]) for index in both), lines))
+    return cards, len(doubts) - len(cards)
 
 
 def _parents(folder: Path, levels: Sequence[str], class_names: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data_prep.errors import DataError
-from data_prep.settings import DEFAULT_SPLIT, SPLITS, STRENGTHS, VALUE_RANGES, PrepareSettings
+from data_prep.settings import DEFAULT_SPLIT, NEAR_COPIES, SPLITS, STRENGTHS, VALUE_RANGES, PrepareSettings
 from models.keras_config import check_backend
 from search.terminal.help_sections import SectionedCommand, section_options
 from search.workspace import Workspace
@@ -103,6 +103,13 @@ _views, _scored = map(section_options, ("Augmentation", "Scoring"))
     metavar="A/B/C",
     show_default=f"the source's own split, else {'/'.join(map(str, DEFAULT_SPLIT))}",
     help="Percentages of train, validation and test. Also splits a source anew that has a split.",
+)
+@_split(
+    "--near-copies",
+    type=click.Choice(NEAR_COPIES),
+    default=_DEFAULTS.near_copies,
+    help="Versions of one picture (turned, mirrored, cropped, relit): join keeps them on one side, report only counts "
+    "them, off does not look for them.",
 )
 @_split(
     "--groups",

@@ -14,14 +14,13 @@ import pytest
 from PIL import Image
 
 from data_prep import prepare
-from data_prep.cleaning import copies, hashing, steps
+from data_prep.cleaning import copies, hashing, near_copies, steps
 from data_prep.cleaning.user_anomalies import read_anomalies
 from data_prep.errors import DataError
 from data_prep.progress import Silent
 from data_prep.settings import PrepareSettings
 from data_prep.sources.demo_set import DemoSet, demo_images
 from data_prep.sources.registry import read_source
-from data_prep.splitting.grouping import group_by_pairs
 
 REAL = Path(os.environ.get("HPSEARCH_REAL_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
@@ -134,38 +133,7 @@ def test_near_hashes_are_those_of_the_whole_matrix(
     likeness = copies.Likeness(distance, copies.is_copy)
     found = list(copies.matches((images, images), (hashes, others), likeness))
     assert found == [tuple(pair) for pair in expected] and len(found) > 10
-    near = np.bitwise_count(others[:, None] ^ others) <= distance
-    links = list(copies.linked(images, others, likeness, np.arange(len(others))))
-    groups = group_by_pairs(len(others), links)
-    np.testing.assert_array_equal(groups, group_by_pairs(len(others), np.argwhere(near)))
-    assert len(links) == len(groups) - len(np.unique(groups))  # no more than it takes
     assert not list(copies.matches((images, images[:0]), (hashes, others[:0]), likeness))
-
-
-def test_pairs_are_confirmed_by_pixels() -> None:
-    images = np.concatenate([textures(8) // 2, textures(8)[:3] // 2 + np.uint8(1)])
-    hashes = hashing.phashes(images)
-    every = np.arange(len(images))
-    alike, never = copies.NEAR_COPY, replace(copies.NEAR_COPY, holds=lambda image, other: False)
-    both = copies.matches((images, images), (hashes, hashes), alike)
-    links = set(copies.linked(images, hashes, alike, every))
-    assert {(0, 8), (1, 9), (2, 10)} <= links <= set(both)
-    assert not list(copies.linked(images, hashes, never, every))
-    some = np.array([9, 3, 1])
-    assert list(copies.linked(images, hashes, alike, some)) == [(0, 2)]
-
-
-@pytest.mark.parametrize(("gain", "offset"), [(1.0, -30), (0.8, 0), (1.25, 5), (1.0, 40), (0.6, 20)])
-def test_a_picture_in_other_light_is_a_near_copy(gain: float, offset: float) -> None:
-    images = textures(6) // 2 + np.uint8(60)
-    lit = np.clip(gain * images.astype(float) + offset, 0, 255).astype(np.uint8)
-    assert all(
-        copies.is_near_copy(*pair) and copies.is_near_copy(*pair[::-1]) for pair in zip(images, lit, strict=True)
-    )
-    others = np.roll(lit, 1, axis=0)
-    assert not any(copies.is_near_copy(*pair) for pair in zip(images, others, strict=True))
-    negative = 255 - images
-    assert not any(copies.is_near_copy(*pair) for pair in zip(images, negative, strict=True))
 
 
 def test_a_small_mark_makes_another_picture_that_belongs_to_the_same_group() -> None:
@@ -176,7 +144,8 @@ def test_a_small_mark_makes_another_picture_that_belongs_to_the_same_group() -> 
     scratched[40:46, 30:36] -= 60
     again = good + np.random.default_rng(1).integers(0, 3, good.shape, np.uint8)
     assert copies.is_copy(good, again)
-    assert not copies.is_copy(good, scratched) and copies.is_near_copy(good, scratched)
+    assert not copies.is_copy(good, scratched) and near_copies.is_same_view(good, scratched)
+    assert copies.differ_in_one_spot(good, scratched) and not copies.differ_in_one_spot(good, again)
     assert copies.copy_groups(np.stack([good, scratched, again]), np.zeros(3, np.uint64)) == [[0, 2]]
 
 
@@ -186,7 +155,7 @@ def test_a_given_picture_finds_its_copies_whatever_its_size(tmp_path: Path) -> N
     given = replace(candidates(images, [0, 1, 0, 1]), anomalies=read_anomalies([str(tmp_path / "ogre.png")], (24, 24)))
     (found,) = steps.clean(given)
     assert (found.index, found.reason, found.detail) == (2, "given anomaly", "looks like ogre.png")
-    assert found.distance is not None and found.distance <= copies.NEAR_COPY.distance
+    assert found.distance is not None and found.distance <= near_copies.HASH_DISTANCE
 
 
 def test_a_picture_that_is_none_cannot_be_given(tmp_path: Path) -> None:
