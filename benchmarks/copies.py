@@ -1,10 +1,12 @@
 """How many versions of pictures are found, by kind, and how many other pictures are joined.
 
-python -m benchmarks.copies CELLS.npz [--count 200] [--among 1000] [--kinds KIND,...] [--masked]
+    python benchmarks/copies.py CELLS.npz [--count 200] [--among 1000] [--kinds KIND,...] [--masked]
 
-CELLS.npz holds images and labels, as ../shared/data/make_training_set.py writes it. Prints a line per kind: versions
-found of those made by near_copies.py and, of 40, by recheck.py, which `check` uses; and other pairs that were joined.
---masked sets everything outside of a disc to black. Digits are scikit-learn's.
+CELLS.npz holds `images` and `labels`, as `hpsearch prepare` takes it; in the blood-cell challenge's set, the last 1,800
+images are no cells (--skip-last). For each kind it makes versions of --count pictures and looks for them among --among
+others. It prints the share that near_copies.py finds, the share of 40 that recheck.py finds, which `check` uses, and
+the number of other pairs that were joined. --masked sets everything outside of a disc to black. Digits are
+scikit-learn's.
 """
 
 from __future__ import annotations
@@ -138,10 +140,11 @@ def main() -> None:
     parser.add_argument("--among", type=int, default=1000, help="cells among which they are looked for")
     parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of versions, with commas between them")
     parser.add_argument("--masked", action="store_true", help="black outside of a disc")
+    parser.add_argument("--skip-last", type=int, default=1800, help="images at the end of the file to leave out")
     given = parser.parse_args()
     with np.load(given.cells) as file:
         everything = file["images"]
-    drawn = np.random.default_rng(1).choice(len(everything) - 1800, given.among, replace=False)
+    drawn = np.random.default_rng(1).choice(len(everything) - given.skip_last, given.among, replace=False)
     images = masked(everything[drawn]) if given.masked else everything[drawn]
     for kind in given.kinds.split(","):
         found, again, wrong = measured(kind, images, given.count)

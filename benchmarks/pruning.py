@@ -19,7 +19,7 @@ epoch ...` train all trials to that epoch and only the best share of them to the
 once more.
 
     share           epochs (or seconds) under the policy, divided by those of the same trials unpruned
-    regret          best final value of the drawn trials, less the best of those that ran to their end
+    regret          best final value of the drawn trials, less the best among the trials that ran to their end
     equal compute   trials are drawn with replacement until the policy has used as much as `--trials` unpruned trials;
                     the figure is how far its best value lies below the best recorded one
     recorded order  share of epochs, and regret, if the trials come once in the order in which they were recorded
@@ -29,7 +29,7 @@ work.
 
 The replay has limits. It does not replay the sampler, which would suggest other trials after pruned ones. Trials that
 diverged or failed have no curve. All seeds draw from the same few trials, so the standard errors cover the drawing
-alone, not another data set. The best of so many rows is partly lucky: prefer a good row whose neighbours are good too.
+alone, not another data set. The best of this many rows is partly luck: prefer a good row with good neighbours.
 """
 
 from __future__ import annotations

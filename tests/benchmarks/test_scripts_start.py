@@ -45,3 +45,12 @@ def test_what_benchmarks_import_when_their_functions_are_called_is_there() -> No
                 for alias in node.names:
                     if not hasattr(module, alias.name):
                         importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_an_unknown_backbone_is_one_clear_line() -> None:
+    command = [sys.executable, str(FOLDER / "contract.py"), "run", "out.json", "no_such_network"]
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert "unknown backbone 'no_such_network': `hpsearch backbones` lists" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -10,6 +10,8 @@ import os
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +33,11 @@ RUNS = {
         "show {out}",
     ),
     "contract": ("run {out} small_cnn", "show {out}"),
+    "copies": ("source.npz --count 4 --among 12 --skip-last 0 --kinds recompressed",),
     "demo_seeds": ("--seeds 0 --trials 1 --epochs 1 --out {out}",),
     "feeding": ("run data {out} --backbone small_cnn --rounds 1", "show {out}"),
     "held_out_fold": ("data rest.npz fold.npz", "data rest.npz fold.npz --keep-test"),
+    "keras_versions": ("versions --backbones small_cnn --backends numpy",),
     "preparation": (
         "augmentation source.npz --images 60 --rounds 1 --out {out}",
         "cleaning source.npz --out {out}",
@@ -83,6 +87,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = "from models.backbones.registry import backbone_named, build; import sys\n"
     build += "for name, file in zip(sys.argv[1::2], sys.argv[2::2]):\n"
     build += "    build(backbone_named(name), 'none', (32, 32, 3)).save_weights(file)"
+    installed = place / "versions" / f"keras-{version('keras')}"
+    installed.mkdir(parents=True)
+    (installed / "keras").symlink_to(Path(find_spec("keras").origin).parent)  # type: ignore[union-attr, arg-type]
     run([sys.executable, "-c", build, "small_cnn", "small.weights.h5", "mobilenetv2_035", "mobile.weights.h5"], place)
     for command in (
         "prepare source.npz --levels low,medium,hard,strong --split 60/20/20",
