@@ -73,7 +73,7 @@ def _loaded(member: Member) -> keras.Model:
 def _orientations(images: Any) -> list[Any]:
     """Return the images as they are and mirrored along each axis and both; square ones also transposed (8 views)."""
     turned = [images, keras.ops.transpose(images, (0, 2, 1, 3))] if images.shape[1] == images.shape[2] else [images]
-    # A flip of two axes at once does not open again with TensorFlow before Keras 3.11.
+    # Older versions of Keras cannot run a flip of two axes at once with TensorFlow.
     both = [(one, keras.ops.flip(one, 1)) for one in turned]
     return [view for pair in both for view in (*pair, *(keras.ops.flip(one, 2) for one in pair))]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -11,6 +12,8 @@ from models.networks.compiled_steps import full_float32
 from models.out_of_memory import is_out_of_memory
 
 PREDICT_BATCH = 128
+_FITTING: WeakKeyDictionary[keras.Model, int] = WeakKeyDictionary()
+"""Models for which larger batches ran out of memory -> images per batch that fitted."""
 
 
 class Rows(Protocol):
@@ -32,21 +35,23 @@ def predict(model: keras.Model, images: Rows, batch_size: int | None = None) -> 
         batch_size: Images per batch; by default PREDICT_BATCH, or all images if there are fewer.
     """
     size = batch_size or min(PREDICT_BATCH, len(images))
+    size = min(size, _FITTING.get(model, size))
+    parts, start = [], 0
     with full_float32():
-        while True:
+        while start < len(images):
             try:
-                return _predicted(model, images, size)
-            except Exception as error:
-                if size <= 1 or not is_out_of_memory(error):
+                parts.append(_answers(model, np.asarray(images[start : start + size]), size))
+            except Exception as error:  # each backend has its own errors for a lack of memory
+                if size == 1 or not is_out_of_memory(error):
                     raise
-                size //= 2
-
-
-def _predicted(model: keras.Model, images: Rows, size: int) -> np.ndarray:
-    parts = []
-    for start in range(0, len(images), size):
-        batch = np.asarray(images[start : start + size])
-        missing = size - len(batch)
-        padded = np.pad(batch, [(0, missing), *[(0, 0)] * (batch.ndim - 1)]) if missing else batch
-        parts.append(keras.ops.convert_to_numpy(model.predict_on_batch(padded))[: len(batch)])
+                _FITTING[model] = size = size // 2
+                continue
+            start += size
     return np.concatenate(parts)
+
+
+def _answers(model: keras.Model, batch: np.ndarray, size: int) -> np.ndarray:
+    missing = size - len(batch)
+    padded = np.pad(batch, [(0, missing), *[(0, 0)] * (batch.ndim - 1)]) if missing else batch
+    answers: np.ndarray = keras.ops.convert_to_numpy(model.predict_on_batch(padded))
+    return answers[: len(batch)]

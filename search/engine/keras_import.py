@@ -35,7 +35,7 @@ def default_environment() -> dict[str, str]:
 
 def nvidia_devices() -> list[str]:
     """Return the paths of this machine's NVIDIA GPUs, whether or not the backend can use them."""
-    return sorted(str(path) for path in DEVICES.glob("nvidia[0-9]*"))
+    return sorted(str(path) for pattern in ("nvidia[0-9]*", "dxg") for path in DEVICES.glob(pattern))  # dxg: in WSL2
 
 
 def import_keras() -> None:

@@ -26,7 +26,7 @@ import psutil
 
 from data_prep.augmentation.quiet_import import undisturbed
 from models.errors import DivergedError, ModelError
-from models.out_of_memory import is_out_of_memory
+from models.out_of_memory import DISK_WORDS, is_out_of_memory
 from search.engine.job import LOG_FILE
 from studies.file_locks import lock
 
@@ -94,7 +94,7 @@ def kind_of(error: Exception) -> str:
     """Return the kind of a failure for the search process: diverged, out-of-memory, disk-full, refused or bug."""
     if isinstance(error, DivergedError):
         return "diverged"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or DISK_WORDS in str(error):
         return "disk-full"
     if not isinstance(error, ModelError) and is_out_of_memory(error):
         return "out-of-memory"

@@ -63,7 +63,7 @@ def test_probabilities_of_a_gpu_agree_with_those_of_a_cpu() -> None:
 
 def test_a_failed_prediction_leaves_the_setting_as_it_was() -> None:
     with pytest.raises(AttributeError):
-        predict(object(), np.zeros((2, 3)))
+        predict(OnAmpere, np.zeros((2, 3)))
     assert experimental.tensor_float_32_execution_enabled()
 
 
