@@ -144,7 +144,7 @@ def test_kept_features_serve_a_pretrained_network_and_its_export_is_exact(tiny_w
     shutil.rmtree(tmp_path / "cache")  # may go at any time
     hpsearch(tmp_path, *RUN, *own, "--trials", "2")
     refused = hpsearch(tmp_path, *RUN, *own[:-1], "float32", "--trials", "3", code=1)
-    assert "prefix_cache: float16 (stored), float32 (requested)" in refused.stderr
+    assert "--prefix-cache: float16 (stored), float32 (requested)" in refused.stderr
     status = hpsearch(tmp_path, "status").stdout
     assert "of the views that trials saw, in 2 of 2 trials" in status
     assert "probabilities within" in hpsearch(tmp_path, "export-best").stdout

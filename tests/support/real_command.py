@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,8 +22,13 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)} | changes
 
 
+def hear_hangups() -> None:
+    """Let a process hear SIGHUP, which the tests themselves may have been told to ignore by nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": hear_hangups} | options
     return subprocess.Popen([*HPSEARCH, *arguments], env=env or environment(), **options)
 
 
@@ -38,6 +44,7 @@ def on_terminal(
         stdout=its,
         stderr=its,
         start_new_session=True,
+        preexec_fn=hear_hangups,
     )
     os.close(its)
     return process, ours
