@@ -47,6 +47,11 @@ def outside_cause(error: BaseException) -> str | None:
         if isinstance(cause, OSError) and cause.errno in FORBIDDEN and cause.filename:
             why = f"{cause.filename} cannot be read or written ({cause.strerror}; {belongs(Path(cause.filename))})"
             return f"{why}: change its permissions, or use another path"
+        if "database is locked" in text:
+            return (
+                "another program has locked the study database for over a minute: close programs that have studies.db "
+                "open, then run the same command again to continue"
+            )
         if "readonly database" in text:
             return f"the study database cannot be written ({text[:100]}): see who owns the files studies.db*"
         if "disk image is malformed" in text or "disk I/O error" in text:

@@ -65,6 +65,8 @@ class Parameter:
     def _check_values(self) -> None:
         """Raise StudyError for choices that are listed twice, and for numbers that are none."""
         choices = self.ends()
+        if self.log or self.step is not None:
+            raise StudyError(f"`{self.name}`: `log` and `step` need `low` and `high`: leave them out, or give a range")
         if endless := [one for one in choices if isinstance(one, float) and not isfinite(one)]:
             raise StudyError(f"`{self.name}`: numbers must be finite, but got {endless[0]}")
         if twice := [one for one in choices if choices.count(one) > 1]:
@@ -279,7 +281,10 @@ def definition_of(
         parameters.append(_parameter(name, table, where))
     earlier: set[str] = set()
     for parameter in parameters:
-        check_keys(parameter.when, earlier, f"{where} [space.{parameter.name}] when")
+        place = f"{where} [space.{parameter.name}] when"
+        if later := next((name for name in parameter.when if name in space and name not in earlier), None):
+            raise StudyError(f"{place}: `{later}` must stand before `{parameter.name}`: move its table up")
+        check_keys(parameter.when, earlier, place)
         earlier.add(parameter.name)
     return Definition(tuple(parameters), first)
 

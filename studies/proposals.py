@@ -10,6 +10,13 @@ from dataclasses import dataclass
 from math import floor
 
 from optuna import Study
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    check_distribution_compatibility,
+)
+from optuna.trial import FrozenTrial
 
 from studies.definition import Definition, Parameter, Value
 from studies.errors import StudyError
@@ -54,18 +61,18 @@ def read_proposal(definition: Definition, texts: Sequence[str], where: str) -> P
     return Proposal(definition.searched(values))
 
 
-def why_refused(definition: Definition, system_attrs: Mapping[str, object]) -> str | None:
+def why_refused(definition: Definition, trial: FrozenTrial) -> str | None:
     """Return why the values that a trial was queued with lie outside the space; None if they lie inside.
 
     hpsearch queues only values inside. Any program that uses Optuna may queue others, which Optuna does not check.
 
     Args:
         definition: Search space of the study.
-        system_attrs: The trial's system attributes, where Optuna keeps the values.
+        trial: The trial. Optuna keeps the values of `enqueue_trial` in a system attribute, and those of `add_trial`
+            among the hyperparameters.
     """
-    values = system_attrs.get(FIXED_PARAMS)
-    if not isinstance(values, dict):
-        return None
+    fixed = trial.system_attrs.get(FIXED_PARAMS)
+    values = (fixed if isinstance(fixed, dict) else {}) | trial.params
     known = {parameter.name: parameter for parameter in definition.parameters}
     try:
         check_keys(values, known, "its values")
@@ -76,6 +83,31 @@ def why_refused(definition: Definition, system_attrs: Mapping[str, object]) -> s
     except StudyError as error:
         return str(error)
     return None
+
+
+def kind_clash(study: Study, definition: Definition) -> str:
+    """Return which trial's values are of another kind than the space's, such as choices instead of a range.
+
+    Optuna then refuses the space's own kind for every further trial. Empty if there is no such trial.
+    """
+    wanted = {one.name: _distribution(one) for one in definition.parameters if one.value is None}
+    for trial in study.get_trials(deepcopy=False):
+        for name in trial.distributions.keys() & wanted.keys():
+            try:
+                check_distribution_compatibility(trial.distributions[name], wanted[name])
+            except ValueError:
+                return (
+                    f"trial {trial.number}, which another program added, has `{name}` as {trial.distributions[name]}, "
+                    f"and this study has {wanted[name]}: restore a backup, or use another workspace"
+                )
+    return ""
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.choices:
+        return CategoricalDistribution(parameter.choices)
+    assert parameter.low is not None
+    return FloatDistribution(parameter.low, parameter.last_step, log=parameter.log, step=parameter.step)
 
 
 def allowed(parameter: Parameter) -> str:

@@ -124,21 +124,36 @@ def make_record(columns: OptunaColumns, stored: str | None) -> TrialRecord:
         columns: Values of the trial in Optuna's columns.
         stored: JSON that `store_record` wrote, with or without its `epochs`; None if there is none yet.
     """
-    content = json.loads(stored or "{}")
+    content = _content(stored)
+    outcome = content.get("outcome", {})
+    measured = outcome.get("best", {}).get("value", columns.value)
+    whole = columns.state == "complete" and outcome and not outcome.get("stopped")
     epochs = content.get("epochs", columns.epochs)
     best_so_far = max((epoch["value"] for epoch in epochs), default=None)
     from_start_to_end = (columns.ended - columns.started).total_seconds() if columns.started and columns.ended else 0.0
     return TrialRecord(
         number=columns.number,
-        state=FOREIGN if columns.state == "complete" and not content.get("outcome") else columns.state,
-        value=columns.value if columns.state == "complete" else best_so_far,
+        state=FOREIGN if columns.state == "complete" and not whole else columns.state,
+        # The value of a whole trial is the one that hpsearch measured: another program may have told it another one.
+        value=measured if whole else columns.value if columns.state == "complete" else best_so_far,
         hyperparameters=content.get("hyperparameters", columns.chosen),
         epochs=epochs,
-        outcome=content.get("outcome", {}),
+        outcome=outcome,
         failure=content.get("failure"),
         started=columns.started,
         seconds=content.get("seconds") or from_start_to_end,
     )
+
+
+def _content(stored: object) -> dict[str, Any]:
+    """Return what `store_record` wrote; empty if there is nothing, or another program put something else there."""
+    try:
+        content: dict[str, Any] = json.loads(stored) if isinstance(stored, str) else {}
+        if content.get("failure"):
+            return content if "kind" in content["failure"] else {}
+        return content if isinstance(content["outcome"].get("best", {}), dict) else {}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
 def records_of(study: Study) -> list[TrialRecord]:

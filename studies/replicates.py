@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # readers start without Optuna
 
 SUFFIX = "-retrained"
 ATTRIBUTE = "hpsearch:retraining"
+ORIGINAL = "hpsearch:replicates_of"
+"""User attribute of a study of replicates: the study that they belong to, which a renaming leaves alone."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,10 @@ def store_replicate(storage: RDBStorage, study_name: str, done: FinishedReplicat
     """
     import optuna
 
-    study = optuna.create_study(
-        storage=storage, study_name=study_name + SUFFIX, direction="maximize", load_if_exists=True
-    )
+    there = replicate_study(storage, study_name) or study_name + SUFFIX
+    study = optuna.create_study(storage=storage, study_name=there, direction="maximize", load_if_exists=True)
+    if ORIGINAL not in study.user_attrs:
+        study.set_user_attr(ORIGINAL, study_name)
     attributes = {ATTRIBUTE: json.dumps(asdict(done))}
     study.add_trial(optuna.create_trial(value=value, user_attrs=attributes))
 
@@ -71,16 +75,39 @@ def replicates_of(storage: RDBStorage, study_name: str) -> list[FinishedReplicat
     """Return all finished replicates of a study, in the order in which they ended."""
     import optuna
 
-    if study_name + SUFFIX not in optuna.study.get_all_study_names(storage):
+    there = replicate_study(storage, study_name)
+    if there is None:
         return []
-    study = optuna.load_study(study_name=study_name + SUFFIX, storage=storage)
-    return [replicate_from_json(trial.user_attrs[ATTRIBUTE]) for trial in study.get_trials(deepcopy=False)]
+    study = optuna.load_study(study_name=there, storage=storage)
+    return replicates_from_json(trial.user_attrs.get(ATTRIBUTE) for trial in study.get_trials(deepcopy=False))
 
 
-def replicate_from_json(text: str) -> FinishedReplicate:
-    """Rebuild a replicate from the JSON that `store_replicate` wrote."""
-    stored = json.loads(text)
-    return FinishedReplicate(Replicate(**stored["what"]), stored["scores"])
+def replicate_study(storage: RDBStorage, study_name: str) -> str | None:
+    """Return the name in the database of the study that holds a study's replicates; None if it has none."""
+    marks = {one.study_name: one.user_attrs.get(ORIGINAL) for one in storage.get_all_studies()}
+    return find_replicates(marks, study_name)
+
+
+def find_replicates(marks: Mapping[str, Any], study_name: str) -> str | None:
+    """Return the study that holds a study's replicates, by its name or, if it was renamed, by its mark.
+
+    Args:
+        marks: Name in the database -> attribute ORIGINAL, or None.
+        study_name: Name by which hpsearch knows the original study.
+    """
+    if study_name + SUFFIX in marks:
+        return study_name + SUFFIX
+    return next((name for name, mark in marks.items() if mark == study_name), None)
+
+
+def replicates_from_json(texts: Iterable[str | None]) -> list[FinishedReplicate]:
+    """Rebuild replicates from the JSON that `store_replicate` wrote; skip what another program put there."""
+    found = []
+    for text in texts:
+        with suppress(ValueError, TypeError, KeyError):
+            stored = json.loads(text or "")
+            found.append(FinishedReplicate(Replicate(**stored["what"]), dict(stored["scores"])))
+    return found
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from studies import records, replicates, settings
 from studies.records import OptunaColumns, TrialRecord, make_record
-from studies.replicates import FinishedReplicate, replicate_from_json
+from studies.replicates import FinishedReplicate
 from studies.settings import StudySettings, identities, settings_from
 from studies.sqlite_file import reading
 
@@ -74,6 +74,8 @@ def read_studies(path: Path) -> list[StoredStudy]:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
             return []  # another process is about to create the tables
         ids = dict(connection.execute("SELECT study_name, study_id FROM studies"))
+        marked = connection.execute(f"{STUDIES} WHERE key = ?", (replicates.ORIGINAL,)).fetchall()
+        marks = dict.fromkeys(ids) | {name: json.loads(text) for _, name, text in marked if text}
         made = connection.execute(f"{STUDIES} WHERE key = ? ORDER BY study_name", (settings.ATTRIBUTE,))
         stored = {name: settings_from(json.loads(text)) for _, name, text in made.fetchall()}
         known = identities(stored)
@@ -82,7 +84,7 @@ def read_studies(path: Path) -> list[StoredStudy]:
                 known[name],
                 own,
                 tuple(_records(connection, ids[name])),
-                tuple(_retrained(connection, ids.get(known[name] + replicates.SUFFIX))),
+                tuple(_retrained(connection, ids.get(replicates.find_replicates(marks, known[name]) or ""))),
                 title=name,
             )
             for name, own in stored.items()
@@ -108,7 +110,7 @@ def _records(connection: sqlite3.Connection, study: int) -> list[TrialRecord]:
 
 def _retrained(connection: sqlite3.Connection, study: int | None) -> list[FinishedReplicate]:
     rows = connection.execute(TRIALS, {"study": study, "key": replicates.ATTRIBUTE})
-    return [replicate_from_json(row[-1]) for row in rows]
+    return replicates.replicates_from_json(row[-1] for row in rows)
 
 
 def _external(value: float, distribution: str) -> Any:

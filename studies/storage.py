@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DatabaseError
 
 from studies.errors import StudyError
-from studies.replicates import SUFFIX
+from studies.replicates import replicate_study
 from studies.settings import ATTRIBUTE, StudySettings, identities, settings_from, store_settings
 from studies.sqlite_file import BUSY_TIMEOUT_S, check_exists, connected, opening
 from studies.trials import TAKEN_FROM
@@ -42,10 +43,25 @@ def open_storage(path: Path) -> RDBStorage:
         StudyError: The file is damaged, no database, or another program's, or lies on a network file system.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command line reports studies and trials itself
-    with opening(path, DatabaseError, RuntimeError):
+    with opening(path, DatabaseError):
         with connected(path) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # stored in the file; readers then never block the writer
-        return RDBStorage(database_url(path), engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+        try:
+            return RDBStorage(database_url(path), engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+        except RuntimeError as error:
+            raise StudyError(_other_schema(path, str(error))) from error
+
+
+def _other_schema(path: Path, why: str) -> str:
+    """Return the message for a database whose tables are those of another version of Optuna."""
+    if "storage upgrade" in why:
+        mend = f"copy it, then run `optuna storage upgrade --storage {shlex.quote(database_url(path))}`"
+        return f"{path} has the tables of an older Optuna: {mend}"
+    if "updating optuna" in why:
+        return (
+            f"{path} has the tables of a newer Optuna than {optuna.__version__}: update it with `pip install -U optuna`"
+        )
+    return f"{path} cannot be opened as a study database: {why}"
 
 
 def existing_storage(path: Path) -> RDBStorage:
@@ -113,8 +129,8 @@ def create_study(storage: RDBStorage, settings: StudySettings) -> optuna.Study:
         if there.trials and is_complete(there):
             raise StudyError(f"a study named {settings.name} exists already; use another workspace")
         optuna.delete_study(study_name=settings.name, storage=storage)
-    if settings.name + SUFFIX in names:
-        optuna.delete_study(study_name=settings.name + SUFFIX, storage=storage)
+    if left := replicate_study(storage, settings.name):
+        optuna.delete_study(study_name=left, storage=storage)
     study = optuna.create_study(storage=storage, study_name=settings.name, direction="maximize")
     store_settings(study, settings)
     with warnings.catch_warnings():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from optuna import Study
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from studies.records import ATTRIBUTE, record_of
+from studies.records import record_of
 
 DEATHS = "hpsearch:deaths"
 """User attribute: epochs that were reported when the process last died, and deaths in a row at that number."""
@@ -55,10 +57,12 @@ def put_back(study: Study, trial_id: int) -> None:
     if ended_elsewhere(study, trial_id):
         return
     trial = study._storage.get_trial(trial_id)
-    if ATTRIBUTE in trial.user_attrs:
-        _finish(study, trial)
-    else:
-        study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+    record = record_of(trial)
+    with suppress(UpdateFinishedTrialError, KeyError):  # it was ended just now
+        if record.outcome or record.failure:
+            _finish(study, trial)
+        else:
+            study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
 
 def put_back_orphans(study: Study, is_free: Callable[[int], bool]) -> int:

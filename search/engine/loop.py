@@ -23,10 +23,10 @@ from search.engine.worker import Worker, WorkerDiedError
 from search.errors import SearchError, disk_full
 from studies.definition import Definition
 from studies.per_trial_sampler import PerTrialSampler
-from studies.proposals import why_refused
+from studies.proposals import kind_clash, why_refused
 from studies.records import TrialEnd, TrialRecord, record_of, store_record
 from studies.samplers import SAMPLERS
-from studies.settings import StudySettings
+from studies.settings import ATTRIBUTE, StudySettings
 from studies.trials import (
     BATCH_DIVISOR,
     count_finished,
@@ -104,14 +104,14 @@ class Search:
 
     def _run(self, trials: int) -> None:
         self.study.sampler = PerTrialSampler(SAMPLERS[self.settings.sampler], self._seed_of)
+        settings_text = self.study.user_attrs[ATTRIBUTE]
         bugs: list[TrialRecord] = []
         while (trial := self._next(trials)) is not None:
             try:
                 record = self._one_trial(trial)
             except BaseException as error:
                 self.worker.stop()
-                if isinstance(error, Exception) and (how := ended_elsewhere(self.study, trial._trial_id)):
-                    self.observer.say(f"trial {trial.number} {how} by another program: going on with the next trial")
+                if isinstance(error, Exception) and self._ended_elsewhere(trial):
                     continue
                 # The storage fails, for example, on a full disk; the next run will then put the trial back.
                 with suppress(StorageInternalError, KeyError, UpdateFinishedTrialError):
@@ -124,6 +124,9 @@ class Search:
             if record is None:
                 continue
             bugs = [*bugs, record] if record.state == "fail" else []
+            if self.study.user_attrs.get(ATTRIBUTE) != settings_text:
+                self.study.set_user_attr(ATTRIBUTE, settings_text)
+                self.observer.say(f"another program changed the study's attribute `{ATTRIBUTE}`: it is stored again")
             self.observer.trial_finished(record, count_finished(self.study))
             self.retention.sweep(self.study)
             if len(bugs) == FAILURES_IN_A_ROW and bugs[0].failure:
@@ -145,12 +148,9 @@ class Search:
                 if done >= trials:
                     return None
                 if done + in_hand < trials:
-                    trial = self.study.ask()
-                    if self._refused(trial):
-                        continue
-                    self.claims.take(trial.number)
-                    self.definition.suggest(trial)  # under the lock, so that the next process sees these values
-                    return trial
+                    if (trial := self._taken()) is not None:
+                        return trial
+                    continue
             if not announced:
                 running = "1 trial" if in_hand == 1 else f"{in_hand} trials"
                 self.observer.say(f"waiting for {running} that other processes are running")
@@ -158,9 +158,33 @@ class Search:
             time.sleep(WAIT_S)
         return None
 
+    def _taken(self) -> optuna.Trial | None:
+        """Return a claimed trial; None if it was queued outside the search space, or another program ended it."""
+        trial = self.study.ask()
+        try:
+            if self._refused(trial):
+                return None
+            self.claims.take(trial.number)
+            self.definition.suggest(trial)  # under the lock, so that the next process sees these values
+        except Exception as error:
+            self.claims.release(trial.number)
+            if self._ended_elsewhere(trial):
+                return None
+            if clash := kind_clash(self.study, self.definition):
+                put_back(self.study, trial._trial_id)
+                raise SearchError(f"{self.settings.name} cannot go on: {clash}") from error
+            raise
+        return trial
+
+    def _ended_elsewhere(self, trial: optuna.Trial) -> bool:
+        """Return whether another program ended or deleted the trial, and say so."""
+        if how := ended_elsewhere(self.study, trial._trial_id):
+            self.observer.say(f"trial {trial.number} {how} by another program: going on with the next trial")
+        return bool(how)
+
     def _refused(self, trial: optuna.Trial) -> bool:
         """Return whether another program queued the trial with values outside the search space; it has failed then."""
-        why = why_refused(self.definition, self.study._storage.get_trial(trial._trial_id).system_attrs)
+        why = why_refused(self.definition, self.study._storage.get_trial(trial._trial_id))
         if why is None:
             return False
         failure = {"kind": "refused", "message": why, "place": "", "log": ""}

@@ -7,10 +7,12 @@ from dataclasses import asdict, fields
 from data_prep.settings import STRENGTHS
 from data_prep.storage.reader import PreparedSet
 from models.backbones.registry import Backbone, default_resolution
+from models.errors import ModelError
 from models.hyperparameters import Hyperparameters
 from search.errors import SearchError
 from studies.definition import Definition, Parameter, Value
 
+TRUE_OR_FALSE = frozenset(one.name for one in fields(Hyperparameters) if one.type == "bool")
 WHOLE_NUMBERS = frozenset(one.name for one in fields(Hyperparameters) if one.type == "int")
 
 
@@ -26,11 +28,16 @@ def check_definition(definition: Definition) -> None:
             _check_value(parameter.name, value)
         for name, values in parameter.when.items():
             for value in values:
-                _check_value(name, value)
+                try:
+                    _check_value(name, value)
+                except ModelError as error:
+                    raise SearchError(f"[space.{parameter.name}] when: {error}") from error
         _check_whole(parameter)
 
 
 def _check_value(name: str, value: Value) -> None:
+    if isinstance(value, bool) and name not in TRUE_OR_FALSE:
+        raise SearchError(f"`{name}` must not be true or false, but the value is {str(value).lower()}")
     levels = Hyperparameters.from_dict({name: value}).levels
     if unknown := set(levels) - set(STRENGTHS):
         raise SearchError(f"unknown augmentation level {min(unknown)!r}: there are {', '.join(STRENGTHS)}")

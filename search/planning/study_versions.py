@@ -16,7 +16,7 @@ from optuna.trial import FixedTrial, create_trial
 from models.hyperparameters import Hyperparameters
 from search.engine.job import CORRUPTED_FILE, PROBABILITIES_FILE, WEIGHTS_FILE, trial_folder
 from studies.definition import Definition
-from studies.records import record_of
+from studies.records import FOREIGN, record_of
 from studies.replicates import replicates_of, store_replicate
 from studies.settings import StudySettings, stored_settings
 from studies.trials import COUNTED, TAKEN_FROM
@@ -40,8 +40,9 @@ def take_over(old: optuna.Study, new: optuna.Study, definition: Definition, tria
         return {}
     taken: dict[int, int] = {}
     for trial in old.get_trials(deepcopy=False, states=COUNTED):
-        values = _whole(record_of(trial).hyperparameters, definition)
-        if definition.why_not(values) is not None:
+        record = record_of(trial)
+        values = _whole(record.hyperparameters, definition)
+        if record.state == FOREIGN or definition.why_not(values) is not None:
             continue
         fixed = FixedTrial(definition.searched(values))
         definition.suggest(fixed)

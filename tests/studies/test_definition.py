@@ -106,6 +106,12 @@ def test_augmentation_choices_that_a_prepared_set_lacks_are_left_out() -> None:
         ("[space]\ndropout = 0.1", "`dropout` must be a table, but is 0.1"),
         ("space = 3", "`space` must be a table, but is 3"),
         ("[space.momentum]\nvalue = 0.9\nwhen = {optimizer = ['sgd']}", "unknown key `optimizer`"),
+        (
+            "[space.momentum]\nvalue = 0.9\nwhen = {optimizer = ['sgd']}\n[space.optimizer]\nvalue = 'sgd'",
+            "[space.momentum] when: `optimizer` must stand before `momentum`: move its table up",
+        ),
+        ("[space.dropout]\nchoices = [0.1, 0.2]\nlog = true", "`log` and `step` need `low` and `high`"),
+        ("[space.dropout]\nvalue = 0.1\nstep = 0.1", "`log` and `step` need `low` and `high`"),
         ("[space.dropout", "cannot be read"),
         ("", "defines no parameter"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 
 from studies.replicates import (
@@ -14,7 +15,9 @@ from studies.replicates import (
     seed_noise,
     store_replicate,
 )
-from studies.storage import open_storage, study_names
+from studies.settings import StudySettings
+from studies.sqlite_reader import read_studies
+from studies.storage import create_study, finish_study, open_storage, study_names
 
 
 def finished(trial: int, seed: int, value: float, folds: int = 0) -> FinishedReplicate:
@@ -47,3 +50,21 @@ def test_seed_noise_is_pooled_over_trials_and_unknown_from_single_seeds() -> Non
     pairs = [finished(1, 1, 0.90), finished(1, 2, 0.92), finished(2, 1, 0.70), finished(2, 2, 0.74)]
     assert seed_noise(pairs, "macro_f1") == pytest.approx(((0.02**2 / 2 + 0.04**2 / 2) / 2) ** 0.5)
     assert seed_noise(pairs[::2], "macro_f1") is None
+
+
+def test_replicates_are_found_after_a_renaming_and_foreign_ones_passed_over(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "studies.db")
+    settings = StudySettings("vgg19", 64 * "a", "none", {"epochs": 3}, "macro_f1", "tpe", "median", 0, {})
+    finish_study(create_study(storage, settings))
+    store_replicate(storage, settings.name, finished(0, 1, 0.5), 0.5)
+    optuna.copy_study(
+        from_study_name=f"{settings.name}-retrained", from_storage=storage, to_storage=storage, to_study_name="mine"
+    )
+    optuna.delete_study(study_name=f"{settings.name}-retrained", storage=storage)
+    store_replicate(storage, settings.name, finished(0, 2, 0.6), 0.6)
+    mine = optuna.load_study(study_name="mine", storage=storage)
+    for attributes in ({}, {"hpsearch:retraining": "x"}, {"hpsearch:retraining": "{}"}, {"hpsearch:retraining": 3}):
+        mine.add_trial(optuna.create_trial(value=0.9, user_attrs=attributes))
+    (read,) = read_studies(tmp_path / "studies.db")
+    for there in (replicates_of(storage, settings.name), list(read.retrained)):
+        assert there == [finished(0, 1, 0.5), finished(0, 2, 0.6)]

@@ -190,3 +190,19 @@ def test_a_pruned_trial_is_recorded_with_its_best_so_far(study: optuna.Study) ->
 def test_a_folder_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"\\udcff.* is not UTF-8: rename its folder"):
         open_storage(tmp_path / os.fsdecode(b"\xff") / "studies.db")
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("v2.6.0.a", "an older Optuna: copy it, then run `optuna storage upgrade --storage sqlite:///"),
+        ("v99.a", "newer"),
+    ],
+)
+def test_tables_of_another_optuna_are_named_with_the_way_out(tmp_path: Path, version: str, words: str) -> None:
+    file = tmp_path / "studies.db"
+    create_study(open_storage(file), SETTINGS)
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    with pytest.raises(StudyError, match=f"has the tables of .*{words}"):
+        open_storage(file)

@@ -80,6 +80,12 @@ def space(tmp_path: Path, text: str) -> Path:
             '[space.optimizer]\nchoices = ["sgd", "adam"]\n[space.momentum]\nvalue = 0.9\nwhen = {optimizer = ["sdg"]}',
             "but the value is 'sdg'",
         ),
+        (
+            '[space.optimizer]\nchoices = ["sgd", "adam"]\n[space.momentum]\nvalue = 0.9\nwhen = {optimizer = ["sdg"]}',
+            "[space.momentum] when: `optimizer in",
+        ),
+        ("[space.dropout]\nvalue = false", "`dropout` must not be true or false, but the value is false"),
+        ("[space.batch_size]\nchoices = [true, 16]", "`batch_size` must not be true or false"),
         ("[space.batch_size]\nlow = 8\nhigh = 64", "`batch_size` must be a whole number: give its range whole ends"),
         ("[space.views_per_image]\nlow = 1\nhigh = 4\nstep = 0.5", "`views_per_image` must be a whole number"),
         ("[space.dropout]\nlow = 0.0\nhigh = inf", "`low <= high` must hold"),
