@@ -47,6 +47,11 @@ class TrialRecord:
     seconds: float
     """Working time in seconds, without pauses between an interruption and the next start."""
 
+    @property
+    def state_text(self) -> str:
+        """State in words."""
+        return "completed by another program, without a model" if self.state == FOREIGN else self.state
+
 
 @dataclass(frozen=True)
 class TrialEnd:

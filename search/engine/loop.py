@@ -177,10 +177,12 @@ class Search:
         return trial
 
     def _ended_elsewhere(self, trial: optuna.Trial) -> bool:
-        """Return whether another program ended or deleted the trial, and say so."""
-        if how := ended_elsewhere(self.study, trial._trial_id):
-            self.observer.say(f"trial {trial.number} {how} by another program: going on with the next trial")
-        return bool(how)
+        """Return whether another program ended or deleted the trial, and say so; False if the whole study is gone."""
+        how = ended_elsewhere(self.study, trial._trial_id)
+        if not how or is_gone(self.study):
+            return False
+        self.observer.say(f"trial {trial.number} {how} by another program: going on with the next trial")
+        return True
 
     def _refused(self, trial: optuna.Trial) -> bool:
         """Return whether another program queued the trial with values outside the search space; it has failed then."""

@@ -53,7 +53,8 @@ def finished_trial(
     trial = _trial(study, number)
     record, settings = record_of(trial), stored_settings(study)
     if record.state not in ("complete", "pruned") or record.failure:
-        how = f"ended with {record.failure['kind']}, see {record.failure['log']}" if record.failure else record.state
+        failure = record.failure
+        how = f"ended with {failure['kind']}, see {failure['log']}" if failure else record.state_text
         raise SearchError(
             f"trial {number} of {study.study_name} cannot be repeated ({how}): choose a complete or pruned trial"
         )

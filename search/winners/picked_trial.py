@@ -73,5 +73,5 @@ def _trial(study: StoredStudy, number: int) -> Winner:
         raise SearchError(f"there is no trial {number} in {study.name}; {there}")
     record = by_number[number]
     if record.state != "complete":
-        raise SearchError(f"trial {number} of {study.name} is {record.state}, not complete; {there}")
+        raise SearchError(f"trial {number} of {study.name} is {record.state_text}, not complete; {there}")
     return Winner(study.settings, record, picked=True)

@@ -102,10 +102,11 @@ def test_a_study_that_is_deleted_ends_the_search_in_a_line(tmp_path: Path) -> No
         optuna.delete_study(study_name=SETTINGS.name, storage=study_in(file)._storage)
 
     with (
-        searching(tmp_path, listener=Meddler((1, 1), delete, tmp_path / "studies.db")) as (search, _),
+        searching(tmp_path, listener=Meddler((1, 1), delete, tmp_path / "studies.db")) as (search, listener),
         pytest.raises(StudyGoneError, match="was deleted while it was searched: run the same command again"),
     ):
         search.run(3)
+    assert listener.lines == []  # nothing of the trial alone
 
 
 @pytest.mark.parametrize(

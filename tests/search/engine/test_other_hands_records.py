@@ -85,6 +85,7 @@ def test_a_record_that_others_wrote_is_passed_over(text: str | int, tmp_path: Pa
         assert [record.state for record in records] == ["foreign", "complete", "complete"]
     assert status_row(found)["best_trial"] in (1, 2)
     assert len(trial_rows(found)) == 2
+    assert "by another program, without a model" in found.records[0].state_text
 
 
 def test_settings_that_others_overwrite_are_stored_again(tmp_path: Path) -> None:
